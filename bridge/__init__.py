@@ -1,0 +1,1 @@
+"""The live link: a ZeroMQ server that streams forecasts to trading terminals."""

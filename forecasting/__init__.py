@@ -1,0 +1,1 @@
+"""Closes in, predictive distributions out; this wing knows nothing of trading or sockets."""

@@ -1,0 +1,1 @@
+"""Forecasts in, trades and money out; this wing never loads a model."""
