@@ -1,0 +1,96 @@
+"""Puts the parts of a report together and writes them."""
+
+import re
+from dataclasses import dataclass
+from pathlib import Path
+
+from forecasting.files import atomic, write_text
+from tunetrade.report.facts import configuration, header, provenance, series_facts
+from tunetrade.report.findings import cautions, findings
+from tunetrade.report.html import page
+from tunetrade.report.leaderboard import currencies, overall_rows, series_rows
+from tunetrade.report.load import Study, read_study
+from tunetrade.report.markdown import markdown
+from tunetrade.report.palette import assign
+from tunetrade.report.plots import series_drawings
+from tunetrade.report.record import Report
+from tunetrade.report.sheets import sheets
+
+
+@dataclass(frozen=True)
+class ReportFiles:
+    """All files of a report in memory, by their path below the report's folder."""
+
+    texts: dict[str, str]
+    images: dict[str, bytes]
+
+    def write(self, out: Path) -> Path:
+        """Write every file, each atomically and the page last; return the page's path."""
+        for name, image in self.images.items():
+            with atomic(out / name) as partial:
+                partial.write_bytes(image)
+        for name, text in self.texts.items():
+            write_text(out / name, text)
+        return out / "index.html"
+
+
+def compose(study_folder: Path) -> ReportFiles:
+    """Make every file of the report of a study."""
+    study = read_study(study_folder)
+    report = build(study)
+    texts = {
+        f"tables/{name}.csv": text
+        for name, text in sheets(study, dict(report.rows), list(report.overall), dict(report.slugs)).items()
+    }
+    images = {
+        f"plots/{drawing.name}.png": drawing.png
+        for drawings in report.drawings.values()
+        for drawing in drawings.values()
+        if drawing is not None
+    }
+    return ReportFiles(texts | {"report.md": markdown(report), "index.html": page(report)}, images)
+
+
+def build(study: Study) -> Report:
+    """Everything the report says."""
+    slugs = file_names(study.series)
+    styles = assign(study.methods)
+    money = {series: _currency(Study(study.name, tuple(study.of(series)))) for series in study.series}
+    return Report(
+        name=study.name,
+        series=study.series,
+        slugs=slugs,
+        styles=styles,
+        header=header(study),
+        series_facts=series_facts(study),
+        findings=findings(study),
+        cautions=cautions(study),
+        rows={series: series_rows(study, series) for series in study.series},
+        overall=overall_rows(study),
+        currencies=money,
+        currency=_currency(study),
+        several_seeds=any(len({cell.seed for cell in study.of(method=method)}) > 1 for method in study.methods),
+        drawings={series: series_drawings(study, series, styles, slugs[series]) for series in study.series},
+        provenance=provenance(study),
+        configuration=configuration(study),
+    )
+
+
+def file_names(series: list[str]) -> dict[str, str]:
+    """A name for each series that is safe as a file name and as an anchor, no two alike (whatever the case).
+
+    >>> file_names(["EURUSD-D1", "a/b", "a:b"])
+    {'EURUSD-D1': 'EURUSD-D1', 'a/b': 'a-b', 'a:b': 'a-b-2'}
+    """
+    names: dict[str, str] = {}
+    for name in series:
+        safe = re.sub(r"[^A-Za-z0-9.-]+", "-", name).strip("-.") or "series"
+        taken = {other.lower() for other in names.values()}
+        candidates = (safe if count == 1 else f"{safe}-{count}" for count in range(1, len(series) + 2))
+        names[name] = next(candidate for candidate in candidates if candidate.lower() not in taken)
+    return names
+
+
+def _currency(study: Study) -> str:
+    known = currencies(study)
+    return next(iter(known)) if len(known) == 1 else ""

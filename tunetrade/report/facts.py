@@ -1,0 +1,205 @@
+"""What was run, on what, with what: the lines of the report's header, read from the run folders.
+
+The resolved configuration is searched by key, not by place: this page shows what it finds and says nothing where a key
+is absent. The whole of it stands at the end of the page.
+"""
+
+from collections.abc import Iterable, Iterator, Mapping
+from dataclasses import dataclass
+from typing import Any
+
+import pandas as pd
+
+from tunetrade.report.load import Cell, Json, Study, read_equity, read_forecasts
+
+Fact = tuple[str, str]
+CUTOFF_KEYS = ("base_cutoff", "cutoff", "cut_off", "base_cut_off")
+
+
+@dataclass(frozen=True)
+class SeriesFacts:
+    """A series: what it is, where from, and what part of it was tested."""
+
+    series: str
+    start: str
+    end: str
+    origins: int
+    source: str
+    notes: str
+
+
+def series_facts(study: Study) -> list[SeriesFacts]:
+    """Facts of each series, from whichever cell has them."""
+    return [_series(study, series) for series in study.series]
+
+
+def header(study: Study) -> list[Fact]:
+    """Label and text of each line of the header, without the series themselves."""
+    cells = study.of() or list(study.cells)
+    config = _config(study)
+    lines = [
+        ("Split", describe(find(config, "split", "splits"))),
+        ("Base model", _base(study)),
+        ("Context and horizon", _horizon(cells, config)),
+        ("Sampled paths", ", ".join(_distinct(cell.forecast.get("paths") for cell in cells if cell.kind == "method"))),
+        ("Signal", "; ".join(_distinct(cell.backtest.get("signal") for cell in cells))),
+        ("Costs and rules", "; ".join(_distinct(cell.backtest.get("rules") for cell in cells))),
+        ("Seeds", ", ".join(str(seed) for seed in sorted({cell.seed for cell in cells if cell.kind == "method"}))),
+        ("Cells", f"{len(study.of())} finished of {len(study.cells)}"),
+    ]
+    return [(label, text) for label, text in lines if text]
+
+
+def provenance(study: Study) -> list[Fact]:
+    """Versions, git state and hashes of data and models; several values where cells differ."""
+    cells = study.cells
+    names = sorted({name for cell in cells for name in _mapping(cell.run.get("versions"))})
+    lines = [("Code", "; ".join(_distinct(_git(cell.run.get("git")) for cell in cells)))]
+    lines += [
+        (name, ", ".join(_distinct(_mapping(cell.run.get("versions")).get(name) for cell in cells))) for name in names
+    ]
+    for series in study.series:
+        lines.append(
+            (
+                f"Data of {series}",
+                ", ".join(_distinct(cell.run.get("data_sha") for cell in study.of(series, done=False))),
+            )
+        )
+    return [(label, text) for label, text in lines if text]
+
+
+def configuration(study: Study) -> list[Fact]:
+    """Every key of the resolved configuration; values that differ between cells stand side by side."""
+    gathered: dict[str, list[Any]] = {}
+    for cell in study.cells:
+        for key, value in flatten(_mapping(cell.run.get("config"))):
+            gathered.setdefault(key, []).append(value)
+    return [(key, " | ".join(_distinct(values))) for key, values in sorted(gathered.items())]
+
+
+def period(study: Study, series: str) -> tuple[str, str]:
+    """First and last date of the test part, from forecasts, else from equity; empty where neither exists."""
+    for cell in study.of(series):
+        forecasts = read_forecasts(cell)
+        if forecasts is not None and len(forecasts):
+            return _date(forecasts["cutoff"].min()), _date(forecasts["ds"].max())
+    for cell in study.of(series):
+        equity = read_equity(cell)
+        if equity is not None and len(equity):
+            return _date(equity["time"].min()), _date(equity["time"].max())
+    return "", ""
+
+
+def base_cutoff(study: Study) -> str:
+    """Last date of the base model's training data as the configuration states it; empty where it does not."""
+    for cell in study.cells:
+        run = cell.run
+        for place in (
+            _mapping(run.get("base")),
+            _mapping(find(_mapping(run.get("config")), "base")),
+            _mapping(run.get("config")),
+        ):
+            value = find(place, *CUTOFF_KEYS)
+            if value and not isinstance(value, Mapping):
+                return str(value)[:10]
+    return ""
+
+
+def find(config: Json, *keys: str) -> Any:
+    """The first value kept under one of the keys, the shallowest first; None where there is none."""
+    level: list[Json] = [config]
+    while level:
+        for place in level:
+            for key in keys:
+                if place.get(key) not in (None, ""):
+                    return place[key]
+        level = [value for place in level for value in place.values() if isinstance(value, Mapping)]
+    return None
+
+
+def describe(value: Any) -> str:
+    """A configuration value in one line.
+
+    >>> describe({"spread_points": 8.0, "lots": [0.1, 0.2]})
+    'spread points 8, lots 0.1 / 0.2'
+    """
+    if value is None:
+        return ""
+    if isinstance(value, Mapping):
+        pairs = ((key, describe(item)) for key, item in value.items())
+        return ", ".join(f"{str(key).replace('_', ' ')} {text}" for key, text in pairs if text)
+    if isinstance(value, (list, tuple)):
+        return " / ".join(describe(item) for item in value)
+    if isinstance(value, bool):
+        return "yes" if value else "no"
+    return f"{value:g}" if isinstance(value, float) and abs(value) < 1e6 else str(value)
+
+
+def flatten(config: Json, prefix: str = "") -> Iterator[tuple[str, Any]]:
+    """Leaves of nested mappings as dotted keys."""
+    for key, value in config.items():
+        if isinstance(value, Mapping) and value:
+            yield from flatten(value, f"{prefix}{key}.")
+        else:
+            yield f"{prefix}{key}", value
+
+
+def _series(study: Study, series: str) -> SeriesFacts:
+    cells = study.of(series, done=False)
+    instrument = next((_mapping(cell.run.get("instrument")) for cell in cells if cell.run.get("instrument")), {})
+    start, end = period(study, series)
+    notes = []
+    if instrument.get("close_only"):
+        notes.append("closes only: orders fill at the next fixing")
+    if instrument.get("attribution") or instrument.get("licence"):
+        notes.append(describe(instrument.get("attribution") or instrument.get("licence")))
+    sources = _distinct([*(cell.run.get("source") for cell in cells), instrument.get("source")])
+    return SeriesFacts(
+        series=series,
+        start=start,
+        end=end,
+        origins=max((int(cell.forecast.get("origins") or 0) for cell in cells), default=0),
+        source=", ".join(sources),
+        notes="; ".join(notes),
+    )
+
+
+def _config(study: Study) -> Json:
+    return next((_mapping(cell.run["config"]) for cell in study.cells if cell.run.get("config")), {})
+
+
+def _base(study: Study) -> str:
+    value = find(_config(study), "base")
+    name = (
+        (value.get("name") or value.get("source") or describe(value)) if isinstance(value, Mapping) else describe(value)
+    )
+    cutoff = base_cutoff(study)
+    return f"{name}, trained on data up to {cutoff}" if name and cutoff else str(name or "")
+
+
+def _horizon(cells: Iterable[Cell], config: Json) -> str:
+    context = describe(find(config, "context"))
+    horizon = ", ".join(_distinct(cell.forecast.get("horizon") for cell in cells)) or describe(find(config, "horizon"))
+    both = [f"{context} closes" if context else "", f"{horizon} bars ahead" if horizon else ""]
+    return " → ".join(part for part in both if part)
+
+
+def _git(value: Any) -> str:
+    """A commit, with a word where the working tree had changes."""
+    if not isinstance(value, Mapping):
+        return describe(value)
+    commit = str(value.get("commit") or value.get("sha") or value.get("revision") or "")[:12]
+    return f"{commit} with uncommitted changes" if value.get("dirty") else commit
+
+
+def _distinct(values: Iterable[Any]) -> list[str]:
+    """Different non-empty values as text, in order of appearance."""
+    return list(dict.fromkeys(text for text in map(describe, values) if text))
+
+
+def _date(stamp: pd.Timestamp) -> str:
+    return str(stamp.strftime("%Y-%m-%d"))
+
+
+def _mapping(value: Any) -> Json:
+    return value if isinstance(value, Mapping) else {}

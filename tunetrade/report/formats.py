@@ -1,0 +1,134 @@
+"""Numbers as text: a column shares one scale and one number of decimals, so that the eye can compare down the column."""
+
+import math
+from collections.abc import Mapping, Sequence
+
+from tunetrade.report.columns import Column
+
+DASH = "–"
+MINUS = "\u2212"
+SUPERSCRIPT = str.maketrans("-0123456789", "⁻⁰¹²³⁴⁵⁶⁷⁸⁹")
+DECIMALS = {"ratio": 4, "number1": 1, "number2": 2, "percent1": 1, "percent2": 2, "count": 0}
+
+
+def significant(value: float, digits: int = 3) -> str:
+    """A number to some significant digits, without an exponent where it is of ordinary size.
+
+    >>> significant(0.012345), significant(12345.6), significant(1.2e-7)
+    ('0.0123', '12,346', '1.20e-7')
+    """
+    if not math.isfinite(value):
+        return DASH
+    if value == 0:
+        return "0"
+    size = math.floor(math.log10(abs(value)))
+    if not -4 <= size <= 8:
+        mantissa, exponent = f"{value:.{digits - 1}e}".split("e")
+        return signed(f"{mantissa}e{int(exponent)}")
+    return signed(f"{value:,.{max(0, digits - 1 - size)}f}")
+
+
+def si(value: float) -> str:
+    """Counts with k, M or G.
+
+    >>> si(860), si(12_345), si(124_000_000)
+    ('860', '12.3 k', '124 M')
+    """
+    return _with_unit(value, ("", "k", "M", "G"), 1000.0)
+
+
+def size(value: float) -> str:
+    """Bytes in decimal units.
+
+    >>> size(1234), size(12_345_678)
+    ('1.23 kB', '12.3 MB')
+    """
+    return _with_unit(value, ("B", "kB", "MB", "GB"), 1000.0)
+
+
+def power_of_ten(exponent: int) -> str:
+    """`10⁻⁶` and the like."""
+    return "10" + str(exponent).translate(SUPERSCRIPT)
+
+
+def percent(share: float, decimals: int = 2) -> str:
+    """A share as a percentage."""
+    return signed(f"{100 * share:.{decimals}f}") + " %"
+
+
+def small_percent(share: float) -> str:
+    """A share as a percentage with two significant digits, for differences that may be tiny."""
+    return f"{significant(100 * share, 2)} %"
+
+
+def signed(text: str) -> str:
+    """Text of a number with a true minus sign, and no sign on a zero."""
+    if text.startswith("-"):
+        return MINUS + text[1:] if any(char in "123456789" for char in text) else text[1:]
+    return text
+
+
+def column_unit(column: Column, values: Sequence[float], currency: str = "") -> str:
+    """What stands under the column's label: its unit or the power of ten taken out."""
+    if column.style == "error":
+        exponent = _exponent(values)
+        return f"× {power_of_ten(exponent)}" if exponent else ""
+    if column.style == "money":
+        return currency
+    return {"percent1": "%", "percent2": "%", "ms": "ms", "seconds": "s"}.get(column.style, "")
+
+
+def column_text(column: Column, value: float | None, values: Sequence[float]) -> str:
+    """One figure of a column, written to the scale of all `values` of the column; a dash where there is none."""
+    if value is None or not math.isfinite(value):
+        return DASH
+    style = column.style
+    if style == "error":
+        scaled, largest = (number / 10.0 ** _exponent(values) for number in (value, _largest(values)))
+        return signed(f"{scaled:,.{_decimals(largest, 4)}f}")
+    if style in ("percent1", "percent2"):
+        return signed(f"{100 * value:,.{DECIMALS[style]}f}")
+    if style == "money":
+        return signed(f"{value:,.{0 if _largest(values) >= 1000 else 2}f}")
+    if style in ("seconds", "ms"):
+        return significant(value, 3)
+    if style == "si":
+        return si(value)
+    if style == "bytes":
+        return size(value)
+    # A mean over seeds of a count need not be whole.
+    decimals = DECIMALS[style] if style != "count" or value == round(value) else 1
+    return signed(f"{value:,.{decimals}f}")
+
+
+def column_values(column: Column, rows: Sequence[Mapping[str, float]]) -> list[float]:
+    """All figures of a column that exist."""
+    return [row[column.key] for row in rows if column.key in row]
+
+
+def _with_unit(value: float, units: Sequence[str], base: float) -> str:
+    if not math.isfinite(value):
+        return DASH
+    index = 0
+    # 999.6 k reads better as 1.00 M.
+    while abs(value) >= 0.9995 * base and index < len(units) - 1:
+        value, index = value / base, index + 1
+    whole = index == 0 and value == round(value)
+    text = f"{value:,.0f}" if whole else significant(value, 3)
+    return f"{signed(text)} {units[index]}".rstrip()
+
+
+def _largest(values: Sequence[float]) -> float:
+    return max((abs(value) for value in values), default=0.0)
+
+
+def _exponent(values: Sequence[float]) -> int:
+    """Power of ten, a multiple of 3, that brings the largest value between 1 and 1000; 0 from 0.1 to 10,000."""
+    largest = _largest(values)
+    if largest == 0 or 0.1 <= largest < 10_000:
+        return 0
+    return 3 * math.floor(math.log10(largest) / 3)
+
+
+def _decimals(largest: float, digits: int) -> int:
+    return max(0, digits - 1 - math.floor(math.log10(largest))) if largest > 0 else 0

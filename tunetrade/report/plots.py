@@ -1,0 +1,317 @@
+"""The report's plots: each takes the study and a series and returns a drawing, or None where nothing exists yet.
+
+Where a plot can show only one seed (a fan, a marker a bar) it takes the lowest; equity shows the others faintly.
+"""
+
+from collections.abc import Mapping, Sequence
+
+import numpy as np
+import pandas as pd
+from matplotlib.axes import Axes
+from matplotlib.dates import AutoDateLocator, ConciseDateFormatter
+from matplotlib.figure import Figure
+from matplotlib.lines import Line2D
+from matplotlib.patches import Patch
+from matplotlib.ticker import FuncFormatter, LogLocator, MaxNLocator, NullLocator
+
+from tunetrade.report import canvas
+from tunetrade.report.canvas import Drawing, draw
+from tunetrade.report.formats import significant
+from tunetrade.report.leaderboard import Row, by_step, series_rows
+from tunetrade.report.load import Cell, Study, number, read_equity, read_forecasts
+from tunetrade.report.palette import MUTED, TRUTH, Style
+
+ORIGINS_SHOWN = 60
+LABEL_ROOM = 96.0
+EFFORT = (
+    ("train_seconds", "train\ntime", "s", 1.0),
+    ("forecast_seconds", "inference\ntime", "s", 1.0),
+    ("peak_memory_bytes", "peak\nmemory", "GB", 1e9),
+    ("mse", "MSE", "price²", 1.0),
+    ("rmse", "RMSE", "price", 1.0),
+    ("nrmse", "NRMSE", "share", 1.0),
+)
+
+Styles = Mapping[str, Style]
+
+
+def series_drawings(study: Study, series: str, styles: Styles, slug: str) -> dict[str, Drawing | None]:
+    """All plots of one series by topic."""
+    rows = series_rows(study, series)
+    return {
+        "closes": closes(study, series, styles, slug, rows),
+        "steps": steps(study, series, styles, slug),
+        "equity": equity(study, series, styles, slug),
+        "effort": effort(series, styles, slug, rows),
+        "training": training(study, series, styles, slug),
+    }
+
+
+def closes(study: Study, series: str, styles: Styles, slug: str, rows: Sequence[Row]) -> Drawing | None:
+    """True closes against each method's predicted closes, and the predicted moves alone, on the last origins."""
+    tables = {cell.method: _last_origins(read_forecasts(cell)) for cell in _first_seeds(study, series)}
+    shown = {method: table for method, table in tables.items() if table is not None and len(table)}
+    if not shown:
+        return None
+    horizon = int(next(iter(shown.values()))["h"].iloc[0])
+    banded = next((row.method for row in rows if row.kind == "method" and row.method in shown), next(iter(shown)))
+    truth, band = next(iter(shown.values())), shown[banded]
+
+    def make() -> Figure:
+        entries = [
+            ("truth", Line2D([], [], color=TRUTH, linewidth=2)),
+            (f"80 % of {banded}", Patch(color=styles[banded].light, alpha=0.2, linewidth=0)),
+            *((method, canvas.handle(styles[method])) for method in shown),
+        ]
+        figure, (top, bottom) = canvas.panels(series, (200, 110), len(entries))
+        top.fill_between(band["ds"], band["q10"], band["q90"], color=styles[banded].light, alpha=0.2, linewidth=0)
+        top.plot(truth["ds"], truth["y"], color=TRUTH, linewidth=2)
+        for method, table in shown.items():
+            look = {"color": styles[method].light, "marker": styles[method].marker, "linestyle": styles[method].dash}
+            top.plot(table["ds"], table["mean"], markersize=3.2, linewidth=0.7, alpha=0.9, **look)
+            moves = 1e4 * (table["mean"] / table["anchor"] - 1)
+            bottom.plot(table["ds"], moves, markersize=2.6, linewidth=0.8, **look)
+        canvas.panel_title(top, f"Close, true and predicted {horizon} bars before")
+        canvas.panel_title(bottom, "Predicted move from the last known close, 1/100 of a percent")
+        bottom.yaxis.set_major_locator(MaxNLocator(4))
+        _dates(bottom)
+        canvas.legend(figure, entries)
+        return figure
+
+    true_move = 1e4 * float(np.nanstd(truth["y"] / truth["anchor"] - 1))
+    largest = max(float(np.nanmax(np.abs(1e4 * (t["mean"] / t["anchor"] - 1)))) for t in shown.values())
+    caption = (
+        f"Last {len(truth)} origins, step {horizon}, lowest seed. The lower panel is the forecast itself: the upper one"
+        " mostly repeats the last known close, late. True moves there have a standard deviation of"
+        f" {significant(true_move)} hundredths of a percent; the largest predicted one is {significant(largest)}."
+    )
+    alt = f"{series}: true closes and closes predicted {horizon} bars before by {', '.join(shown)}."
+    return draw(f"{slug}_closes", alt, caption, make)
+
+
+def steps(study: Study, series: str, styles: Styles, slug: str) -> Drawing | None:
+    """MSE against the random walk and CRPS against EWMA-t at each step ahead."""
+    table = {method: by for method, by in by_step(study, series).items() if by}
+    wanted = (("mse_ratio", "MSE ÷ random walk's"), ("crps_ratio", "CRPS ÷ EWMA-t's"))
+    if not any(np.isfinite(values[key]) for by in table.values() for values in by.values() for key, _ in wanted):
+        return None
+
+    def make() -> Figure:
+        figure, axes = canvas.panels(series, (120, 120), len(table))
+        for axis, (key, title) in zip(axes, wanted, strict=True):
+            axis.axhline(1, color=MUTED, linewidth=1)
+            for method, by in table.items():
+                style = styles[method]
+                axis.plot(
+                    list(by), [values[key] for values in by.values()], color=style.light, linestyle=style.dash,
+                    marker=style.marker, markersize=4 if len(by) <= 12 else 0,
+                )  # fmt: skip
+            canvas.panel_title(axis, f"{title} (below 1 is better)")
+            axis.yaxis.set_major_locator(MaxNLocator(5))
+        axes[-1].xaxis.set_major_locator(
+            MaxNLocator(min(8, len(next(iter(table.values())))), integer=True, min_n_ticks=1)
+        )
+        axes[-1].xaxis.set_major_formatter(FuncFormatter(lambda value, _: f"step {value:g}"))
+        canvas.legend(figure, [(method, canvas.handle(styles[method])) for method in table])
+        return figure
+
+    caption = "Error at each step ahead, as a ratio; mean over seeds. Mind the scale: the distance from 1 is the whole finding."
+    return draw(f"{slug}_steps", f"{series}: error ratios by step ahead for {', '.join(table)}.", caption, make)
+
+
+def effort(series: str, styles: Styles, slug: str, rows: Sequence[Row]) -> Drawing | None:
+    """Train time, inference time, memory, MSE, RMSE and NRMSE of each method, grouped bars on a logarithmic axis."""
+    groups = [
+        (name, unit, {row.method: row.values[key] / scale for row in rows if row.values.get(key, 0) > 0})
+        for key, name, unit, scale in EFFORT
+    ]
+    names = [row.method for row in rows if any(row.method in values for _, _, values in groups)]
+    if not names:
+        return None
+
+    def make() -> Figure:
+        figure, (axis,) = canvas.panels(series, (250,), len(names))
+        width = 0.84 / len(names)
+        for place, (_, _, values) in enumerate(groups):
+            for index, name in enumerate(names):
+                if name in values:
+                    axis.bar(
+                        place + (index - (len(names) - 1) / 2) * width,
+                        values[name],
+                        0.88 * width,
+                        color=styles[name].light,
+                    )
+            if values:
+                axis.annotate(
+                    _extent(list(values.values())), (place, max(values.values())), (0, 4), "data", "offset points",
+                    ha="center", fontsize=9, color=MUTED,
+                )  # fmt: skip
+        axis.set_yscale("log")
+        low, high = axis.get_ylim()
+        axis.set_ylim(low, high * 10)
+        axis.yaxis.set_major_locator(LogLocator(numticks=9))
+        axis.yaxis.set_major_formatter(FuncFormatter(canvas.log_text))
+        axis.yaxis.set_minor_locator(NullLocator())
+        axis.set_xticks(range(len(groups)), [f"{name}" + ("" if "\n" in name else "\n") for name, _, _ in groups])
+        axis.tick_params(axis="x", length=0, labelcolor="#1b1f24")
+        for place, (_, unit, _) in enumerate(groups):
+            axis.annotate(
+                unit,
+                (place, 0),
+                (0, 4),
+                ("data", "axes fraction"),
+                "offset points",
+                ha="center",
+                fontsize=9,
+                color=MUTED,
+            )
+        canvas.panel_title(axis, "Logarithmic; smallest and largest above each group, its unit below")
+        canvas.legend(figure, [(name, Patch(color=styles[name].light, linewidth=0)) for name in names])
+        return figure
+
+    caption = (
+        "What each method costs and how far off it is; mean over seeds. What was not trained has no bar for training."
+        " Equal heights on this axis can still differ by several per cent: the tables have the digits."
+    )
+    alt = f"{series}: grouped bars of train time, inference time, memory, MSE, RMSE and NRMSE for {', '.join(names)}."
+    return draw(f"{slug}_effort", alt, caption, make)
+
+
+def equity(study: Study, series: str, styles: Styles, slug: str) -> Drawing | None:
+    """Profit net and before costs, and the drawdown of the net curve."""
+    tables = {cell.folder: read_equity(cell) for cell in study.of(series)}
+    curves = {folder: table for folder, table in tables.items() if table is not None and len(table)}
+    cells = [cell for cell in study.of(series) if cell.folder in curves]
+    if not cells:
+        return None
+    firsts = [cell for cell in _first_seeds(study, series) if cell in cells]
+    currency = str(firsts[0].backtest.get("currency") or "")
+
+    def make() -> Figure:
+        figure, axes = canvas.panels(series, (190, 130, 100), 0, right=LABEL_ROOM)
+        net, gross, under = axes
+        for cell in cells:
+            curve, style, first = curves[cell.folder], styles[cell.method], cell in firsts
+            look = {
+                "color": style.light,
+                "linestyle": style.dash,
+                "linewidth": 1.3 if first else 0.6,
+                "alpha": 1 if first else 0.45,
+            }
+            values = curve["equity"].to_numpy(float)
+            net.plot(curve["time"], values - values[0], **look)
+            if first:
+                peak = np.maximum.accumulate(values)
+                under.plot(curve["time"], 100 * (values / peak - 1), **look)
+            if first and "equity_before_costs" in curve:
+                before = curve["equity_before_costs"].to_numpy(float)
+                gross.plot(curve["time"], before - before[0], **look)
+        net.sharey(gross)
+        net.autoscale_view()
+        for axis, column in ((net, "equity"), (gross, "equity_before_costs")):
+            axis.axhline(0, color=MUTED, linewidth=0.8, zorder=1)
+            axis.yaxis.set_major_locator(MaxNLocator(5))
+            axis.yaxis.set_major_formatter(FuncFormatter(lambda value, _: _money_tick(value)))
+            ends = [
+                (cell.method, _last(curves[cell.folder], column), styles[cell.method].light)
+                for cell in firsts
+                if column in curves[cell.folder]
+            ]
+            canvas.label_ends(axis, ends, LABEL_ROOM)
+        under.yaxis.set_major_locator(MaxNLocator(4))
+        under.yaxis.set_major_formatter(FuncFormatter(lambda value, _: f"{value:.3g} %"))
+        canvas.panel_title(net, f"Net profit after costs, {currency}".rstrip(", "))
+        canvas.panel_title(gross, f"The same before costs, {currency}".rstrip(", "))
+        canvas.panel_title(under, "Net equity below its last peak")
+        _dates(under)
+        return figure
+
+    several = " Faint lines are further seeds." if len(cells) > len(firsts) else ""
+    caption = (
+        f"Every curve but buy-and-hold and always-flat trades by the same signal.{several} One history, one path of"
+        " trades: the distance between curves has no interval here."
+    )
+    alt = f"{series}: net profit, profit before costs and drawdown of {', '.join(cell.method for cell in firsts)}."
+    return draw(f"{slug}_equity", alt, caption, make)
+
+
+def training(study: Study, series: str, styles: Styles, slug: str) -> Drawing | None:
+    """Training and validation loss of each trained method."""
+    histories = {cell.method: _history(cell) for cell in _first_seeds(study, series)}
+    shown = {method: history for method, history in histories.items() if len(history)}
+    if not shown:
+        return None
+    best = {cell.method: number(cell.train, "best_step") for cell in _first_seeds(study, series)}
+
+    def make() -> Figure:
+        figure, axes = canvas.panels(series, (120, 150), len(shown))
+        for axis, key, title in zip(
+            axes, ("train_loss", "validation_loss"), ("Training loss, nats a token", "Validation loss, nats a token (dot: step kept)"), strict=True
+        ):  # fmt: skip
+            for method, history in shown.items():
+                style = styles[method]
+                known = history.dropna(subset=[key])
+                if len(known) == 1 and known["step"].iloc[0] == 0:
+                    axis.axhline(known[key].iloc[0], color=style.light, linestyle=(0, (2, 2)), linewidth=1.1)
+                    continue
+                axis.plot(known["step"], known[key], color=style.light, linewidth=1.3)
+                kept = known[known["step"] == best[method]]
+                if key == "validation_loss":
+                    axis.plot(kept["step"], kept[key], color=style.light, marker="o", markersize=6, linestyle="none")
+            canvas.panel_title(axis, title)
+            axis.yaxis.set_major_locator(MaxNLocator(5))
+        axes[-1].xaxis.set_major_locator(MaxNLocator(6, integer=True))
+        axes[-1].xaxis.set_major_formatter(FuncFormatter(lambda value, _: f"step {value:g}" if value else "0"))
+        canvas.legend(figure, [(method, canvas.handle(styles[method], marker=False)) for method in shown])
+        return figure
+
+    caption = (
+        "Lowest seed. A dashed level is a model that was not trained. Losses compare only between methods of one codec."
+    )
+    return draw(f"{slug}_training", f"{series}: training and validation loss of {', '.join(shown)}.", caption, make)
+
+
+def _first_seeds(study: Study, series: str) -> list[Cell]:
+    """The lowest seed's cell of each method, methods first, then baselines and benchmarks."""
+    cells = (study.of(series, method) for method in study.methods)
+    return [min(found, key=lambda cell: cell.seed) for found in cells if found]
+
+
+def _last_origins(table: pd.DataFrame | None) -> pd.DataFrame | None:
+    """Rows of the furthest step at the last origins whose outcome is known."""
+    if table is None or table.empty:
+        return None
+    known = table[(table["h"] == table["h"].max()) & table["y"].notna()]
+    return known.sort_values("cutoff").tail(ORIGINS_SHOWN)
+
+
+def _history(cell: Cell) -> pd.DataFrame:
+    """Losses by step, with NaN where one was not measured; empty where nothing was trained."""
+    entries = cell.train.get("history") or []
+    table = pd.DataFrame([entry for entry in entries if isinstance(entry, dict)])
+    if table.empty or "step" not in table:
+        return pd.DataFrame(columns=["step", "train_loss", "validation_loss"])
+    for name in ("train_loss", "validation_loss"):
+        table[name] = pd.to_numeric(table[name], errors="coerce") if name in table else np.nan
+    return table
+
+
+def _dates(axis: Axes) -> None:
+    locator = AutoDateLocator(minticks=3, maxticks=7)
+    axis.xaxis.set_major_locator(locator)
+    axis.xaxis.set_major_formatter(ConciseDateFormatter(locator, show_offset=False))
+
+
+def _extent(values: list[float]) -> str:
+    low, high = significant(min(values), 2), significant(max(values), 2)
+    return low if low == high else f"{low}\n–{high}"
+
+
+def _last(curve: pd.DataFrame, column: str) -> float:
+    values = curve[column].to_numpy(float)
+    return float(values[-1] - values[0])
+
+
+def _money_tick(value: float) -> str:
+    text = f"{value / 1000:g} k" if abs(value) >= 1000 else f"{value:g}"
+    return text.replace("-", "\u2212")
