@@ -131,31 +131,37 @@ def _from_file(source: str, path: Path, options: SourceOptions) -> Bars:
     alignment = zone
     if zone == "UTC" and options.server_tz == AUTO and _on_midnights(stamps, timeframe, US_DST):
         alignment = US_DST
-    closes = stamps if options.stamps == "close" else close_times(stamps, timeframe, alignment, options.calendar)
-    check_order(table, closes)
     calendar = _calendar(options.calendar, timeframe, alignment)
+    closes = _closes(table, stamps, timeframe, alignment, options)
+    check_order(table, closes)
     check_hours(table, closes, calendar, "UTC" if table.zoned else zone)
-    scale = 1.0
-    digits = table.digits if options.digits is None else options.digits
-    if options.integer_points:
-        scale = float(10.0**-digits)
-    frame = table.columns.set_axis(_index(closes), axis="index")
-    frame[list(PRICES)] = (frame[list(PRICES)] * scale).round(digits) if options.integer_points else frame[list(PRICES)]
     name = options.symbol or symbol
     if name is None:
-        raise DataError(
-            f"{path.name}: neither its name nor its content tells the symbol; give --symbol, such as EURUSD"
-        )
+        raise DataError(f"{path.name}: the file's name does not tell the symbol; give --symbol, such as EURUSD")
+    digits = table.digits if options.digits is None else options.digits
+    frame = table.columns[list(COLUMNS)].set_axis(_index(closes), axis="index")
+    if options.integer_points:
+        frame[list(PRICES)] = (frame[list(PRICES)] / 10.0**digits).round(digits)
     base, quote = currencies(name)
     instrument = Instrument(name, base, quote, digits, timeframe, source, table.sha256, table.close_only)
-    return Bars(frame[list(COLUMNS)], instrument, calendar)
+    return Bars(frame, instrument, calendar)
+
+
+def _closes(table: Table, stamps: np.ndarray, timeframe: str, alignment: str, options: SourceOptions) -> np.ndarray:
+    """UTC closes of a file's bars, whether it stamps opens, closes or mere days."""
+    if options.calendar == "target" and table.days_only:
+        return TargetDays().stamps(table.stamps)
+    if options.stamps == "close" and not table.days_only:
+        return stamps
+    return close_times(stamps, timeframe, alignment, options.calendar)
 
 
 def close_times(opens: np.ndarray, timeframe: str, alignment: str, calendar: str = AUTO) -> np.ndarray:
     """Closes of bars that open at given instants: datetime64[ns] UTC [T] -> datetime64[ns] UTC [T].
 
     Bars longer than an hour close on the server's clock, so that H4 and D1 keep their boundaries over a change to
-    summer time; a stamp inside such a bar counts as that bar. A week closes with its Friday, round the clock with its Sunday.
+    summer time; a stamp inside such a bar counts as that bar. A week closes with its Friday, round the clock with its
+    Sunday.
     """
     length = MINUTES[timeframe] * np.timedelta64(60, "s")
     if MINUTES[timeframe] <= 60:

