@@ -10,9 +10,15 @@ from forecasting.files import write_json
 from forecasting.forecasts import QUANTILE_LEVELS, Forecasts, to_table
 
 KINDS = {
-    "untuned": "method", "full": "method", "lora": "method", "adapter": "method",
-    "random-walk": "baseline", "ewma-t": "baseline", "buy-and-hold": "benchmark", "always-flat": "benchmark",
-}  # fmt: skip
+    "untuned": "method",
+    "full": "method",
+    "lora": "method",
+    "adapter": "method",
+    "random-walk": "baseline",
+    "ewma-t": "baseline",
+    "buy-and-hold": "benchmark",
+    "always-flat": "benchmark",
+}
 COST = {"untuned": (0, 0.0), "full": (860_160, 41.2), "lora": (16_384, 33.9), "adapter": (66_304, 22.4)}
 FAILED = ("NZDUSD-D1", "adapter", 1)
 FAILURE = "validation loss is NaN at step 40; lower --set train.learning_rate <1e-4>"
@@ -42,20 +48,32 @@ def write_cell(folder, series, method, seed, closes, times, origins, horizon) ->
     write_json(
         folder / "run.json",
         {
-            "study": "demo", "source": f"ecb:{series[:6]}", "unique_id": series, "kind": kind, "method": method, "seed": seed,
-            "status": "failed" if failed else "done", "failure": FAILURE if failed else None,
+            "study": "demo",
+            "source": f"ecb:{series[:6]}",
+            "unique_id": series,
+            "kind": kind,
+            "method": method,
+            "seed": seed,
+            "status": "failed" if failed else "done",
+            "failure": FAILURE if failed else None,
             "config": {
                 "split": {"validation_from": "2019-01-01", "test_from": "2021-01-01", "embargo": horizon},
-                "base": {"name": "embedded", "cutoff": "2014-12-31"}, "windows": {"context": 20, "horizon": horizon},
-                "train": {"steps": 200, "learning_rate": {"full": 3e-4, "lora": 2e-3}.get(method, 1e-3), "method": method},
+                "base": {"name": "embedded", "cutoff": "2014-12-31"},
+                "windows": {"context": 20, "horizon": horizon},
+                "train": {
+                    "steps": 200,
+                    "learning_rate": {"full": 3e-4, "lora": 2e-3}.get(method, 1e-3),
+                    "method": method,
+                },
                 "sampler": {"paths": 64, "seed": 7},
             },
             "versions": {"python": "3.11.2", "torch": "2.13.0", "transformers": "5.23.0", "tunetrade": "0.1.0"},
-            "data_sha": "9f" * 32, "git": {"commit": "d9413a6" + "0" * 33, "dirty": True},
+            "data_sha": "9f" * 32,
+            "git": {"commit": "d9413a6" + "0" * 33, "dirty": True},
             "instrument": {"symbol": series[:6], "source": "ECB euro reference rates", "close_only": True, "digits": 5},
             "stages": {},
         },
-    )  # fmt: skip
+    )
     if failed:
         return
     skill = {"full": 0.9991, "lora": 0.9986, "adapter": 1.0004, "untuned": 1.0012}.get(method, 1.0) + rng.normal(
@@ -73,21 +91,30 @@ def write_training(folder, method, rng) -> None:
     steps = range(0, 201, 20) if parameters else [0]
     history = [
         {
-            "step": step, "train_loss": 5.3 - 0.06 * (1 - np.exp(-step / 60)) + rng.normal(0, 0.012) if step else None,
-            "validation_loss": (value := 5.32 - 0.04 * (1 - np.exp(-step / 50)) + 1e-6 * step**2 + rng.normal(0, 0.001)),
+            "step": step,
+            "train_loss": 5.3 - 0.06 * (1 - np.exp(-step / 60)) + rng.normal(0, 0.012) if step else None,
+            "validation_loss": (
+                value := 5.32 - 0.04 * (1 - np.exp(-step / 50)) + 1e-6 * step**2 + rng.normal(0, 0.001)
+            ),
             "validation_perplexity": np.exp(value),
         }
         for step in steps
-    ]  # fmt: skip
+    ]
     best = min(history, key=lambda entry: entry["validation_loss"])["step"]
     write_json(
         folder / "train.json",
         {
-            "seconds": seconds * rng.uniform(0.95, 1.05), "peak_memory_bytes": int(9e8 * rng.uniform(0.8, 1.4)),
-            "trained_parameters": parameters, "total_parameters": 860_160, "stored_bytes": 4 * parameters + 600,
-            "steps": len(history) * 20, "best_step": best, "stopped_early": False, "history": history,
+            "seconds": seconds * rng.uniform(0.95, 1.05),
+            "peak_memory_bytes": int(9e8 * rng.uniform(0.8, 1.4)),
+            "trained_parameters": parameters,
+            "total_parameters": 860_160,
+            "stored_bytes": 4 * parameters + 600,
+            "steps": len(history) * 20,
+            "best_step": best,
+            "stopped_early": False,
+            "history": history,
         },
-    )  # fmt: skip
+    )
 
 
 def write_forecasts(folder, series, method, skill, closes, times, origins, horizon, rng) -> None:
@@ -101,9 +128,18 @@ def write_forecasts(folder, series, method, skill, closes, times, origins, horiz
     quantiles = mean[:, None, :] * np.exp(z[None, :, None] * spread[None, None, :])
     assert len(z) == len(QUANTILE_LEVELS)
     forecasts = Forecasts(
-        series, times[:origins], ds, anchor, np.full(origins, 0.005), mean, 0 * mean, quantiles, 0.5 + 20 * drift, 0 * mean,
+        series,
+        times[:origins],
+        ds,
+        anchor,
+        np.full(origins, 0.005),
+        mean,
+        0 * mean,
+        quantiles,
+        0.5 + 20 * drift,
+        0 * mean,
         np.array(["ab" * 8] * origins),
-    )  # fmt: skip
+    )
     crps = 0.56 * spread * anchor[:, None] * skill * np.ones_like(y)
     folder.mkdir(parents=True, exist_ok=True)
     to_table(forecasts, y, crps).to_parquet(folder / "forecasts.parquet", index=False)
@@ -116,22 +152,36 @@ def write_forecasts(folder, series, method, skill, closes, times, origins, horiz
         )
         mae = float(np.mean(np.abs(error[:, pick])))
         return {
-            "mse": mse, "rmse": mse**0.5, "nrmse": mse**0.5 / float(np.ptp(y)), "mae": mae, "mase": mae / 0.004,
-            "rmae": mae / float(np.mean(np.abs(random_walk[:, pick]))), "crps": float(crps[:, pick].mean()),
-            "coverage50": 0.51, "coverage80": 0.8 + rng.normal(0, 0.01), "coverage90": 0.9,
-            "directional_accuracy": None if method in ("random-walk", "ewma-t") else 0.5 + rng.normal(0, 0.01), "origins": origins,
-        }  # fmt: skip
+            "mse": mse,
+            "rmse": mse**0.5,
+            "nrmse": mse**0.5 / float(np.ptp(y)),
+            "mae": mae,
+            "mase": mae / 0.004,
+            "rmae": mae / float(np.mean(np.abs(random_walk[:, pick]))),
+            "crps": float(crps[:, pick].mean()),
+            "coverage50": 0.51,
+            "coverage80": 0.8 + rng.normal(0, 0.01),
+            "coverage90": 0.9,
+            "directional_accuracy": None if method in ("random-walk", "ewma-t") else 0.5 + rng.normal(0, 0.01),
+            "origins": origins,
+        }
 
     steps = {str(h): figures(slice(h - 1, h)) for h in range(1, horizon + 1)}
     write_json(
         folder / "forecast.json",
         {
-            "model_sha": "cd" * 32, "origins": origins, "horizon": horizon, "paths": 64, "seconds": origins * 0.011,
+            "model_sha": "cd" * 32,
+            "origins": origins,
+            "horizon": horizon,
+            "paths": 64,
+            "seconds": origins * 0.011,
             "paths_per_second": 5800.0 if method != "random-walk" else 2.4e6,
-            "latency_p50_ms": 12.1 + rng.normal(0, 0.5), "latency_p99_ms": 19.8,
-            "metrics": {"overall": figures(slice(None)), "by_step": steps}, "validation": {},
+            "latency_p50_ms": 12.1 + rng.normal(0, 0.5),
+            "latency_p99_ms": 19.8,
+            "metrics": {"overall": figures(slice(None)), "by_step": steps},
+            "validation": {},
         },
-    )  # fmt: skip
+    )
 
 
 def write_backtest(folder, method, kind, closes, times, origins, rng) -> None:
@@ -147,10 +197,15 @@ def write_backtest(folder, method, kind, closes, times, origins, rng) -> None:
     folder.mkdir(parents=True, exist_ok=True)
     pd.DataFrame(
         {
-            "time": pd.DatetimeIndex(times[:origins]).tz_localize("UTC"), "equity": equity, "balance": equity, "position": position,
-            "price": closes[:origins], "costs": costs, "equity_before_costs": before,
+            "time": pd.DatetimeIndex(times[:origins]).tz_localize("UTC"),
+            "equity": equity,
+            "balance": equity,
+            "position": position,
+            "price": closes[:origins],
+            "costs": costs,
+            "equity_before_costs": before,
         }
-    ).to_parquet(folder / "equity.parquet", index=False)  # fmt: skip
+    ).to_parquet(folder / "equity.parquet", index=False)
     pd.DataFrame({"trade": range(trades), "net_profit": rng.normal(size=trades)}).to_parquet(folder / "trades.parquet")
     net = float(equity[-1] - DEPOSIT)
     returns = np.diff(equity) / equity[:-1]
@@ -161,18 +216,31 @@ def write_backtest(folder, method, kind, closes, times, origins, rng) -> None:
         {
             "signal": {"name": "mean-vs-context", "context": 20},
             "rules": {"spread_points": 8.0, "commission_per_lot": 3.5, "lots": 0.1, "deposit": DEPOSIT},
-            "illustrative": True, "currency": "USD",
+            "illustrative": True,
+            "currency": "USD",
             "figures": {
-                "net_profit": net, "profit_before_costs": float(before[-1] - DEPOSIT), "costs": float(costs[-1]),
-                "gross_profit": 100.0, "gross_loss": -80.0, "total_return": net / DEPOSIT, "annual_return": net / DEPOSIT,
-                "annual_volatility": 0.05, "sharpe": sharpe, "sortino": None if sharpe is None else 1.4 * sharpe,
-                "max_drawdown": float(np.max(1 - equity / peak)), "max_drawdown_money": float(np.max(peak - equity)),
-                "max_drawdown_days": 31.0 if trades else 0.0, "profit_factor": 1.25 if trades else None, "trades": trades,
-                "win_rate": 0.51 if trades else None, "average_trade": net / trades if trades else None,
-                "exposure": float(np.mean(position != 0)), "turnover": 12.3 if trades else 0.0,
+                "net_profit": net,
+                "profit_before_costs": float(before[-1] - DEPOSIT),
+                "costs": float(costs[-1]),
+                "gross_profit": 100.0,
+                "gross_loss": -80.0,
+                "total_return": net / DEPOSIT,
+                "annual_return": net / DEPOSIT,
+                "annual_volatility": 0.05,
+                "sharpe": sharpe,
+                "sortino": None if sharpe is None else 1.4 * sharpe,
+                "max_drawdown": float(np.max(1 - equity / peak)),
+                "max_drawdown_money": float(np.max(peak - equity)),
+                "max_drawdown_days": 31.0 if trades else 0.0,
+                "profit_factor": 1.25 if trades else None,
+                "trades": trades,
+                "win_rate": 0.51 if trades else None,
+                "average_trade": net / trades if trades else None,
+                "exposure": float(np.mean(position != 0)),
+                "turnover": 12.3 if trades else 0.0,
             },
         },
-    )  # fmt: skip
+    )
 
 
 def edit_json(path: Path, change) -> None:

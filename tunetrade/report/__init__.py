@@ -1,7 +1,8 @@
 """Run folders in, a report out: one HTML page, PNG plots, CSV tables and Markdown.
 
 A pure function of the run folders: the same folders give the same bytes, so a report can be committed and compared.
-Nothing here trains, forecasts or trades, and neither torch nor backtrader is loaded; matplotlib only when a report is made.
+Nothing here trains, forecasts or trades: neither torch nor backtrader is loaded, and matplotlib only when a report is
+made.
 """
 
 from pathlib import Path

@@ -17,12 +17,12 @@ from matplotlib.axes import Axes
 from matplotlib.figure import Figure
 from matplotlib.lines import Line2D
 
-from tunetrade.report.formats import power_of_ten
+from tunetrade.report.formats import MINUS, power_of_ten
 from tunetrade.report.palette import GRID, INK, MUTED, Style, colours, variable
 
 WIDTH = 480.0
 LEFT, RIGHT = 50.0, 10.0
-TITLE, LEGEND_ROW, PANEL_TITLE, AXIS = 26.0, 16.0, 18.0, 24.0
+TITLE, LEGEND_ROW, PANEL_TITLE, AXIS, GAP = 26.0, 16.0, 18.0, 22.0, 6.0
 POINTS_PER_INCH = 72.0
 PNG_DPI = 144
 LEGEND_COLUMNS = 4
@@ -80,12 +80,12 @@ def look(name: str) -> Iterator[None]:
 
 
 def panels(
-    title: str, heights: Sequence[float], legend: int, right: float = RIGHT, share: bool = True
+    title: str, heights: Sequence[float], legend: int, right: float = RIGHT, axis: float = AXIS
 ) -> tuple[Figure, list[Axes]]:
     """A figure with panels of given heights (points) one below the other and room for a legend of `legend` entries."""
     legend_height = math.ceil(legend / LEGEND_COLUMNS) * LEGEND_ROW
-    gaps = PANEL_TITLE * len(heights) + AXIS * (1 if share else len(heights))
-    total = TITLE + legend_height + sum(heights) + gaps + (0 if not share else 6 * (len(heights) - 1))
+    gaps = PANEL_TITLE * len(heights) + axis
+    total = TITLE + legend_height + sum(heights) + gaps + GAP * (len(heights) - 1)
     figure = Figure(figsize=(WIDTH / POINTS_PER_INCH, total / POINTS_PER_INCH), dpi=POINTS_PER_INCH)
     figure.text(4 / WIDTH, 1 - 16 / total, title, fontsize=12, fontweight="bold")
     axes: list[Axes] = []
@@ -93,11 +93,10 @@ def panels(
     for height in heights:
         top -= PANEL_TITLE + height
         box = (LEFT / WIDTH, top / total, (WIDTH - LEFT - right) / WIDTH, height / total)
-        axes.append(figure.add_axes(box, sharex=axes[0] if share and axes else None))
-        top -= 6 if share else AXIS
-    if share:
-        for above in axes[:-1]:
-            above.tick_params(labelbottom=False)
+        axes.append(figure.add_axes(box, sharex=axes[0] if axes else None))
+        top -= GAP
+    for above in axes[:-1]:
+        above.tick_params(labelbottom=False)
     return figure, axes
 
 
@@ -129,24 +128,42 @@ def legend(figure: Figure, entries: Sequence[tuple[str, Any]]) -> None:
 def handle(style: Style, marker: bool = True, line: bool = True) -> Line2D:
     """Legend entry of a method."""
     return Line2D(
-        [], [], color=style.light, linestyle=style.dash if line else "none", marker=style.marker if marker else None,
+        [],
+        [],
+        color=style.light,
+        linestyle=style.dash if line else "none",
+        marker=style.marker if marker else None,
         markersize=5,
-    )  # fmt: skip
+    )
 
 
 def label_ends(axis: Axes, labels: Sequence[tuple[str, float, str]], room: float) -> None:
     """Name each line at its right end: (text, y in data, colour), moved apart so that no two overlap."""
-    height = axis.get_position().height * axis.figure.get_figheight() * POINTS_PER_INCH
+    height = axis.get_position().height * axis.figure.figure.get_figheight() * POINTS_PER_INCH
     low, high = axis.get_ylim()
     ordered = sorted(labels, key=lambda label: (label[1], label[0]))
     wanted = [(value - low) / (high - low) * height for _, value, _ in ordered]
     placed = spread_out(wanted, min(12.5, height / max(1, len(ordered))), height)
     for (text, _, colour), aim, point in zip(ordered, wanted, placed, strict=True):
         axis.annotate(
-            plain(text), (1, aim / height), (14, point - aim), "axes fraction", "offset points", color=colour, va="center",
-            fontsize=10.5, annotation_clip=False,
-            arrowprops={"arrowstyle": "-", "color": colour, "linewidth": 0.6, "shrinkA": 0, "shrinkB": 1, "relpos": (0, 0.5)},
-        )  # fmt: skip
+            plain(text),
+            (1, aim / height),
+            (14, point - aim),
+            "axes fraction",
+            "offset points",
+            color=colour,
+            va="center",
+            fontsize=10.5,
+            annotation_clip=False,
+            arrowprops={
+                "arrowstyle": "-",
+                "color": colour,
+                "linewidth": 0.6,
+                "shrinkA": 0,
+                "shrinkB": 1,
+                "relpos": (0, 0.5),
+            },
+        )
 
 
 def spread_out(wanted: Sequence[float], gap: float, height: float) -> list[float]:
@@ -171,6 +188,11 @@ def log_text(value: float, _: Any = None) -> str:
     return f"{value:g}" if -2 <= exponent <= 3 else power_of_ten(exponent)
 
 
+def minus(text: str) -> str:
+    """Text of a tick with a true minus sign."""
+    return text.replace("-", MINUS)
+
+
 def plain(label: str) -> str:
     """A label that matplotlib will not hide for its leading underscore."""
     return f" {label}" if label.startswith("_") else label
@@ -189,7 +211,7 @@ def draw(name: str, alt: str, caption: str, make: Callable[[], Figure | None]) -
 
 
 def inline_svg(document: str, name: str) -> str:
-    """An SVG document as an element of a page: colours by theme, identifiers of its own, no reference to anything outside."""
+    """An SVG document as an element of a page: colours by theme, identifiers of its own, nothing external."""
     svg = document[document.index("<svg") :]
     view = re.search(r'viewBox="([^"]*)"', svg)
     body = svg[svg.index(">") + 1 :]
@@ -205,5 +227,7 @@ def inline_svg(document: str, name: str) -> str:
     body = re.sub(
         r"#[0-9a-f]{6}\b", lambda found: f"var(--{variable(found[0])})" if found[0] in themed else found[0], body
     )
+    # A tenth of a point is finer than any screen shows.
+    body = re.sub(r"-?\d+\.\d{2,}", lambda found: f"{float(found[0]):.1f}".removesuffix(".0"), body)
     body = re.sub(r"\n\s*", "\n", body)
     return f'<svg viewBox="{view[1] if view else ""}" aria-hidden="true" focusable="false">{body.strip()}'

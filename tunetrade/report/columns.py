@@ -16,9 +16,9 @@ NOMINAL_COVERAGE = {"coverage50": 0.5, "coverage80": 0.8, "coverage90": 0.9}
 class Column:
     """A figure of the leaderboard.
 
-    style: how `formats.column_texts` writes it. better: which value is marked as best (`nominal`: nearest to the nominal
-    coverage). combine: how series are put together in the overall table. traded: only rows that traded may be best, since
-    a strategy that does nothing has the smallest of all drawdowns.
+    style: how `formats.column_text` writes it. better: which value is marked as best (`nominal`: nearest to the nominal
+    coverage). combine: how series are put together in the overall table. traded: only rows that traded may be best,
+    since a strategy that does nothing has the smallest of all drawdowns.
     """
 
     key: str
@@ -34,63 +34,208 @@ class Column:
 ERROR, MONEY, COST = "Error", "Money", "Cost"
 
 COLUMNS: tuple[Column, ...] = (
-    Column("mse_ratio", "MSE ÷ RW", ERROR, "ratio", "less", "geometric",
-           "Mean squared error divided by that of the random walk (which repeats the last close). Below 1 is better than no forecast at all."),
-    Column("crps_ratio", "CRPS ÷ EWMA-t", ERROR, "ratio", "less", "geometric",
-           "CRPS divided by that of EWMA-t, a random walk with a Student-t cone of recent volatility. Below 1 means better probabilities."),
-    Column("mse", "MSE", ERROR, "error", "less", "none",
-           "Mean squared error of the predicted mean close, over all origins and steps, in squared price."),
+    Column(
+        "mse_ratio",
+        "MSE ÷ RW",
+        ERROR,
+        "ratio",
+        "less",
+        "geometric",
+        "Mean squared error divided by that of the random walk (which repeats the last close). Below"
+        " 1 is better than no forecast at all.",
+    ),
+    Column(
+        "crps_ratio",
+        "CRPS ÷ EWMA-t",
+        ERROR,
+        "ratio",
+        "less",
+        "geometric",
+        "CRPS divided by that of EWMA-t, a random walk with a Student-t cone of recent volatility."
+        " Below 1 means better probabilities.",
+    ),
+    Column(
+        "mse",
+        "MSE",
+        ERROR,
+        "error",
+        "less",
+        "none",
+        "Mean squared error of the predicted mean close, over all origins and steps, in squared price.",
+    ),
     Column("rmse", "RMSE", ERROR, "error", "less", "none", "Square root of the MSE, in price."),
     Column("nrmse", "NRMSE", ERROR, "error", "less", "none", "RMSE divided by the range of the true closes."),
     Column("mae", "MAE", ERROR, "error", "less", "none", "Mean absolute error of the predicted close, in price."),
-    Column("mase", "MASE", ERROR, "ratio", "less", "geometric",
-           "MAE divided by the mean absolute one-bar move of the training part; it grows with the horizon, so compare rows, not with 1."),
+    Column(
+        "mase",
+        "MASE",
+        ERROR,
+        "ratio",
+        "less",
+        "geometric",
+        "MAE divided by the mean absolute one-bar move of the training part; it grows with the"
+        " horizon, so compare rows, not with 1.",
+    ),
     Column("rmae", "rMAE", ERROR, "ratio", "less", "geometric", "MAE divided by that of the random walk."),
-    Column("crps", "CRPS", ERROR, "error", "less", "none",
-           "Continuous ranked probability score of the whole predicted distribution, in price: the absolute error, generalised to a cone."),
-    Column("coverage80", "Coverage 80", ERROR, "percent1", "nominal", "mean",
-           "Share of closes inside the predicted 10-90 % band; 80 % is right, less means cones too narrow, more too wide."),
-    Column("directional_accuracy", "Direction", ERROR, "percent1", "more", "mean",
-           "Share of moves whose sign was predicted; unchanged closes are dropped. Coin tossing gives 50 %."),
-    Column("net_profit", "Net profit", MONEY, "money", "more", "sum", "Final equity less the deposit, after all costs."),
-    Column("profit_before_costs", "Before costs", MONEY, "money", "more", "sum", "The same without spread and commission.",
-           traded=True),
+    Column(
+        "crps",
+        "CRPS",
+        ERROR,
+        "error",
+        "less",
+        "none",
+        "Continuous ranked probability score of the whole predicted distribution, in price: the"
+        " absolute error, generalised to a cone.",
+    ),
+    Column(
+        "coverage80",
+        "Coverage 80",
+        ERROR,
+        "percent1",
+        "nominal",
+        "mean",
+        "Share of closes inside the predicted 10-90 % band; 80 % is right, less means cones too narrow, more too wide.",
+    ),
+    Column(
+        "directional_accuracy",
+        "Direction",
+        ERROR,
+        "percent1",
+        "more",
+        "mean",
+        "Share of moves whose sign was predicted; unchanged closes are dropped. Coin tossing gives 50 %.",
+    ),
+    Column(
+        "net_profit", "Net profit", MONEY, "money", "more", "sum", "Final equity less the deposit, after all costs."
+    ),
+    Column(
+        "profit_before_costs",
+        "Before costs",
+        MONEY,
+        "money",
+        "more",
+        "sum",
+        "The same without spread and commission.",
+        traded=True,
+    ),
     Column("costs", "Costs", MONEY, "money", "none", "sum", "Spread and commission paid."),
-    Column("total_return", "Return", MONEY, "percent2", "more", "mean", "Net profit as a share of the deposit, over the whole test."),
-    Column("sharpe", "Sharpe", MONEY, "number2", "more", "mean",
-           "Mean over standard deviation of net returns, annualised, risk-free rate 0.", traded=True),
-    Column("sortino", "Sortino", MONEY, "number2", "more", "mean",
-           "As Sharpe, with the deviation of losses only.", traded=True),
-    Column("max_drawdown", "Max drawdown", MONEY, "percent2", "less", "max",
-           "Largest fall of equity from a peak, as a share of the peak.", traded=True),
-    Column("max_drawdown_days", "Longest (days)", MONEY, "count", "less", "max",
-           "Calendar days of the longest time below an earlier peak.", traded=True),
-    Column("profit_factor", "Profit factor", MONEY, "number2", "more", "none",
-           "Money won by winning trades over money lost by losing ones; above 1 is a profit.", traded=True),
+    Column(
+        "total_return",
+        "Return",
+        MONEY,
+        "percent2",
+        "more",
+        "mean",
+        "Net profit as a share of the deposit, over the whole test.",
+    ),
+    Column(
+        "sharpe",
+        "Sharpe",
+        MONEY,
+        "number2",
+        "more",
+        "mean",
+        "Mean over standard deviation of net returns, annualised, risk-free rate 0.",
+        traded=True,
+    ),
+    Column(
+        "sortino",
+        "Sortino",
+        MONEY,
+        "number2",
+        "more",
+        "mean",
+        "As Sharpe, with the deviation of losses only.",
+        traded=True,
+    ),
+    Column(
+        "max_drawdown",
+        "Max drawdown",
+        MONEY,
+        "percent2",
+        "less",
+        "max",
+        "Largest fall of equity from a peak, as a share of the peak.",
+        traded=True,
+    ),
+    Column(
+        "max_drawdown_days",
+        "Longest (days)",
+        MONEY,
+        "count",
+        "less",
+        "max",
+        "Calendar days of the longest time below an earlier peak.",
+        traded=True,
+    ),
+    Column(
+        "profit_factor",
+        "Profit factor",
+        MONEY,
+        "number2",
+        "more",
+        "none",
+        "Money won by winning trades over money lost by losing ones; above 1 is a profit.",
+        traded=True,
+    ),
     Column("trades", "Trades", MONEY, "count", "none", "sum", "Closed trades."),
-    Column("win_rate", "Win rate", MONEY, "percent1", "none", "mean",
-           "Share of trades that ended above zero after costs. Says nothing without the size of wins and losses."),
+    Column(
+        "win_rate",
+        "Win rate",
+        MONEY,
+        "percent1",
+        "none",
+        "mean",
+        "Share of trades that ended above zero after costs. Says nothing without the size of wins and losses.",
+    ),
     Column("exposure", "Exposure", MONEY, "percent1", "none", "mean", "Share of bars with an open position."),
-    Column("turnover", "Turnover", MONEY, "number1", "none", "mean",
-           "Traded value over average equity, per year."),
+    Column("turnover", "Turnover", MONEY, "number1", "none", "mean", "Traded value over average equity, per year."),
     Column("trained_parameters", "Trained", COST, "si", "less", "max", "Parameters that training changed."),
     Column("stored_bytes", "Stored", COST, "bytes", "less", "max", "Bytes on disk that this method adds to the base."),
     Column("train_seconds", "Train time", COST, "seconds", "less", "sum", "Seconds of training, validation included."),
-    Column("peak_memory_bytes", "Peak memory", COST, "bytes", "less", "max", "Largest resident memory of the training process."),
-    Column("forecast_seconds", "Inference time", COST, "seconds", "none", "sum", "Seconds to forecast the whole test part."),
-    Column("latency_p50_ms", "Latency p50", COST, "ms", "less", "mean", "Median time of one forecast, alone, as live trading asks for it."),
+    Column(
+        "peak_memory_bytes",
+        "Peak memory",
+        COST,
+        "bytes",
+        "less",
+        "max",
+        "Largest resident memory of the training process.",
+    ),
+    Column(
+        "forecast_seconds", "Inference time", COST, "seconds", "none", "sum", "Seconds to forecast the whole test part."
+    ),
+    Column(
+        "latency_p50_ms",
+        "Latency p50",
+        COST,
+        "ms",
+        "less",
+        "mean",
+        "Median time of one forecast, alone, as live trading asks for it.",
+    ),
     Column("latency_p99_ms", "Latency p99", COST, "ms", "less", "max", "The slowest one in a hundred."),
     Column("paths_per_second", "Paths/s", COST, "si", "none", "mean", "Sampled futures a second, in batches."),
-)  # fmt: skip
+)
 
 BY_KEY = {column.key: column for column in COLUMNS}
 KEY_COLUMNS = tuple(
     BY_KEY[key]
     for key in (
-        "mse_ratio", "crps_ratio", "directional_accuracy", "net_profit", "profit_before_costs", "total_return", "sharpe",
-        "max_drawdown", "trades", "trained_parameters", "train_seconds", "latency_p50_ms",
+        "mse_ratio",
+        "crps_ratio",
+        "directional_accuracy",
+        "net_profit",
+        "profit_before_costs",
+        "total_return",
+        "sharpe",
+        "max_drawdown",
+        "trades",
+        "trained_parameters",
+        "train_seconds",
+        "latency_p50_ms",
     )
-)  # fmt: skip
+)
 COMBINED = {
     "geometric": "overall: geometric mean over series",
     "mean": "overall: mean over series",

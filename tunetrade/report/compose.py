@@ -39,8 +39,7 @@ def compose(study_folder: Path) -> ReportFiles:
     study = read_study(study_folder)
     report = build(study)
     texts = {
-        f"tables/{name}.csv": text
-        for name, text in sheets(study, dict(report.rows), list(report.overall), dict(report.slugs)).items()
+        f"tables/{name}.csv": text for name, text in sheets(study, report.rows, report.overall, report.slugs).items()
     }
     images = {
         f"plots/{drawing.name}.png": drawing.png

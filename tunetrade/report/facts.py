@@ -126,8 +126,9 @@ def describe(value: Any) -> str:
     if value is None:
         return ""
     if isinstance(value, Mapping):
-        pairs = ((key, describe(item)) for key, item in value.items())
-        return ", ".join(f"{str(key).replace('_', ' ')} {text}" for key, text in pairs if text)
+        pairs = ((key, describe(item)) for key, item in value.items() if key != "name")
+        rest = ", ".join(f"{str(key).replace('_', ' ')} {text}" for key, text in pairs if text)
+        return f"{value['name']}: {rest}".removesuffix(": ") if value.get("name") else rest
     if isinstance(value, (list, tuple)):
         return " / ".join(describe(item) for item in value)
     if isinstance(value, bool):

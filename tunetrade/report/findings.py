@@ -40,7 +40,8 @@ def cautions(study: Study) -> list[str]:
     failed = [cell for cell in study.cells if not cell.done]
     if failed:
         found.append(
-            f"{len(failed)} of {len(study.cells)} cells did not finish and {_are(len(failed))} missing from the figures:"
+            f"{len(failed)} of {len(study.cells)} cells did not finish and {_are(len(failed))}"
+            " missing from the figures:"
             f" {', '.join(f'{cell.method} on {cell.series} (seed {cell.seed})' for cell in failed)}."
         )
     for series in study.series:
@@ -50,7 +51,8 @@ def cautions(study: Study) -> list[str]:
         if len(set(counts.values())) > 1:
             listed = ", ".join(f"{method} {count}" for method, count in sorted(counts.items()))
             found.append(
-                f"On {series} the methods were not measured at the same origins ({listed}): their errors are not comparable."
+                f"On {series} the methods were not measured at the same origins ({listed}): their"
+                " errors are not comparable."
             )
         if not math.isfinite(references(study, series).mse):
             found.append(f"{series} has no finished random walk, so its errors have no denominator.")
@@ -58,7 +60,8 @@ def cautions(study: Study) -> list[str]:
     early = [series for series in study.series if cutoff and (start := period(study, series)[0]) and start <= cutoff]
     if early:
         found.append(
-            f"The base model was trained on data up to {cutoff}, after the test part of {', '.join(early)} begins: the GPT-2"
+            f"The base model was trained on data up to {cutoff}, after the test part of"
+            f" {', '.join(early)} begins: the GPT-2"
             " rows may have seen what they are tested on."
         )
     return found
@@ -92,15 +95,15 @@ def _money(study: Study, rows: Mapping[str, Sequence[Row]]) -> str:
     against_hold = _pairs(rows, lambda row, others: _profit(others, BUY_AND_HOLD) - _profit_of(row))
     parts = [f"{_count(_better(net), len(net))} {_verb(_better(net), 'ends', 'end')} with a profit"]
     if against_walk:
-        parts.append(
-            f"{_count(_better(against_walk), len(against_walk))} {_verb(_better(against_walk), 'earns', 'earn')} more than the random walk through the same signal"
-        )
+        count = _better(against_walk)
+        verb = _verb(count, "earns", "earn")
+        parts.append(f"{_count(count, len(against_walk))} {verb} more than the random walk through the same signal")
     if against_hold:
         parts.append(f"{_count(_better(against_hold), len(against_hold))} more than buy-and-hold")
     top = min(net, key=lambda pair: (pair.value, pair.name))
     row = next(row for row in rows[top.series] if row.method == top.method)
-    text = f"Net of costs, of {len(net)} {'pairs' if len(net) > 1 else 'pair'} {_listed(parts)}; the best, {top.name}, {_result(study, row)}"
-    return f"{text}; {_illustrative(study)}."
+    subject = f"Net of costs, of {len(net)} {'pairs' if len(net) > 1 else 'pair'}"
+    return f"{subject} {_listed(parts)}; the best, {top.name}, {_result(study, row)}; {_illustrative(study)}."
 
 
 def _pairs(rows: Mapping[str, Sequence[Row]], figure: Callable[[Row, Sequence[Row]], float]) -> list[Pair]:
@@ -119,7 +122,8 @@ def _beaten(pairs: Sequence[Pair], what: str) -> str:
     better = _better(pairs)
     top = min(pairs, key=lambda pair: (pair.value, pair.name))
     if better:
-        return f"{_count(better, len(pairs))} {_verb(better, 'has', 'have')} {what} (by at most {small_percent(-top.value)}: {top.name})"
+        most = f"by at most {small_percent(-top.value)}: {top.name}"
+        return f"{_count(better, len(pairs))} {_verb(better, 'has', 'have')} {what} ({most})"
     distance = "the nearest equals it" if top.value == 0 else f"the nearest is {small_percent(top.value)} above"
     return f"none has {what} ({distance}: {top.name})"
 
@@ -139,7 +143,8 @@ def _no_significance(study: Study) -> str:
     seeds = {cell.seed for cell in study.of() if cell.kind == "method"}
     one_seed = " and one seed" if len(seeds) == 1 else ""
     return (
-        f"this is one test period of {count} origins a series{overlap}{one_seed}, without intervals or tests so far, so it shows"
+        f"this is one test period of {count} origins a series{overlap}{one_seed}, without intervals"
+        " or tests so far, so it shows"
         " no difference, either way, to be more than chance"
     )
 
@@ -152,13 +157,14 @@ def _illustrative(study: Study) -> str:
         return "one history gives one path of trades, without an interval, and is no evidence of profit to come"
     which = "all of it" if len(closes_only) == len(traded) else f"the money on {', '.join(closes_only)}"
     return (
-        f"{which} is illustrative, since this source has closes only (an order fills at the next fixing, with an assumed spread),"
+        f"{which} is illustrative, since there are only closes (an order fills at the next fixing,"
+        " with an assumed spread),"
         " and one path of trades is no evidence of profit to come"
     )
 
 
 def _result(study: Study, row: Row) -> str:
-    """Net profit of a row, with what it was before costs and as a share of the deposit, and flat where nothing was traded."""
+    """Net profit of a row as money and as a share of the deposit, and what costs took where they took all."""
     currency = next(iter(currencies(study)), "") if len(currencies(study)) == 1 else ""
     net, before = row.values["net_profit"], row.values.get("profit_before_costs", math.nan)
     verb = "gains" if net > 0 else "loses" if net < 0 else "ends where it began:"

@@ -1,4 +1,4 @@
-"""Numbers as text: a column shares one scale and one number of decimals, so that the eye can compare down the column."""
+"""Numbers as text: a column shares one scale and one number of decimals, so that the eye can compare down it."""
 
 import math
 from collections.abc import Mapping, Sequence
@@ -15,7 +15,7 @@ def significant(value: float, digits: int = 3) -> str:
     """A number to some significant digits, without an exponent where it is of ordinary size.
 
     >>> significant(0.012345), significant(12345.6), significant(1.2e-7)
-    ('0.0123', '12,346', '1.20e-7')
+    ('0.0123', '12,346', '1.20·10⁻⁷')
     """
     if not math.isfinite(value):
         return DASH
@@ -24,7 +24,7 @@ def significant(value: float, digits: int = 3) -> str:
     size = math.floor(math.log10(abs(value)))
     if not -4 <= size <= 8:
         mantissa, exponent = f"{value:.{digits - 1}e}".split("e")
-        return signed(f"{mantissa}e{int(exponent)}")
+        return f"{signed(mantissa)}·{power_of_ten(int(exponent))}"
     return signed(f"{value:,.{max(0, digits - 1 - size)}f}")
 
 
@@ -82,28 +82,28 @@ def column_text(column: Column, value: float | None, values: Sequence[float]) ->
     """One figure of a column, written to the scale of all `values` of the column; a dash where there is none."""
     if value is None or not math.isfinite(value):
         return DASH
-    style = column.style
-    if style == "error":
-        scaled, largest = (number / 10.0 ** _exponent(values) for number in (value, _largest(values)))
-        return signed(f"{scaled:,.{_decimals(largest, 4)}f}")
-    if style in ("percent1", "percent2"):
-        return signed(f"{100 * value:,.{DECIMALS[style]}f}")
-    if style == "money":
-        return signed(f"{value:,.{0 if _largest(values) >= 1000 else 2}f}")
-    if style in ("seconds", "ms"):
-        return significant(value, 3)
-    if style == "si":
-        return si(value)
-    if style == "bytes":
-        return size(value)
-    # A mean over seeds of a count need not be whole.
-    decimals = DECIMALS[style] if style != "count" or value == round(value) else 1
-    return signed(f"{value:,.{decimals}f}")
+    if column.style in WRITERS:
+        return WRITERS[column.style](value)
+    scale, decimals = 1.0, DECIMALS.get(column.style, 0)
+    if column.style == "error":
+        scale = 10.0 ** -_exponent(values)
+        decimals = _decimals(scale * _largest(values), 4)
+    elif column.style.startswith("percent"):
+        scale = 100.0
+    elif column.style == "money":
+        decimals = 0 if _largest(values) >= 1000 else 2
+    elif column.style == "count" and value != round(value):
+        # A mean over seeds of a count need not be whole.
+        decimals = 1
+    return signed(f"{scale * value:,.{decimals}f}")
 
 
 def column_values(column: Column, rows: Sequence[Mapping[str, float]]) -> list[float]:
     """All figures of a column that exist."""
     return [row[column.key] for row in rows if column.key in row]
+
+
+WRITERS = {"seconds": significant, "ms": significant, "si": si, "bytes": size}
 
 
 def _with_unit(value: float, units: Sequence[str], base: float) -> str:

@@ -42,12 +42,13 @@ def table(
     caption: str,
     rows: Sequence[Row],
     columns: Sequence[Column],
+    *,
     currency: str,
     styles: Mapping[str, Style],
     series: int,
 ) -> str:
     """A leaderboard in a box of its own that scrolls sideways, its first column staying in view."""
-    shown = [row for row in rows if row.values]
+    shown = [row for row in rows if any(column.key in row.values for column in columns)]
     present = [column for column in columns if column_values(column, [row.values for row in shown])]
     if not shown or not present:
         return ""
@@ -65,12 +66,27 @@ def table(
         )
         yard = "" if row.kind == "method" else ' class="yard"'
         lines.append(f"<tr{yard}>{_name(row, styles, series)}{cells}</tr>")
+    title = f"\n<caption>{escape(caption)}</caption>"
+    return box(caption, f"<table>{title}", f'<th scope="col">Method</th>{heads}', lines)
+
+
+def box(label: str, opening: str, heads: str, lines: Sequence[str]) -> str:
+    """A table that scrolls inside its own box, by keyboard too; `lines` are its rows."""
     return (
-        f'<div class="box" tabindex="0" role="region" aria-label="{escape(caption)}"><table>\n<caption>{escape(caption)}</caption>\n'
-        f'<thead><tr><th scope="col">Method</th>{heads}</tr></thead>\n<tbody>\n'
-        + "\n".join(lines)
-        + "\n</tbody></table></div>"
+        f'<div class="box" tabindex="0" role="region" aria-label="{escape(label)}">{opening}\n'
+        f"<thead><tr>{heads}</tr></thead>\n<tbody>\n" + "\n".join(lines) + "\n</tbody></table></div>"
     )
+
+
+def listing(label: str, heads: Sequence[str], lines: Sequence[str]) -> str:
+    """A table of words rather than figures."""
+    titles = "".join(f'<th scope="col">{escape(head)}</th>' for head in heads)
+    return box(label, '<table class="list">', titles, lines)
+
+
+def section(anchor: str, title: str, body: str) -> str:
+    """A part of the page that links can reach."""
+    return f'<section id="{escape(anchor)}"><h2>{escape(title)}</h2>\n{body}</section>'
 
 
 def definitions(facts: Iterable[Fact]) -> str:
@@ -85,22 +101,22 @@ def _style() -> str:
 
 
 def _head(report: Report) -> str:
-    lines = "".join(
-        f"<tr><th scope='row'>{escape(fact.series)}</th><td>{escape(_range(fact.start, fact.end))}</td>"
-        f"<td>{fact.origins or DASH}</td><td>{escape(fact.source)}</td><td>{escape(fact.notes)}</td></tr>"
+    lines = [
+        f'<tr><th scope="row">{escape(fact.series)}</th><td class="date">{escape(_range(fact.start, fact.end))}</td>'
+        f"<td>{format(fact.origins, ',') if fact.origins else DASH}</td>"
+        f"<td>{escape(fact.source)}</td><td>{escape(fact.notes)}</td></tr>"
         for fact in report.series_facts
-    )
+    ]
     links = [("#overall", "Overall")] if len(report.series) > 1 else []
-    links += [(f"#{report.slugs[series]}", series) for series in report.series]
+    links += [(f"#series-{report.slugs[series]}", series) for series in report.series]
     links += [(f"#{topic.key}", topic.title) for topic in TOPICS if _drawn(report, topic.key)]
     links += [("#glossary", "Columns"), ("#background", "Configuration")]
     navigation = "".join(f'<a href="{escape(target)}">{escape(text)}</a>' for target, text in links)
     return (
-        f'<header><h1>{escape(report.name)}</h1>\n<p class="lead">TuneTrade report: GPT-2 tuning methods by forecast error and by money,'
-        f" beside baselines that need no training.</p>\n{definitions(report.header)}\n"
-        '<div class="box" tabindex="0" role="region" aria-label="Series"><table class="list"><thead><tr><th scope="col">Series</th>'
-        "<th scope='col'>Test part</th><th scope='col'>Origins</th><th scope='col'>Source</th><th scope='col'>Notes</th></tr></thead>"
-        f"<tbody>{lines}</tbody></table></div>\n<nav>{navigation}</nav></header>"
+        f'<header><h1>{escape(report.name)}</h1>\n<p class="lead">TuneTrade report: GPT-2 tuning methods by forecast'
+        f" error and by money, beside baselines that need no training.</p>\n{definitions(report.header)}\n"
+        f"{listing('Series', ('Series', 'Test part', 'Origins', 'Source', 'Notes'), lines)}\n"
+        f"<nav>{navigation}</nav></header>"
     )
 
 
@@ -109,31 +125,40 @@ def _says(report: Report) -> str:
         return ""
     sentences = "".join(f"<p>{escape(text)}</p>" for text in report.findings)
     notes = "".join(f"<li>{escape(text)}</li>" for text in report.cautions)
-    return f'<section class="says"><h2>What the numbers do and do not show</h2>{sentences}{f"<ul>{notes}</ul>" if notes else ""}</section>'
+    listed = f"<ul>{notes}</ul>" if notes else ""
+    return f'<section class="says"><h2>What the numbers do and do not show</h2>{sentences}{listed}</section>'
 
 
 def _overall(report: Report) -> str:
     if len(report.series) < 2:
         return ""
-    box = table("All series", report.overall, KEY_COLUMNS, report.currency, report.styles, len(report.series))
-    return f'<section id="overall"><h2>Leaderboard, all series</h2>{_reading(report)}{box}</section>'
+    board = table(
+        "All series",
+        report.overall,
+        KEY_COLUMNS,
+        currency=report.currency,
+        styles=report.styles,
+        series=len(report.series),
+    )
+    return section("overall", "Leaderboard, all series", _reading(report) + board)
 
 
 def _series(report: Report, series: str) -> str:
     rows = report.rows[series]
     boxes = "".join(
-        table(group, rows, of_group(group), report.currencies.get(series, ""), report.styles, 1)
+        table(group, rows, of_group(group), currency=report.currencies.get(series, ""), styles=report.styles, series=1)
         for group in (ERROR, MONEY, COST)
     )
     reading = _reading(report) if len(report.series) == 1 else ""
-    return f'<section id="{report.slugs[series]}"><h2>Leaderboard, {escape(series)}</h2>{reading}{boxes or "<p>No figures.</p>"}</section>'
+    anchor = f"series-{report.slugs[series]}"
+    return section(anchor, f"Leaderboard, {series}", reading + (boxes or "<p>No figures.</p>"))
 
 
 def _reading(report: Report) -> str:
     seeds = " Figures are means over seeds, ± their standard deviation." if report.several_seeds else ""
     return (
-        '<p class="note">Sorted by CRPS ÷ EWMA-t, best first; baselines and benchmarks shaded. Green marks the best of a column, not a'
-        f' significant one.{seeds} Every column is defined <a href="#glossary">below</a>.</p>'
+        '<p class="note">Sorted by CRPS ÷ EWMA-t, best first; baselines and benchmarks shaded. Green marks the best'
+        f' of a column, not a significant one.{seeds} Every column is defined <a href="#glossary">below</a>.</p>'
     )
 
 
@@ -144,14 +169,12 @@ def _topic(report: Report, topic: Topic) -> str:
     captions = list(dict.fromkeys(drawing.caption for drawing in drawings))
     shared = f'<p class="note">{escape(captions[0])}</p>' if len(captions) == 1 else ""
     figures = "\n".join(
-        f'<figure role="img" aria-label="{escape(drawing.alt)}">{drawing.svg}'
+        f'<figure><div role="img" aria-label="{escape(drawing.alt)}">{drawing.svg}</div>'
         + ("" if shared else f"<figcaption>{escape(drawing.caption)}</figcaption>")
         + "</figure>"
         for drawing in drawings
     )
-    return (
-        f'<section id="{topic.key}"><h2>{escape(topic.title)}</h2>{shared}<div class="plots">{figures}</div></section>'
-    )
+    return section(topic.key, topic.title, f'{shared}<div class="plots">{figures}</div>')
 
 
 def _failures(report: Report) -> str:
@@ -163,10 +186,8 @@ def _failures(report: Report) -> str:
     ]
     if not lines:
         return ""
-    return (
-        '<section id="failed"><h2>Cells that did not finish</h2><div class="box"><table class="list"><thead><tr><th scope="col">Method</th>'
-        f'<th scope="col">Series</th><th scope="col">What happened</th></tr></thead><tbody>{"".join(lines)}</tbody></table></div></section>'
-    )
+    body = listing("Cells that did not finish", ("Method", "Series", "What happened"), lines)
+    return section("failed", "Cells that did not finish", body)
 
 
 def _glossary() -> str:
@@ -179,14 +200,15 @@ def _glossary() -> str:
         )
         for group in (ERROR, MONEY, COST)
     )
-    return f'<section id="glossary"><h2>What the columns mean</h2><details><summary>Definitions</summary>{blocks}</details></section>'
+    return section("glossary", "What the columns mean", f"<details><summary>Definitions</summary>{blocks}</details>")
 
 
 def _background(report: Report) -> str:
-    return (
-        '<section id="background"><h2>Configuration and provenance</h2>'
-        f"<details><summary>Versions, code and data</summary>{definitions(report.provenance)}</details>"
-        f"<details><summary>Full configuration</summary>{definitions(report.configuration)}</details></section>"
+    return section(
+        "background",
+        "Configuration and provenance",
+        f"<details><summary>Versions, code and data</summary>{definitions(report.provenance)}</details>\n"
+        f"<details><summary>Full configuration</summary>{definitions(report.configuration)}</details>",
     )
 
 

@@ -1,7 +1,7 @@
 """Tables of the report: a row for each method, baseline and benchmark, per series and overall.
 
-A figure is the mean over seeds, its spread the sample standard deviation over seeds (only with more than one). Errors are
-shown against the random walk and densities against EWMA-t, because on exchange rates raw errors look alike and small.
+A figure is the mean over seeds, its spread the sample standard deviation over seeds (only with more than one). Errors
+are shown against the random walk and densities against EWMA-t: on exchange rates raw errors look alike and small.
 """
 
 import math
@@ -9,7 +9,7 @@ from collections.abc import Callable, Iterable, Mapping, Sequence
 from dataclasses import dataclass, field
 from statistics import fmean, stdev
 
-from tunetrade.report.columns import BY_KEY, COLUMNS, NOMINAL_COVERAGE, Column
+from tunetrade.report.columns import BY_KEY, COLUMNS, COST, NOMINAL_COVERAGE, Column
 from tunetrade.report.load import DENSITY_BASELINES, KINDS, RANDOM_WALK, Cell, Study, number
 
 # The names under which a run folder keeps what the table calls otherwise.
@@ -140,7 +140,7 @@ def best(rows: Sequence[Row], column: Column) -> set[str]:
         if column.key in row.values
         and row.complete
         and not (column.traded and not row.values.get("trades"))
-        and not (column.group == "Cost" and row.values[column.key] == 0)
+        and not (column.group == COST and _costs_nothing(row, column))
     }
     if len(set(scores.values())) < 2:
         return set()
@@ -185,6 +185,11 @@ def rank(row: Row) -> tuple[bool, float, int, str]:
         KINDS.index(row.kind),
         row.method,
     )
+
+
+def _costs_nothing(row: Row, column: Column) -> bool:
+    """Whether a row has a cost of nothing because it did nothing: what was not trained cannot train fastest."""
+    return row.values[column.key] == 0 or (column.key == "stored_bytes" and not row.values.get("trained_parameters"))
 
 
 def _score(value: float, column: Column) -> float:

@@ -1,7 +1,7 @@
 """Run folders become one frozen record, so that the rest of the report never touches a disk.
 
-Only small JSON is read eagerly; the tables of a cell are read when a plot asks for them. A damaged or half-finished cell
-is a row with a message, never a reason to have no report: the cost is that every figure downstream may be missing.
+Only small JSON is read eagerly; the tables of a cell are read when a plot asks for them. A damaged or half-finished
+cell is a row with a message, never a reason to have no report: the cost is that every figure downstream may be missing.
 """
 
 import json

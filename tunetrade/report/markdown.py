@@ -40,7 +40,7 @@ def markdown(report: Report) -> str:
 
 def table(rows: Sequence[Row], columns: Sequence[Column], currency: str) -> list[str]:
     """Lines of a pipe table, the best of each column in bold; none where there are no figures."""
-    shown = [row for row in rows if row.values]
+    shown = [row for row in rows if any(column.key in row.values for column in columns)]
     known = {column.key: column_values(column, [row.values for row in shown]) for column in columns}
     present = [column for column in columns if known[column.key]]
     if not shown or not present:

@@ -31,7 +31,7 @@ KNOWN = {
     "random-walk": Style("#3d444d", "#d3d9e0", "x", (0, (5, 2))),
     "ewma-t": Style("#7d8590", "#9aa3ad", "+", (0, (5, 2, 1, 2))),
     "buy-and-hold": Style("#8a6a1f", "#d0ac55", "|", (0, (6, 1.5))),
-    "always-flat": Style("#a3abb5", "#6e7681", "_", (0, (1, 2))),
+    "always-flat": Style("#949ca6", "#6e7681", "_", (0, (1, 2))),
 }
 SPARE = (
     Style("#56b4e9", "#7cc8f5", "v"),

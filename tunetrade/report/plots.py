@@ -4,6 +4,7 @@ Where a plot can show only one seed (a fan, a marker a bar) it takes the lowest;
 """
 
 from collections.abc import Mapping, Sequence
+from typing import Any
 
 import numpy as np
 import pandas as pd
@@ -19,17 +20,17 @@ from tunetrade.report.canvas import Drawing, draw
 from tunetrade.report.formats import significant
 from tunetrade.report.leaderboard import Row, by_step, series_rows
 from tunetrade.report.load import Cell, Study, number, read_equity, read_forecasts
-from tunetrade.report.palette import MUTED, TRUTH, Style
+from tunetrade.report.palette import INK, MUTED, TRUTH, Style
 
 ORIGINS_SHOWN = 60
 LABEL_ROOM = 96.0
 EFFORT = (
-    ("train_seconds", "train\ntime", "s", 1.0),
-    ("forecast_seconds", "inference\ntime", "s", 1.0),
-    ("peak_memory_bytes", "peak\nmemory", "GB", 1e9),
-    ("mse", "MSE", "price²", 1.0),
-    ("rmse", "RMSE", "price", 1.0),
-    ("nrmse", "NRMSE", "share", 1.0),
+    ("train_seconds", "train\ntime, s", 1.0),
+    ("forecast_seconds", "inference\ntime, s", 1.0),
+    ("peak_memory_bytes", "peak\nmemory, GB", 1e9),
+    ("mse", "MSE,\nprice²", 1.0),
+    ("rmse", "RMSE,\nprice", 1.0),
+    ("nrmse", "NRMSE,\nshare", 1.0),
 )
 
 Styles = Mapping[str, Style]
@@ -60,14 +61,19 @@ def closes(study: Study, series: str, styles: Styles, slug: str, rows: Sequence[
     def make() -> Figure:
         entries = [
             ("truth", Line2D([], [], color=TRUTH, linewidth=2)),
-            (f"80 % of {banded}", Patch(color=styles[banded].light, alpha=0.2, linewidth=0)),
+            (f"10–90 %, {banded}", Patch(color=styles[banded].light, alpha=0.2, linewidth=0)),
             *((method, canvas.handle(styles[method])) for method in shown),
         ]
         figure, (top, bottom) = canvas.panels(series, (200, 110), len(entries))
         top.fill_between(band["ds"], band["q10"], band["q90"], color=styles[banded].light, alpha=0.2, linewidth=0)
         top.plot(truth["ds"], truth["y"], color=TRUTH, linewidth=2)
         for method, table in shown.items():
-            look = {"color": styles[method].light, "marker": styles[method].marker, "linestyle": styles[method].dash}
+            look: dict[str, Any] = {
+                "color": styles[method].light,
+                "marker": styles[method].marker,
+                "linestyle": styles[method].dash,
+            }
+            look["zorder"] = 3 if study.kind(method) == "method" else 2.5
             top.plot(table["ds"], table["mean"], markersize=3.2, linewidth=0.7, alpha=0.9, **look)
             moves = 1e4 * (table["mean"] / table["anchor"] - 1)
             bottom.plot(table["ds"], moves, markersize=2.6, linewidth=0.8, **look)
@@ -103,9 +109,13 @@ def steps(study: Study, series: str, styles: Styles, slug: str) -> Drawing | Non
             for method, by in table.items():
                 style = styles[method]
                 axis.plot(
-                    list(by), [values[key] for values in by.values()], color=style.light, linestyle=style.dash,
-                    marker=style.marker, markersize=4 if len(by) <= 12 else 0,
-                )  # fmt: skip
+                    list(by),
+                    [values[key] for values in by.values()],
+                    color=style.light,
+                    linestyle=style.dash,
+                    marker=style.marker,
+                    markersize=4 if len(by) <= 12 else 0,
+                )
             canvas.panel_title(axis, f"{title} (below 1 is better)")
             axis.yaxis.set_major_locator(MaxNLocator(5))
         axes[-1].xaxis.set_major_locator(
@@ -115,57 +125,50 @@ def steps(study: Study, series: str, styles: Styles, slug: str) -> Drawing | Non
         canvas.legend(figure, [(method, canvas.handle(styles[method])) for method in table])
         return figure
 
-    caption = "Error at each step ahead, as a ratio; mean over seeds. Mind the scale: the distance from 1 is the whole finding."
+    caption = (
+        "Error at each step ahead as a ratio; mean over seeds. Mind the scale: the distance from 1 is all there is."
+    )
     return draw(f"{slug}_steps", f"{series}: error ratios by step ahead for {', '.join(table)}.", caption, make)
 
 
 def effort(series: str, styles: Styles, slug: str, rows: Sequence[Row]) -> Drawing | None:
     """Train time, inference time, memory, MSE, RMSE and NRMSE of each method, grouped bars on a logarithmic axis."""
     groups = [
-        (name, unit, {row.method: row.values[key] / scale for row in rows if row.values.get(key, 0) > 0})
-        for key, name, unit, scale in EFFORT
+        (label, {row.method: row.values[key] / scale for row in rows if row.values.get(key, 0) > 0})
+        for key, label, scale in EFFORT
     ]
-    names = [row.method for row in rows if any(row.method in values for _, _, values in groups)]
+    names = [method for method in styles if any(method in values for _, values in groups)]
     if not names:
         return None
 
     def make() -> Figure:
-        figure, (axis,) = canvas.panels(series, (250,), len(names))
+        figure, (axis,) = canvas.panels(series, (250,), len(names), axis=36)
         width = 0.84 / len(names)
-        for place, (_, _, values) in enumerate(groups):
-            for index, name in enumerate(names):
-                if name in values:
-                    axis.bar(
-                        place + (index - (len(names) - 1) / 2) * width,
-                        values[name],
-                        0.88 * width,
-                        color=styles[name].light,
-                    )
+        everything = [value for _, values in groups for value in values.values()]
+        # A bar on a logarithmic axis has no natural foot: one decade below the smallest shows them all.
+        axis.set_yscale("log")
+        axis.set_ylim(min(everything) / 10, max(everything) * 10)
+        for place, (_, values) in enumerate(groups):
+            shifts = {name: (index - (len(names) - 1) / 2) * width for index, name in enumerate(names)}
+            for name, value in values.items():
+                axis.bar(place + shifts[name], value, 0.88 * width, color=styles[name].light)
             if values:
                 axis.annotate(
-                    _extent(list(values.values())), (place, max(values.values())), (0, 4), "data", "offset points",
-                    ha="center", fontsize=9, color=MUTED,
-                )  # fmt: skip
-        axis.set_yscale("log")
-        low, high = axis.get_ylim()
-        axis.set_ylim(low, high * 10)
+                    _extent(list(values.values())),
+                    (place, max(values.values())),
+                    (0, 4),
+                    "data",
+                    "offset points",
+                    ha="center",
+                    fontsize=9,
+                    color=MUTED,
+                )
         axis.yaxis.set_major_locator(LogLocator(numticks=9))
         axis.yaxis.set_major_formatter(FuncFormatter(canvas.log_text))
         axis.yaxis.set_minor_locator(NullLocator())
-        axis.set_xticks(range(len(groups)), [f"{name}" + ("" if "\n" in name else "\n") for name, _, _ in groups])
-        axis.tick_params(axis="x", length=0, labelcolor="#1b1f24")
-        for place, (_, unit, _) in enumerate(groups):
-            axis.annotate(
-                unit,
-                (place, 0),
-                (0, 4),
-                ("data", "axes fraction"),
-                "offset points",
-                ha="center",
-                fontsize=9,
-                color=MUTED,
-            )
-        canvas.panel_title(axis, "Logarithmic; smallest and largest above each group, its unit below")
+        axis.set_xticks(range(len(groups)), [label for label, _ in groups])
+        axis.tick_params(axis="x", length=0, labelcolor=INK)
+        canvas.panel_title(axis, "Logarithmic; above each group its smallest and largest figure")
         canvas.legend(figure, [(name, Patch(color=styles[name].light, linewidth=0)) for name in names])
         return figure
 
@@ -192,7 +195,7 @@ def equity(study: Study, series: str, styles: Styles, slug: str) -> Drawing | No
         net, gross, under = axes
         for cell in cells:
             curve, style, first = curves[cell.folder], styles[cell.method], cell in firsts
-            look = {
+            look: dict[str, Any] = {
                 "color": style.light,
                 "linestyle": style.dash,
                 "linewidth": 1.3 if first else 0.6,
@@ -219,7 +222,7 @@ def equity(study: Study, series: str, styles: Styles, slug: str) -> Drawing | No
             ]
             canvas.label_ends(axis, ends, LABEL_ROOM)
         under.yaxis.set_major_locator(MaxNLocator(4))
-        under.yaxis.set_major_formatter(FuncFormatter(lambda value, _: f"{value:.3g} %"))
+        under.yaxis.set_major_formatter(FuncFormatter(lambda value, _: canvas.minus(f"{value:.3g} %")))
         canvas.panel_title(net, f"Net profit after costs, {currency}".rstrip(", "))
         canvas.panel_title(gross, f"The same before costs, {currency}".rstrip(", "))
         canvas.panel_title(under, "Net equity below its last peak")
@@ -246,8 +249,11 @@ def training(study: Study, series: str, styles: Styles, slug: str) -> Drawing | 
     def make() -> Figure:
         figure, axes = canvas.panels(series, (120, 150), len(shown))
         for axis, key, title in zip(
-            axes, ("train_loss", "validation_loss"), ("Training loss, nats a token", "Validation loss, nats a token (dot: step kept)"), strict=True
-        ):  # fmt: skip
+            axes,
+            ("train_loss", "validation_loss"),
+            ("Training loss, nats a token", "Validation loss, nats a token (dot: step kept)"),
+            strict=True,
+        ):
             for method, history in shown.items():
                 style = styles[method]
                 known = history.dropna(subset=[key])
@@ -313,5 +319,4 @@ def _last(curve: pd.DataFrame, column: str) -> float:
 
 
 def _money_tick(value: float) -> str:
-    text = f"{value / 1000:g} k" if abs(value) >= 1000 else f"{value:g}"
-    return text.replace("-", "\u2212")
+    return canvas.minus(f"{value / 1000:g} k" if abs(value) >= 1000 else f"{value:g}")

@@ -3,7 +3,7 @@
 import csv
 import io
 import math
-from collections.abc import Iterable, Sequence
+from collections.abc import Iterable, Mapping, Sequence
 
 from tunetrade.report.columns import COLUMNS
 from tunetrade.report.leaderboard import Row, by_step, cell_values, references
@@ -12,7 +12,9 @@ from tunetrade.report.load import Study
 Line = Sequence[object]
 
 
-def sheets(study: Study, rows: dict[str, list[Row]], overall: list[Row], slugs: dict[str, str]) -> dict[str, str]:
+def sheets(
+    study: Study, rows: Mapping[str, Sequence[Row]], overall: Sequence[Row], slugs: Mapping[str, str]
+) -> dict[str, str]:
     """Content of each file by its name without suffix."""
     files = {"leaderboard_overall": _leaderboard(overall)}
     for series in study.series:
@@ -21,7 +23,7 @@ def sheets(study: Study, rows: dict[str, list[Row]], overall: list[Row], slugs: 
     return files | {"cells": _cells(study)}
 
 
-def _leaderboard(rows: list[Row]) -> str:
+def _leaderboard(rows: Sequence[Row]) -> str:
     heads = ["method", "kind", "series", "seeds"]
     heads += [name for column in COLUMNS for name in (column.key, f"{column.key}_sd")] + ["failures"]
     lines = [
