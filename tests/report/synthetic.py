@@ -57,8 +57,14 @@ def write_cell(folder, series, method, seed, closes, times, origins, horizon) ->
             "status": "failed" if failed else "done",
             "failure": FAILURE if failed else None,
             "config": {
-                "split": {"validation_from": "2019-01-01", "test_from": "2021-01-01", "embargo": horizon},
-                "base": {"name": "embedded", "cutoff": "2014-12-31"},
+                "split": {
+                    "train_start": "",
+                    "validation_start": "2019-01-01",
+                    "test_start": "2021-01-01",
+                    "test_end": "",
+                    "embargo": -1,
+                },
+                "base": "embedded",
                 "windows": {"context": 20, "horizon": horizon},
                 "train": {
                     "steps": 200,
@@ -70,6 +76,9 @@ def write_cell(folder, series, method, seed, closes, times, origins, horizon) ->
             "versions": {"python": "3.11.2", "torch": "2.13.0", "transformers": "5.23.0", "tunetrade": "0.1.0"},
             "data_sha": "9f" * 32,
             "git": {"commit": "d9413a6" + "0" * 33, "dirty": True},
+            "base": {"cutoff": "2014-12-31", "seed": 1},
+            "data_range": ["1999-01-04T15:15", "2026-09-25T15:15"],
+            "bars": 7100,
             "instrument": {"symbol": series[:6], "source": "ECB euro reference rates", "close_only": True, "digits": 5},
             "stages": {},
         },
@@ -214,8 +223,14 @@ def write_backtest(folder, method, kind, closes, times, origins, rng) -> None:
     write_json(
         folder / "backtest.json",
         {
-            "signal": {"name": "mean-vs-context", "context": 20},
-            "rules": {"spread_points": 8.0, "commission_per_lot": 3.5, "lots": 0.1, "deposit": DEPOSIT},
+            "signal": method if kind == "benchmark" else "mean-vs-context",
+            "rules": {
+                "signal": "mean-vs-context",
+                "spread_points": 8.0,
+                "commission_per_lot": 3.5,
+                "lots": 0.1,
+                "deposit": DEPOSIT,
+            },
             "illustrative": True,
             "currency": "USD",
             "figures": {

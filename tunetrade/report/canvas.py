@@ -228,6 +228,10 @@ def inline_svg(document: str, name: str) -> str:
         r"#[0-9a-f]{6}\b", lambda found: f"var(--{variable(found[0])})" if found[0] in themed else found[0], body
     )
     # A tenth of a point is finer than any screen shows.
-    body = re.sub(r"-?\d+\.\d{2,}", lambda found: f"{float(found[0]):.1f}".removesuffix(".0"), body)
+    body = re.sub(r"<[^>]*>", lambda tag: re.sub(r"-?\d+\.\d{2,}", _tenth, tag[0]), body)
     body = re.sub(r"\n\s*", "\n", body)
     return f'<svg viewBox="{view[1] if view else ""}" aria-hidden="true" focusable="false">{body.strip()}'
+
+
+def _tenth(found: re.Match[str]) -> str:
+    return f"{float(found[0]):.1f}".removesuffix(".0")

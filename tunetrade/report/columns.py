@@ -36,7 +36,7 @@ ERROR, MONEY, COST = "Error", "Money", "Cost"
 COLUMNS: tuple[Column, ...] = (
     Column(
         "mse_ratio",
-        "MSE ÷ RW",
+        "MSE ÷ RW",
         ERROR,
         "ratio",
         "less",
@@ -46,7 +46,7 @@ COLUMNS: tuple[Column, ...] = (
     ),
     Column(
         "crps_ratio",
-        "CRPS ÷ EWMA-t",
+        "CRPS ÷ EWMA‑t",
         ERROR,
         "ratio",
         "less",
@@ -65,7 +65,9 @@ COLUMNS: tuple[Column, ...] = (
     ),
     Column("rmse", "RMSE", ERROR, "error", "less", "none", "Square root of the MSE, in price."),
     Column("nrmse", "NRMSE", ERROR, "error", "less", "none", "RMSE divided by the range of the true closes."),
-    Column("mae", "MAE", ERROR, "error", "less", "none", "Mean absolute error of the predicted close, in price."),
+    Column(
+        "mae", "MAE", ERROR, "error", "less", "none", "Mean absolute error of the predicted median close, in price."
+    ),
     Column(
         "mase",
         "MASE",

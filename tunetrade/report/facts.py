@@ -13,7 +13,8 @@ import pandas as pd
 from tunetrade.report.load import Cell, Json, Study, read_equity, read_forecasts
 
 Fact = tuple[str, str]
-CUTOFF_KEYS = ("base_cutoff", "cutoff", "cut_off", "base_cut_off")
+# Sources whose terms ask to be named in any use of their figures.
+ATTRIBUTIONS = {"ecb": "Source: ECB statistics", "ecb-latest": "Source: ECB statistics"}
 
 
 @dataclass(frozen=True)
@@ -21,8 +22,9 @@ class SeriesFacts:
     """A series: what it is, where from, and what part of it was tested."""
 
     series: str
-    start: str
-    end: str
+    data: str
+    bars: int
+    test: str
     origins: int
     source: str
     notes: str
@@ -36,13 +38,14 @@ def series_facts(study: Study) -> list[SeriesFacts]:
 def header(study: Study) -> list[Fact]:
     """Label and text of each line of the header, without the series themselves."""
     cells = study.of() or list(study.cells)
+    traders = [cell for cell in cells if cell.kind != "benchmark"]
     config = _config(study)
     lines = [
-        ("Split", describe(find(config, "split", "splits"))),
+        ("Split", _split(config)),
         ("Base model", _base(study)),
         ("Context and horizon", _horizon(cells, config)),
         ("Sampled paths", ", ".join(_distinct(cell.forecast.get("paths") for cell in cells if cell.kind == "method"))),
-        ("Signal", "; ".join(_distinct(cell.backtest.get("signal") for cell in cells))),
+        ("Signal", "; ".join(_distinct(cell.backtest.get("signal") for cell in traders))),
         ("Costs and rules", "; ".join(_distinct(cell.backtest.get("rules") for cell in cells))),
         ("Seeds", ", ".join(str(seed) for seed in sorted({cell.seed for cell in cells if cell.kind == "method"}))),
         ("Cells", f"{len(study.of())} finished of {len(study.cells)}"),
@@ -91,18 +94,9 @@ def period(study: Study, series: str) -> tuple[str, str]:
 
 
 def base_cutoff(study: Study) -> str:
-    """Last date of the base model's training data as the configuration states it; empty where it does not."""
-    for cell in study.cells:
-        run = cell.run
-        for place in (
-            _mapping(run.get("base")),
-            _mapping(find(_mapping(run.get("config")), "base")),
-            _mapping(run.get("config")),
-        ):
-            value = find(place, *CUTOFF_KEYS)
-            if value and not isinstance(value, Mapping):
-                return str(value)[:10]
-    return ""
+    """Last date of the base model's training data, as its card in run.json states it; empty where it does not."""
+    cards = (_mapping(cell.run.get("base")) for cell in study.cells)
+    return next((str(card["cutoff"])[:10] for card in cards if card.get("cutoff")), "")
 
 
 def find(config: Json, *keys: str) -> Any:
@@ -152,13 +146,14 @@ def _series(study: Study, series: str) -> SeriesFacts:
     notes = []
     if instrument.get("close_only"):
         notes.append("closes only: orders fill at the next fixing")
-    if instrument.get("attribution") or instrument.get("licence"):
-        notes.append(describe(instrument.get("attribution") or instrument.get("licence")))
     sources = _distinct([*(cell.run.get("source") for cell in cells), instrument.get("source")])
+    notes += _distinct(ATTRIBUTIONS.get(source.partition(":")[0]) for source in sources)
+    data = next((cell.run["data_range"] for cell in cells if cell.run.get("data_range")), ("", ""))
     return SeriesFacts(
         series=series,
-        start=start,
-        end=end,
+        data=" to ".join(str(stamp)[:10] for stamp in data) if all(data) else "",
+        bars=max((int(cell.run.get("bars") or 0) for cell in cells), default=0),
+        test=f"{start} to {end}" if start else "",
         origins=max((int(cell.forecast.get("origins") or 0) for cell in cells), default=0),
         source=", ".join(sources),
         notes="; ".join(notes),
@@ -170,12 +165,25 @@ def _config(study: Study) -> Json:
 
 
 def _base(study: Study) -> str:
-    value = find(_config(study), "base")
-    name = (
-        (value.get("name") or value.get("source") or describe(value)) if isinstance(value, Mapping) else describe(value)
+    name, cutoff = describe(find(_config(study), "base")), base_cutoff(study)
+    return f"{name}, trained on data up to {cutoff}" if name and cutoff else name
+
+
+def _split(config: Json) -> str:
+    """The split in the order of time; an empty date is the first or last bar."""
+    split = _mapping(config.get("split"))
+    names = (("train", "train_start"), ("validation", "validation_start"), ("test", "test_start"))
+    parts = [f"{part} from {split.get(key) or 'the first bar'}" for part, key in names if key in split]
+    if not parts:
+        return describe(config.get("split"))
+    embargo = split.get("embargo", -1)
+    return ", ".join(
+        [
+            *parts,
+            f"to {split.get('test_end') or 'the last bar'}",
+            "embargo of the horizon" if embargo in (-1, None) else f"embargo of {embargo} bars",
+        ]
     )
-    cutoff = base_cutoff(study)
-    return f"{name}, trained on data up to {cutoff}" if name and cutoff else str(name or "")
 
 
 def _horizon(cells: Iterable[Cell], config: Json) -> str:

@@ -57,14 +57,20 @@ def cautions(study: Study) -> list[str]:
         if not math.isfinite(references(study, series).mse):
             found.append(f"{series} has no finished random walk, so its errors have no denominator.")
     cutoff = base_cutoff(study)
-    early = [series for series in study.series if cutoff and (start := period(study, series)[0]) and start <= cutoff]
-    if early:
+    seen = [series for series in study.series if _has_seen(study, series, cutoff)]
+    if seen:
         found.append(
-            f"The base model was trained on data up to {cutoff}, after the test part of"
-            f" {', '.join(early)} begins: the GPT-2"
-            " rows may have seen what they are tested on."
+            f"The base model was trained on data up to {cutoff or 'a date not stated'}, and validation or test of"
+            f" {', '.join(seen)} reach back before that: the GPT-2 rows may have seen what they are judged on."
         )
     return found
+
+
+def _has_seen(study: Study, series: str, cutoff: str) -> bool:
+    """Whether the evaluation says so itself, or its first origin lies before the end of the base's data."""
+    start = period(study, series)[0]
+    admitted = any(cell.forecast.get("base_has_seen_it") for cell in study.of(series) if cell.kind == "method")
+    return admitted or bool(cutoff and start and start <= cutoff)
 
 
 def _errors(study: Study, rows: Mapping[str, Sequence[Row]]) -> str:

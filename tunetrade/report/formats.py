@@ -68,6 +68,15 @@ def signed(text: str) -> str:
     return text
 
 
+def visible(text: str) -> str:
+    """A positive figure that would round to nothing, as a bound.
+
+    >>> visible("0.0000"), visible("0.0012")
+    ('< 0.0001', '0.0012')
+    """
+    return text if any(digit in text for digit in "123456789") else f"< {text[:-1]}1"
+
+
 def column_unit(column: Column, values: Sequence[float], currency: str = "") -> str:
     """What stands under the column's label: its unit or the power of ten taken out."""
     if column.style == "error":

@@ -7,7 +7,7 @@ from importlib import resources
 from tunetrade.report.canvas import Drawing
 from tunetrade.report.columns import COLUMNS, COMBINED, COST, ERROR, KEY_COLUMNS, MONEY, Column, of_group
 from tunetrade.report.facts import Fact
-from tunetrade.report.formats import DASH, column_text, column_unit, column_values
+from tunetrade.report.formats import DASH, column_text, column_unit, column_values, visible
 from tunetrade.report.leaderboard import Row, best
 from tunetrade.report.palette import Style, css_variables, variable
 from tunetrade.report.record import TOPICS, Report, Topic
@@ -102,8 +102,8 @@ def _style() -> str:
 
 def _head(report: Report) -> str:
     lines = [
-        f'<tr><th scope="row">{escape(fact.series)}</th><td class="date">{escape(_range(fact.start, fact.end))}</td>'
-        f"<td>{format(fact.origins, ',') if fact.origins else DASH}</td>"
+        f'<tr><th scope="row">{escape(fact.series)}</th><td class="date">{escape(fact.data or DASH)}</td>'
+        f"<td>{_count(fact.bars)}</td><td class='date'>{escape(fact.test or DASH)}</td><td>{_count(fact.origins)}</td>"
         f"<td>{escape(fact.source)}</td><td>{escape(fact.notes)}</td></tr>"
         for fact in report.series_facts
     ]
@@ -115,7 +115,7 @@ def _head(report: Report) -> str:
     return (
         f'<header><h1>{escape(report.name)}</h1>\n<p class="lead">TuneTrade report: GPT-2 tuning methods by forecast'
         f" error and by money, beside baselines that need no training.</p>\n{definitions(report.header)}\n"
-        f"{listing('Series', ('Series', 'Test part', 'Origins', 'Source', 'Notes'), lines)}\n"
+        f"{listing('Series', ('Series', 'Data', 'Bars', 'Test part', 'Origins', 'Source', 'Notes'), lines)}\n"
         f"<nav>{navigation}</nav></header>"
     )
 
@@ -229,10 +229,10 @@ def _name(row: Row, styles: Mapping[str, Style], series: int) -> str:
 def _figure(row: Row, column: Column, values: Sequence[float], is_best: bool) -> str:
     text = column_text(column, row.values.get(column.key), values)
     spread = row.spread.get(column.key, 0.0)
-    small = f"<small>± {escape(column_text(column, spread, values))}</small>" if spread > 0 else ""
+    small = f"<small>± {escape(visible(column_text(column, spread, values)))}</small>" if spread > 0 else ""
     mark = ' class="best"' if is_best else ""
     return f"<td{mark}>{escape(text)}{small}</td>"
 
 
-def _range(start: str, end: str) -> str:
-    return f"{start} to {end}" if start else DASH
+def _count(number: int) -> str:
+    return f"{number:,}" if number else DASH

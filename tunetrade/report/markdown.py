@@ -3,7 +3,7 @@
 from collections.abc import Sequence
 
 from tunetrade.report.columns import COST, ERROR, KEY_COLUMNS, MONEY, Column, of_group
-from tunetrade.report.formats import column_text, column_unit, column_values
+from tunetrade.report.formats import DASH, column_text, column_unit, column_values
 from tunetrade.report.leaderboard import Row, best
 from tunetrade.report.record import TOPICS, Report
 
@@ -15,7 +15,7 @@ def markdown(report: Report) -> str:
     lines = [f"# {text(report.name)}", ""]
     lines += [f"- {text(label)}: {text(value)}" for label, value in report.header]
     lines += [
-        f"- {text(fact.series)}: test {fact.start} to {fact.end}, {fact.origins} origins, {text(fact.source)}"
+        f"- {text(fact.series)}: test {fact.test or DASH}, {fact.origins} origins, {text(fact.source)}"
         + (f" ({text(fact.notes)})" if fact.notes else "")
         for fact in report.series_facts
     ]
