@@ -7,14 +7,23 @@ from pathlib import Path
 import numpy as np
 import pandas as pd
 
-from forecasting.calendars import MINUTES, FxWeek, RoundTheClock, SessionCalendar, TargetDays
+from forecasting.calendars import (
+    FRIDAY,
+    MINUTES,
+    SUNDAY,
+    FxWeek,
+    RoundTheClock,
+    SessionCalendar,
+    TargetDays,
+    close_times,
+)
 from forecasting.errors import DataError, unknown
 from forecasting.sources.checks import check_exists, check_hours, check_order, check_prices
 from forecasting.sources.ecb import fixings
 from forecasting.sources.files import of_name, read_table
 from forecasting.sources.options import AUTO, SourceOptions
 from forecasting.sources.table import PRICES, Table
-from forecasting.zones import US_DST, from_utc, rule_to_utc, stamps_to_utc
+from forecasting.zones import US_DST, from_utc, stamps_to_utc
 
 COLUMNS = ("open", "high", "low", "close", "volume", "spread")
 
@@ -121,13 +130,13 @@ def _from_file(source: str, path: Path, options: SourceOptions) -> Bars:
     table = read_table(path, options)
     check_prices(table)
     symbol, named = of_name(path)
-    timeframe = _timeframe(table, options.timeframe or named, options.timeframe is None)
     zone = options.server_tz
     if zone == AUTO:
         zone = US_DST if table.days_only else table.zone
     stamps = table.stamps if table.zoned else stamps_to_utc(table.stamps, zone)
     check_exists(table, stamps, zone)
     check_order(table, stamps)
+    timeframe = _timeframe(table, options.timeframe or named, options.timeframe is None)
     alignment = zone
     if zone == "UTC" and options.server_tz == AUTO and _on_midnights(stamps, timeframe, US_DST):
         alignment = US_DST
@@ -153,26 +162,8 @@ def _closes(table: Table, stamps: np.ndarray, timeframe: str, alignment: str, op
         return TargetDays().stamps(table.stamps)
     if options.stamps == "close" and not table.days_only:
         return stamps
-    return close_times(stamps, timeframe, alignment, options.calendar)
-
-
-def close_times(opens: np.ndarray, timeframe: str, alignment: str, calendar: str = AUTO) -> np.ndarray:
-    """Closes of bars that open at given instants: datetime64[ns] UTC [T] -> datetime64[ns] UTC [T].
-
-    Bars longer than an hour close on the server's clock, so that H4 and D1 keep their boundaries over a change to
-    summer time; a stamp inside such a bar counts as that bar. A week closes with its Friday, round the clock with its
-    Sunday.
-    """
-    length = MINUTES[timeframe] * np.timedelta64(60, "s")
-    if MINUTES[timeframe] <= 60:
-        return np.asarray(opens + length)
-    local = from_utc(opens, alignment)
-    days = local.astype("datetime64[D]")
-    if timeframe == "W1":
-        last = 5 if calendar != "round-the-clock" else 0
-        ahead = (last - (days.astype(np.int64) + 3)) % 7
-        return rule_to_utc(days + np.where(ahead == 0, 7, ahead).astype("timedelta64[D]"), alignment)
-    return rule_to_utc(days + ((local - days) // length + 1) * length, alignment)
+    week_ends = SUNDAY if options.calendar == "round-the-clock" else FRIDAY
+    return close_times(stamps, timeframe, alignment, week_ends)
 
 
 def currencies(symbol: str) -> tuple[str, str]:

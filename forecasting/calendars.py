@@ -10,7 +10,7 @@ from typing import Protocol
 import numpy as np
 
 from forecasting.errors import ConfigError, unknown
-from forecasting.zones import NEW_YORK, US_DST, check_zone, rule_to_utc, zone_name
+from forecasting.zones import NEW_YORK, US_DST, check_zone, from_utc, rule_to_utc, zone_name
 
 MINUTES = {
     **{f"M{n}": n for n in (1, 2, 3, 4, 5, 6, 10, 12, 15, 20, 30)},
@@ -19,6 +19,9 @@ MINUTES = {
     "W1": 10080,
 }
 """Length in minutes of MetaTrader's bars, by name. MN1 has no fixed length and is not supported."""
+
+FRIDAY, SUNDAY = 4, 6
+"""Days with which a W1 bar closes: of foreign exchange, and round the clock."""
 
 _DAY = np.timedelta64(1, "D")
 _WEEK = np.timedelta64(7, "D")
@@ -128,7 +131,7 @@ class FxWeek(_Rules):
 
     def between(self, first: np.datetime64, last: np.datetime64) -> np.ndarray:
         """Close times with first <= close <= last: datetime64[ns] UTC, [n]."""
-        opens, closes = _grid(first, last, self.timeframe, self.alignment, week_ends=5)
+        opens, closes = _grid(first, last, self.timeframe, self.alignment, FRIDAY)
         session_opens, session_closes = self._sessions(first, last)
         session = np.searchsorted(session_closes, opens, side="right")
         session = np.minimum(session, len(session_closes) - 1)
@@ -165,7 +168,24 @@ class RoundTheClock(_Rules):
 
     def between(self, first: np.datetime64, last: np.datetime64) -> np.ndarray:
         """Close times with first <= close <= last: datetime64[ns] UTC, [n]."""
-        return _within(_grid(first, last, self.timeframe, self.alignment, week_ends=0)[1], first, last)
+        return _within(_grid(first, last, self.timeframe, self.alignment, SUNDAY)[1], first, last)
+
+
+def close_times(opens: np.ndarray, timeframe: str, alignment: str, week_ends: int = FRIDAY) -> np.ndarray:
+    """Closes of bars that open at given instants: datetime64[ns] UTC [T] -> datetime64[ns] UTC [T].
+
+    Bars longer than an hour close on the server's clock, so that H4 and D1 keep their boundaries over a change to
+    summer time; a stamp inside such a bar counts as that bar. A week closes with the day `week_ends` (Monday 0).
+    """
+    length = MINUTES[timeframe] * _MINUTE
+    if MINUTES[timeframe] <= 60:
+        return np.asarray(opens + length)
+    local = from_utc(opens, alignment)
+    days = local.astype("datetime64[D]")
+    if timeframe == "W1":
+        ahead = (week_ends + 1 - _weekday(days) - 1) % 7 + 1
+        return rule_to_utc(days + ahead.astype("timedelta64[D]"), alignment)
+    return rule_to_utc(days + ((local - days) // length + 1) * length, alignment)
 
 
 def _check(timeframe: str, alignment: str) -> None:
@@ -179,13 +199,13 @@ def _grid(
 ) -> tuple[np.ndarray, np.ndarray]:
     """Opens and closes of all bars a clock allows around [first, last], trading or not: two of datetime64[ns] [n].
 
-    `week_ends` is the day (Monday 0) at whose midnight a W1 bar closes.
+    `week_ends` is the day (Monday 0) with which a W1 bar closes.
     """
     minutes = MINUTES[timeframe]
     start = first.astype("datetime64[D]") - 9 * _DAY
     days = np.arange(start, last.astype("datetime64[D]") + 10 * _DAY)
     if timeframe == "W1":
-        days = days[(days.astype(np.int64) + 3) % 7 == week_ends]
+        days = days[_weekday(days) == (week_ends + 1) % 7]
     if minutes > 60:
         # On the clock of the server a bar keeps its name when summer time begins: 08:00 stays a boundary of H4.
         steps = np.arange(0, 1440, minutes) * _MINUTE
@@ -226,6 +246,11 @@ def _easter(years: np.ndarray) -> np.ndarray:
     late = (golden + 11 * epact + 22 * weekday) // 451
     since_march = epact + weekday - 7 * late + 21
     return np.asarray(_date(years, 3, 1) + since_march.astype("timedelta64[D]"))
+
+
+def _weekday(days: np.ndarray) -> np.ndarray:
+    """Day of the week, Monday 0: datetime64[D] [n] -> int64 [n]."""
+    return np.asarray((days.astype("datetime64[D]").astype(np.int64) + 3) % 7)
 
 
 def _date(years: np.ndarray, month: int, day: int) -> np.ndarray:

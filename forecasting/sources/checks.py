@@ -4,13 +4,16 @@ from dataclasses import replace
 
 import numpy as np
 
-from forecasting.calendars import FxWeek, SessionCalendar
+from forecasting.calendars import FxWeek, SessionCalendar, close_times
 from forecasting.errors import DataError
 from forecasting.sources.table import PRICES, Table
 from forecasting.zones import US_DST, stamps_to_utc
 
 OFF_CALENDAR = 0.005
 """Share of bars outside trading hours above which the clock of the stamps must be wrong: an hour off shows as 1/120."""
+
+FEW = 3
+"""Fewer bars outside trading hours than this prove nothing."""
 
 CLOCKS = (US_DST, "UTC", "Europe/Helsinki", "+02:00", "+03:00", "-05:00", "America/New_York", "Europe/London", "+01:00")
 
@@ -53,16 +56,21 @@ def check_exists(table: Table, opens: np.ndarray, zone: str) -> None:
 
 
 def check_hours(table: Table, closes: np.ndarray, calendar: SessionCalendar, zone: str) -> None:
-    """Few bars lie outside the market's hours; many mean that stamps were read on the wrong clock."""
+    """Hardly any bar lies outside the market's hours, and no other clock would fit the stamps much better."""
     # Some brokers quote on holidays: that says nothing of the clock.
     hours = replace(calendar, holidays=False) if isinstance(calendar, FxWeek) else calendar
     off = off_calendar(closes, hours)
-    if off.sum() <= max(OFF_CALENDAR * len(off), 2):
+    if off.sum() < FEW:
+        return
+    others = _other_clocks(table, calendar, zone) if isinstance(calendar, FxWeek) and not table.zoned else {}
+    best = min(others, key=lambda clock: others[clock], default=zone)
+    fits = best != zone and others[best] <= off.mean() / 4 and others[best] <= OFF_CALENDAR
+    if off.mean() <= OFF_CALENDAR and not fits:
         return
     row = int(np.flatnonzero(off)[0])
     stamp = table.stamps[row].astype("datetime64[s]")
-    problem = f"{stamp} read on the clock {zone} is outside the market's hours, as are {off.mean():.1%} of the bars"
-    raise table.error(row, f"{problem}; {_cure(table, calendar, zone)}")
+    problem = f"{stamp} read on the clock {zone} is outside the market's hours, as are {off.mean():.2%} of the bars"
+    raise table.error(row, f"{problem}; {f'--server-tz {best} fits' if fits else _cure(table, off)}")
 
 
 def off_calendar(closes: np.ndarray, calendar: SessionCalendar) -> np.ndarray:
@@ -70,29 +78,26 @@ def off_calendar(closes: np.ndarray, calendar: SessionCalendar) -> np.ndarray:
     return ~np.isin(closes, calendar.between(closes.min(), closes.max()))
 
 
-def _cure(table: Table, calendar: SessionCalendar, zone: str) -> str:
-    """The clock on which (nearly) all stamps fall into the market's week, if one does."""
-    if not isinstance(calendar, FxWeek):
-        return "give another --calendar"
-    if not table.zoned:
-        share = {clock: _outside_week(stamps_to_utc(table.stamps, clock)) for clock in CLOCKS if clock != zone}
-        best = min(share, key=lambda clock: share[clock])
-        if share[best] <= OFF_CALENDAR:
-            return f"--server-tz {best} fits"
+def _other_clocks(table: Table, calendar: FxWeek, zone: str) -> dict[str, float]:
+    """Share of bars outside the week of foreign exchange if the stamps were opens on each of the usual clocks."""
+    shares: dict[str, float] = {}
+    for clock in CLOCKS:
+        opens = stamps_to_utc(table.stamps, clock)
+        if clock != zone and not np.isnat(opens).any():
+            closes = close_times(opens, calendar.timeframe, clock)
+            shares[clock] = float(off_calendar(closes, FxWeek(calendar.timeframe, clock, holidays=False)).mean())
+    return shares
+
+
+def _cure(table: Table, off: np.ndarray) -> str:
+    """What to do about bars outside the market's hours that no usual clock explains."""
+    bars = table.columns[off]
+    if (bars["high"] == bars["low"]).all() and (bars["volume"] == 0).all() and not table.close_only:
+        return "these are flat fillers without volume: export again without them (Dukascopy: filter flats)"
     weekday = (table.stamps.astype("datetime64[D]").astype(np.int64) + 3) % 7
     if (weekday == 5).mean() > 0.1:
         return "for a market that trades at weekends give --calendar round-the-clock"
     return "give the right --server-tz, --timeframe or --calendar"
-
-
-def _outside_week(opens: np.ndarray) -> float:
-    """Share of instants at which foreign exchange is closed."""
-    opens = opens[~np.isnat(opens)]
-    if not len(opens):
-        return 1.0
-    closes = FxWeek("H1", "UTC").between(opens.min(), opens.max() + np.timedelta64(1, "h"))
-    hours = opens.astype("datetime64[h]").astype("datetime64[ns]") + np.timedelta64(1, "h")
-    return float(1 - np.isin(hours, closes).mean())
 
 
 def _refuse(table: Table, bad: np.ndarray, problem: str) -> None:

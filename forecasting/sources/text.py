@@ -93,16 +93,15 @@ def _cells(path: Path, content: bytes, separator: str, blank: int) -> pd.DataFra
         match = _FIELDS.search(str(error))
         problem = f"line {match[2]}: {match[3]} columns instead of {match[1]}" if match else str(error).strip()
         raise DataError(f"{path.name}, {problem}; correct or delete that line") from None
-    short = cells.isna()
-    last = cells.columns[-1]
-    rows = np.flatnonzero((short[last] & ~(cells[0] == "")).to_numpy())
-    if len(rows):
-        had = int((~short.iloc[rows[0]]).sum())
-        raise DataError(
-            f"{path.name}, line {blank + 1 + rows[0]}: {had} columns instead of {cells.shape[1]}; "
-            "correct or delete that line"
-        )
-    return cells.fillna("")
+    # The parser fills short rows up with empty cells, so that only the text itself tells them from empty last cells.
+    suspects = np.flatnonzero(((cells.iloc[:, -1] == "") & (cells.iloc[:, 0] != "")).to_numpy())
+    written = content.split(b"\n") if len(suspects) else []
+    for row in suspects.tolist():
+        columns = written[blank + row].count(separator.encode()) + 1
+        if columns < cells.shape[1]:
+            problem = f"line {blank + 1 + row}: {columns} columns instead of {cells.shape[1]}"
+            raise DataError(f"{path.name}, {problem}; correct or delete that line")
+    return cells
 
 
 def _utf8(raw: bytes) -> bytes:

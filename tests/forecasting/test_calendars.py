@@ -1,4 +1,5 @@
 import gzip
+import itertools
 
 import numpy as np
 import pandas as pd
@@ -152,7 +153,7 @@ def test_following_is_the_calendar_after_the_cutoff_and_nothing_else(calendar, m
 def test_between_agrees_with_itself_however_the_range_is_cut(calendar):
     edges = [utc(day) for day in ("2023-10-01", "2023-10-29T01:00", "2023-11-05T06:00", "2024-01-01", "2024-04-01")]
     whole = calendar.between(edges[0], edges[-1])
-    pieces = [calendar.between(a + np.timedelta64(1, "ns"), b) for a, b in zip(edges, edges[1:], strict=False)]
+    pieces = [calendar.between(a + np.timedelta64(1, "ns"), b) for a, b in itertools.pairwise(edges)]
     assert np.array_equal(whole[whole > edges[0]], np.concatenate(pieces))
     assert (np.diff(whole) > np.timedelta64(0, "ns")).all()
 
@@ -174,7 +175,9 @@ def test_unknown_timeframe_and_zone_name_the_nearest():
 
 
 def test_server_clock_is_new_york_plus_seven_hours():
-    instants = np.array(["2024-03-08T22:00", "2024-03-11T21:00", "2024-11-01T21:00", "2024-11-04T22:00"], "datetime64[ns]")
+    instants = np.array(
+        ["2024-03-08T22:00", "2024-03-11T21:00", "2024-11-01T21:00", "2024-11-04T22:00"], "datetime64[ns]"
+    )
     midnights = np.array(["2024-03-09", "2024-03-12", "2024-11-02", "2024-11-05"], "datetime64[ns]")
     assert np.array_equal(from_utc(instants, "us-dst"), midnights)
     assert np.array_equal(rule_to_utc(midnights, "us-dst"), instants)
@@ -199,6 +202,8 @@ def test_stamps_that_a_clock_skips_are_not_a_time_but_rules_move_on():
 def test_zone_round_trip_agrees_with_pandas(hours):
     instants = np.sort(utc("2000-01-01") + np.array(hours, dtype="timedelta64[h]"))
     for zone in ("Europe/Helsinki", "us-dst", "+02:00", "UTC"):
-        assert np.array_equal(rule_to_utc(from_utc(instants, zone), zone), instants) or zone in ("Europe/Helsinki", "us-dst")
+        back = instants - rule_to_utc(from_utc(instants, zone), zone)  # an hour, in the second pass of a repeated hour
+        allowed = {0, 1} if zone in ("Europe/Helsinki", "us-dst") else {0}
+        assert set((back // np.timedelta64(1, "h")).tolist()) <= allowed
     pandas = pd.DatetimeIndex(instants, tz="UTC").tz_convert("Europe/Helsinki").tz_localize(None)
     assert np.array_equal(from_utc(instants, "Europe/Helsinki"), pandas.to_numpy("datetime64[ns]"))

