@@ -27,7 +27,10 @@ def check_prices(table: Table) -> None:
     opened, high, low, close = (table.columns[name].to_numpy() for name in PRICES)
     _refuse(table, high < np.maximum(opened, close), "high is below open or close")
     _refuse(table, low > np.minimum(opened, close), "low is above open or close")
-    _refuse(table, table.columns["spread"].to_numpy() < 0, "spread is negative")
+    for name in ("volume", "spread"):
+        values = table.columns[name].to_numpy()
+        _refuse(table, values < 0, f"{name} is negative")
+        _refuse(table, np.isinf(values), f"{name} is infinite")
 
 
 def check_order(table: Table, times: np.ndarray) -> None:

@@ -62,7 +62,11 @@ def _parse_text(text: pd.Series, zoned: bool, path: Path, where: str) -> pd.Seri
     first = text.iloc[0]
     bare = re.sub(r" ?[+-]\d{2}:?\d{2}$", "", first) if zoned else first
     if _ISO.match(bare):
-        return pd.to_datetime(text, format="ISO8601", errors="coerce", utc=zoned)
+        try:
+            return pd.to_datetime(text, format="ISO8601", errors="coerce", utc=zoned)
+        except ValueError:  # some stamps have a zone and the first has none: those are not written like it
+            naive = text.str.fullmatch(r"[\d-]{10}(?:[ T][\d:.,]+)?")
+            return pd.to_datetime(text.where(naive), format="ISO8601", errors="coerce")
     if _COMPACT.match(bare):
         digits = text.str.replace(r"[ T]", "", n=1, regex=True)
         layout = {8: "%Y%m%d", 12: "%Y%m%d%H%M", 14: "%Y%m%d%H%M%S"}[len(digits.iloc[0].split("+")[0])]

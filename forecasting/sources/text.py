@@ -93,6 +93,11 @@ def _cells(path: Path, content: bytes, separator: str, blank: int) -> pd.DataFra
         match = _FIELDS.search(str(error))
         problem = f"line {match[2]}: {match[3]} columns instead of {match[1]}" if match else str(error).strip()
         raise DataError(f"{path.name}, {problem}; correct or delete that line") from None
+    except pd.errors.EmptyDataError:
+        raise DataError(f"{path.name}, line {blank + 1}: no columns; export the bars again") from None
+    lines = content.count(b"\n") + (not content.endswith(b"\n")) - blank
+    if lines != len(cells):
+        raise DataError(f"{path.name}: a quoted cell goes on over several lines; remove the quotes or close them")
     # The parser fills short rows up with empty cells, so that only the text itself tells them from empty last cells.
     suspects = np.flatnonzero(((cells.iloc[:, -1] == "") & (cells.iloc[:, 0] != "")).to_numpy())
     written = content.split(b"\n") if len(suspects) else []
@@ -105,12 +110,13 @@ def _cells(path: Path, content: bytes, separator: str, blank: int) -> pd.DataFra
 
 
 def _utf8(raw: bytes) -> bytes:
-    """The file's bytes in UTF-8 without a byte-order mark."""
+    """The file's text in UTF-8 without a byte-order mark, lines ended by a line feed alone."""
     if raw.startswith((b"\xff\xfe", b"\xfe\xff")):
-        return raw.decode("utf-16", errors="replace").encode("utf-8")
-    if raw[1:2] == b"\x00" and raw[3:4] == b"\x00":
-        return raw.decode("utf-16-le", errors="replace").encode("utf-8")
-    return raw.removeprefix(b"\xef\xbb\xbf")
+        raw = raw.decode("utf-16", errors="replace").encode("utf-8")
+    elif raw[1:2] == b"\x00" and raw[3:4] == b"\x00":
+        raw = raw.decode("utf-16-le", errors="replace").encode("utf-8")
+    raw = raw.removeprefix(b"\xef\xbb\xbf")
+    return raw.replace(b"\r\n", b"\n").replace(b"\r", b"\n") if b"\r" in raw else raw
 
 
 def _first_line(content: bytes) -> tuple[int, str]:

@@ -170,6 +170,12 @@ def test_a_series_of_another_package(tmp_path):
         (b"time,close\nsoon,1.1\n", "line 2: stamp 'soon' is in no known format"),
         (b"time,close\n01/02/2024,1.1\n02/02/2024,1.2\n", "day or month cannot be told"),
         (b"time,close\n2024-01-02,1.1\n2024-01-33,1.2\n", "line 3: stamp '2024-01-33' is not written like the first"),
+        (
+            b"time,close\n2024-01-02 00:00,1.1\n2024-01-03 00:00+02:00,1.2\n",
+            "line 3: stamp '2024-01-03 00:00.02:00' is not",
+        ),
+        (b'time,close\n2024-01-02,1.1\n"2024-01-03,1.2\n2024-01-04,1.3\n', "quoted cell|EOF inside string"),
+        (b"time,close\r2024-01-02,1.1\r2024-01-03\r", "line 3: 1 columns instead of 2"),
         (b"PAR1 and so on", "no readable Parquet file"),
     ],
 )

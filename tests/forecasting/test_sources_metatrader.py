@@ -2,6 +2,8 @@ import re
 
 import numpy as np
 import pytest
+from hypothesis import given, settings
+from hypothesis import strategies as st
 
 from forecasting.bars import SourceOptions, load_bars
 from forecasting.calendars import FxWeek
@@ -144,6 +146,36 @@ def test_a_time_that_the_clock_skips_is_refused(tmp_path):
     options = SourceOptions(calendar="round-the-clock", server_tz="Europe/Berlin")
     with pytest.raises(DataError, match=r"line 52: 2024-03-31T02:00:00 does not exist on the clock Europe/Berlin"):
         load_bars(write(tmp_path, price_rows(hours), "BTCUSD_H1_x.csv"), options)
+
+
+@given(
+    st.lists(
+        st.tuples(
+            st.integers(0, 6000),
+            st.sampled_from([0, 1, 2, 30, 6000]),
+            st.sampled_from(
+                [b"", b'"', b"\t", b"\n", b"\r", b"\x00", b"\xff", b"-", b"NaN", b"1e400", b"+00:00", b"Z"]
+            ),
+        ),
+        min_size=1,
+        max_size=4,
+    )
+)
+@settings(max_examples=100, deadline=None)
+def test_a_damaged_file_loads_or_is_refused_in_one_line_but_never_crashes(tmp_path_factory, wounds):
+    folder = tmp_path_factory.mktemp("damaged")
+    path = write(folder, price_rows(server_hours("2024-03-04", "2024-03-09")))
+    raw = bytearray((folder / path).read_bytes())
+    for start, length, patch in wounds:
+        raw[start : start + length] = patch
+    (folder / path).write_bytes(raw)
+    try:
+        bars = load_bars(path)
+    except DataError as error:
+        assert "\n" not in str(error)
+    else:
+        assert np.isfinite(bars.closes).all()
+        assert (np.diff(bars.times) > np.timedelta64(0)).all()
 
 
 def cell(line, at, value):
