@@ -1,0 +1,199 @@
+"""How the embedded base came to be: a small GPT-2 trained on the returns of ECB exchange rates before a cut-off.
+
+Each row of a batch is a stretch of one cross rate, as a stranger to its name and level: only volatility-scaled returns are
+seen, and half the rows are mirrored, which is the inverse rate. So the base learns how returns cluster, not where EURUSD
+went. Rates that hardly move (pegs) are left out. Weights are averaged over the last steps; the cut-off is a promise that
+`tunetrade` checks when it evaluates.
+"""
+
+import time
+from collections.abc import Callable
+from dataclasses import asdict, dataclass
+from itertools import combinations
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+import torch
+from torch.nn import functional as F
+
+from forecasting.bars import Bars, load_bars
+from forecasting.base import EMBEDDED, save_base
+from forecasting.codecs import BinsCodec
+from forecasting.errors import ConfigError, DataError
+from forecasting.files import sha256_of
+from forecasting.sources.ecb import EURO, rates
+
+Card = dict[str, Any]
+
+PEGGED = 0.2
+"""A rate unchanged on more than this share of days is held by a central bank; it would teach silence."""
+
+
+@dataclass(frozen=True)
+class PretrainOptions:
+    """Settings of the base; the defaults are the committed recipe.
+
+    cutoff: last day used for training; validation runs for two years after it. `length` tokens a row.
+    average: decay of the running mean of weights.
+    """
+
+    cutoff: str = "2014-12-31"
+    validation_end: str = "2016-12-31"
+    layers: int = 4
+    width: int = 128
+    heads: int = 4
+    length: int = 256
+    batch: int = 16
+    steps: int = 2500
+    learning_rate: float = 1e-3
+    weight_decay: float = 0.1
+    average: float = 0.995
+    seed: int = 1
+
+    def __post_init__(self) -> None:
+        if self.width % self.heads:
+            raise ConfigError(f"pretrain.width {self.width} is not a multiple of pretrain.heads {self.heads}")
+        for name in ("layers", "width", "heads", "length", "batch", "steps"):
+            if getattr(self, name) < 1:
+                raise ConfigError(f"pretrain.{name} is {getattr(self, name)}; give a positive whole number")
+
+
+@dataclass(frozen=True)
+class Corpus:
+    """Tokens of all crosses end to end: `tokens` int64 [T]; `starts` [P, 2] first and one-past-last index of each series."""
+
+    tokens: np.ndarray
+    starts: np.ndarray
+    symbols: tuple[str, ...]
+
+
+def corpus(codec: BinsCodec, first: str, last: str, least: int) -> Corpus:
+    """Every cross of the ECB rates between two dates (inclusive), tokenised; series shorter than `least` are left out.
+
+    Volatility at `first` is carried in from what came before it, so that validation does not begin blind.
+    """
+    parts: list[np.ndarray] = []
+    symbols: list[str] = []
+    for base, quote in combinations((EURO, *rates().columns), 2):
+        try:
+            bars = load_bars(f"ecb:{base}{quote}")
+        except DataError:  # two currencies that were never fixed on one day
+            continue
+        ids = _tokens_between(codec, bars, first, last)
+        if len(ids) >= least:
+            parts.append(ids)
+            symbols.append(f"{base}{quote}")
+    ends = np.cumsum([len(part) for part in parts])
+    return Corpus(np.concatenate(parts), np.stack([ends - [len(p) for p in parts], ends], axis=1), tuple(symbols))
+
+
+def _tokens_between(codec: BinsCodec, bars: Bars, first: str, last: str) -> np.ndarray:
+    times = bars.times
+    stop = int(np.searchsorted(times, np.datetime64(last, "ns") + np.timedelta64(1, "D")))
+    begin = max(int(np.searchsorted(times, np.datetime64(first, "ns"))), codec.warm_up)
+    closes = bars.closes[:stop]
+    if stop - begin < 2 or np.mean(np.diff(closes) == 0) > PEGGED:
+        return np.empty(0, dtype=np.int64)
+    ids, _ = codec.encode(closes[None], times[None, :stop], stop - begin)
+    return ids[0]
+
+
+def batch(data: Corpus, options: PretrainOptions, step: int) -> torch.Tensor:
+    """Rows of step `step`, int64 [batch, length]: random stretches, half of them mirrored; a function of seed and step."""
+    draw = np.random.default_rng([options.seed, step])
+    begin, end = data.starts[draw.integers(len(data.starts), size=options.batch)].T
+    offset = begin + (draw.random(options.batch) * (end - begin - options.length + 1)).astype(np.int64)
+    rows = data.tokens[offset[:, None] + np.arange(options.length)]
+    mirrored = draw.random(options.batch) < 0.5
+    top = int(BinsCodec().bins) - 1
+    return torch.from_numpy(np.where(mirrored[:, None], top - rows, rows))
+
+
+def learning_rate_at(step: int, options: PretrainOptions) -> float:
+    """Linear warm-up over 5 % of the steps, then a cosine to a tenth of the peak."""
+    warm = max(1, options.steps // 20)
+    if step < warm:
+        return options.learning_rate * (step + 1) / warm
+    progress = (step - warm) / max(1, options.steps - warm)
+    return options.learning_rate * (0.1 + 0.45 * (1 + float(np.cos(np.pi * progress))))
+
+
+def pretrain(
+    options: PretrainOptions, out: Path = EMBEDDED, report: Callable[[int, float], None] | None = None
+) -> Card:
+    """Train the base and write its checkpoint and card to `out`; gives the card.
+
+    `report(step, loss)` is called after each step with the loss in nats per token.
+    """
+    from transformers import GPT2Config, GPT2LMHeadModel
+
+    started = time.perf_counter()
+    codec = BinsCodec()
+    data = corpus(codec, "1999-01-01", options.cutoff, options.length)
+    after = str(np.datetime64(options.cutoff) + np.timedelta64(1, "D"))
+    held_out = corpus(codec, after, options.validation_end, options.length)
+    torch.manual_seed(options.seed)
+    model = GPT2LMHeadModel(
+        GPT2Config(
+            vocab_size=codec.bins, n_positions=options.length, n_embd=options.width, n_layer=options.layers,
+            n_head=options.heads, resid_pdrop=0.0, embd_pdrop=0.0, attn_pdrop=0.0, bos_token_id=None, eos_token_id=None,
+        )
+    )  # fmt: skip
+    averaged = {name: value.detach().clone() for name, value in model.named_parameters()}
+    optimizer = torch.optim.AdamW(model.parameters(), betas=(0.9, 0.95), weight_decay=options.weight_decay)
+    smooth = float("nan")
+    for step in range(options.steps):
+        for group in optimizer.param_groups:
+            group["lr"] = learning_rate_at(step, options)
+        loss = next_token_loss(model, batch(data, options, step))
+        optimizer.zero_grad(set_to_none=True)
+        loss.backward()
+        torch.nn.utils.clip_grad_norm_(model.parameters(), 1.0)
+        optimizer.step()
+        _average(averaged, model, min(options.average, (1 + step) / (10 + step)))
+        smooth = loss.item() if step == 0 else 0.98 * smooth + 0.02 * loss.item()
+        if report:
+            report(step, loss.item())
+    for name, value in model.named_parameters():
+        value.data.copy_(averaged[name])
+    card = {
+        "name": "embedded",
+        "cutoff": options.cutoff,
+        "corpus": f"{len(data.symbols)} cross rates of the ECB euro reference rates, 1999-01-04 to {options.cutoff}, and inverses",
+        "corpus_tokens": len(data.tokens),
+        "corpus_sha": sha256_of(data.tokens),
+        "validation": f"{len(held_out.symbols)} cross rates, {after} to {options.validation_end}",
+        "validation_loss": evaluate_loss(model, held_out, options.length),
+        "uniform_loss": float(np.log(codec.bins)),
+        "train_loss": smooth,
+        "parameters": sum(value.numel() for value in model.parameters()),
+        "options": asdict(options),
+        "command": "tunetrade pretrain",
+        "seconds": round(time.perf_counter() - started),
+        "threads": torch.get_num_threads(),
+        "licence": "GPL-3.0-or-later; source data: European Central Bank, euro foreign exchange reference rates",
+    }
+    save_base(out, model, codec, card)
+    return card
+
+
+@torch.no_grad()
+def evaluate_loss(model: torch.nn.Module, data: Corpus, length: int) -> float:
+    """Mean nats per token over stretches of `length` tokens laid end to end in each series."""
+    offsets = np.concatenate([np.arange(a, b - length + 1, length) for a, b in data.starts])
+    rows = torch.from_numpy(data.tokens[offsets[:, None] + np.arange(length)])
+    losses = [next_token_loss(model, chunk).item() * len(chunk) for chunk in rows.split(32)]
+    return sum(losses) / len(rows)
+
+
+def next_token_loss(model: torch.nn.Module, ids: torch.Tensor) -> torch.Tensor:
+    """Mean cross-entropy of each token given those before it, nats; ids [N, L]."""
+    logits = model(input_ids=ids, use_cache=False).logits[:, :-1]
+    return F.cross_entropy(logits.reshape(-1, logits.shape[-1]), ids[:, 1:].reshape(-1))
+
+
+@torch.no_grad()
+def _average(averaged: dict[str, torch.Tensor], model: torch.nn.Module, decay: float) -> None:
+    for name, value in model.named_parameters():
+        averaged[name].lerp_(value, 1 - decay)

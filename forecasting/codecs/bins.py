@@ -1,0 +1,152 @@
+"""One token a bar: the log-return in units of causal volatility, in an odd number of Student-t quantile bins.
+
+Quantile bins spend tokens where returns are, so a uniform softmax is already a sensible density (a random walk with t
+innovations) and all a model learns is its correction. The middle bin holds zero: an unchanged close decodes to itself.
+The price of the format is a resolution of about 1/255 of a probability in the middle and one outer bin on each side for
+the largest 0.4 % of moves; those decode to the tail of the t distribution, not to a point.
+"""
+
+from dataclasses import asdict, dataclass, replace
+from functools import cached_property
+from typing import Any
+
+import numpy as np
+from scipy import stats
+
+from forecasting.errors import CheckpointError, ConfigError
+from forecasting.scale import Ewma, causal_sigma, decay_of, fit_profile, hour_of_week, warm_up_bars
+
+TAIL_SEGMENTS = 16
+"""Pieces of each outer bin, each half as probable as the one before it; the last ends near 1e-7 of all moves."""
+
+
+@dataclass(frozen=True)
+class BinState:
+    """What decoding needs beside tokens: volatility state and close at the last bar encoded, [N] each."""
+
+    ewma: Ewma
+    close: np.ndarray
+
+    def __len__(self) -> int:
+        return len(self.close)
+
+
+@dataclass(frozen=True)
+class BinsCodec:
+    """Settings of the codec; they travel with the checkpoint.
+
+    bins: odd number of tokens. dof: degrees of freedom of the unit-variance t whose quantiles bound the bins.
+    half_life: of the volatility, in bars. floor: least sigma of a one-bar log-return. profile: relative volatility of the
+    168 hours of the local week in `timezone`, for bars of `bar_seconds`; empty for daily and longer bars.
+    """
+
+    bins: int = 255
+    dof: float = 5.0
+    half_life: float = 20.0
+    floor: float = 1e-6
+    profile: tuple[float, ...] = ()
+    timezone: str = "UTC"
+    bar_seconds: int = 86_400
+
+    def __post_init__(self) -> None:
+        if self.bins < 3 or self.bins % 2 == 0:
+            raise ConfigError(f"codec.bins is {self.bins}; it must be odd and at least 3, so that zero has its own bin")
+        if self.dof <= 2:
+            raise ConfigError(f"codec.dof is {self.dof}; it must exceed 2, a t distribution of less has no variance")
+        if self.half_life <= 0:
+            raise ConfigError(f"codec.half_life is {self.half_life}; give a positive number of bars")
+
+    @property
+    def warm_up(self) -> int:
+        """Closes before a context from which only the scale is taken, M."""
+        return warm_up_bars(self.half_life)
+
+    @property
+    def decay(self) -> float:
+        """Weight a squared return keeps from bar to bar."""
+        return decay_of(self.half_life)
+
+    @cached_property
+    def edges(self) -> np.ndarray:
+        """Inner bounds of the bins in units of sigma, [bins - 1]."""
+        unit = np.sqrt((self.dof - 2) / self.dof)
+        lower = stats.t.ppf(np.arange(1, (self.bins + 1) // 2) / self.bins, self.dof) * unit
+        return np.concatenate([lower, -lower[::-1]])
+
+    @cached_property
+    def knots(self) -> np.ndarray:
+        """Bounds of the segments on which density is even, in units of sigma, [segments + 1]."""
+        unit = np.sqrt((self.dof - 2) / self.dof)
+        survival = 0.5 ** np.arange(1, TAIL_SEGMENTS + 1) / self.bins
+        lower_tail = stats.t.ppf(survival[::-1], self.dof) * unit
+        return np.concatenate([lower_tail, self.edges, -lower_tail[::-1]])
+
+    @cached_property
+    def segment_token(self) -> np.ndarray:
+        """Token to which each segment belongs, [segments]."""
+        tail = np.zeros(TAIL_SEGMENTS, dtype=np.int64)
+        return np.concatenate([tail, np.arange(1, self.bins - 1), tail + self.bins - 1])
+
+    @cached_property
+    def segment_share(self) -> np.ndarray:
+        """Part of its token's probability that each segment holds, [segments]."""
+        halves = 0.5 ** np.arange(1, TAIL_SEGMENTS + 1)
+        halves[-1] *= 2
+        return np.concatenate([halves[::-1], np.ones(self.bins - 2), halves])
+
+    @cached_property
+    def centres(self) -> np.ndarray:
+        """Value to which each token decodes, in units of sigma, [bins]: middle of an inner bin, mean of an outer one."""
+        middle = (self.knots[:-1] + self.knots[1:]) / 2 * self.segment_share
+        centres = np.bincount(self.segment_token, weights=middle, minlength=self.bins)
+        centres[self.bins // 2] = 0.0
+        return centres
+
+    def with_profile(self, closes: np.ndarray, times: np.ndarray) -> "BinsCodec":
+        """The codec with an hour-of-week profile fitted on these bars: closes [T], times [T], training part only."""
+        hours = hour_of_week(times[1:], self.timezone, self.bar_seconds)
+        return replace(self, profile=tuple(fit_profile(np.diff(np.log(closes)), hours).tolist()))
+
+    def factors(self, times: np.ndarray) -> np.ndarray:
+        """Relative volatility at each bar, of the shape of `times` (datetime64[ns] UTC close times)."""
+        if not self.profile:
+            return np.ones(times.shape)
+        return np.asarray(self.profile)[hour_of_week(times, self.timezone, self.bar_seconds)]
+
+    def encode(self, closes: np.ndarray, times: np.ndarray, tokens: int) -> tuple[np.ndarray, BinState]:
+        """Tokens of the last `tokens` bars of each window.
+
+        closes [N, T] float64, times [N, T]; T > tokens, the bars before go into the scale only.
+        Gives (ids int64 [N, tokens], state after the last bar).
+        """
+        returns = np.diff(np.log(np.ascontiguousarray(closes)), axis=1)
+        factors = self.factors(times[:, 1:])
+        scaled = returns / factors
+        sigma, ewma = causal_sigma(scaled, self.decay, self.floor)
+        z = scaled[:, -tokens:] / sigma[:, -tokens:]
+        ids = np.searchsorted(self.edges, z, side="right")
+        return ids.astype(np.int64), BinState(ewma, np.ascontiguousarray(closes[:, -1]))
+
+    def decode(self, ids: np.ndarray, state: BinState, times: np.ndarray) -> np.ndarray:
+        """Closes that follow from tokens, each at the centre of its bin, [N, H]; ids [N, H], times [N, H] of those bars."""
+        factors = self.factors(times)
+        ewma, close = state.ewma, state.close
+        closes = np.empty(ids.shape)
+        for h in range(ids.shape[1]):
+            scaled = self.centres[ids[:, h]] * ewma.sigma(self.floor)
+            close = close * np.exp(scaled * factors[:, h])
+            ewma = ewma.after(scaled, self.decay)
+            closes[:, h] = close
+        return closes
+
+    def as_dict(self) -> dict[str, Any]:
+        """Plain settings for `codec.json`."""
+        return {"kind": "bins"} | asdict(self)
+
+    @staticmethod
+    def from_dict(settings: dict[str, Any]) -> "BinsCodec":
+        """Inverse of `as_dict`; CheckpointError where the settings are of another codec."""
+        values = dict(settings)
+        if values.pop("kind", None) != "bins":
+            raise CheckpointError(f"codec.json names codec {settings.get('kind')!r}; this version reads 'bins'")
+        return BinsCodec(**{**values, "profile": tuple(values["profile"])})

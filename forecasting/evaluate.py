@@ -1,0 +1,83 @@
+"""Rolling-origin evaluation: a forecaster, a series and cutoffs become the long table and its errors."""
+
+import time
+from dataclasses import dataclass
+from typing import Any
+
+import numpy as np
+import pandas as pd
+
+from forecasting.bars import Bars
+from forecasting.errors import ConfigError
+from forecasting.forecaster import Forecaster, Progress
+from forecasting.forecasts import QUANTILE_COLUMNS, QUANTILE_LEVELS, concatenate, to_table
+from forecasting.metrics import errors
+from forecasting.windows import WindowSpec, contexts, targets
+
+CHUNK = 256
+"""Windows forecast at a time; bounds memory, changes no result."""
+
+
+@dataclass(frozen=True)
+class Latency:
+    """Milliseconds a single live forecast takes, one window at a time."""
+
+    p50: float
+    p99: float
+
+
+def forbid_seen(cutoff: str, first: np.datetime64, allowed: bool) -> bool:
+    """Whether evaluation from `first` on touches what a base trained up to `cutoff` has seen; ConfigError unless allowed."""
+    seen = first <= np.datetime64(cutoff, "ns") + np.timedelta64(1, "D")
+    if seen and not allowed:
+        raise ConfigError(
+            f"validation begins {first.astype('datetime64[D]')}, but the base was trained on data up to {cutoff}: it has "
+            f"seen the answers; move split.validation_start after {cutoff}, or set allow_seen = true and the report says so"
+        )
+    return bool(seen)
+
+
+def rolling_forecasts(
+    forecaster: Forecaster, bars: Bars, spec: WindowSpec, positions: np.ndarray, progress: Progress | None = None
+) -> pd.DataFrame:
+    """Long table of forecasts at every given cutoff position, with truth and CRPS beside them."""
+    forecasts, truths, scores = [], [], []
+    for first in range(0, len(positions), CHUNK):
+        chunk = positions[first : first + CHUNK]
+        prediction = forecaster.predict(contexts(bars, spec, forecaster.warm_up, chunk), progress)
+        truth = targets(bars, spec, chunk)
+        forecasts.append(prediction.forecasts)
+        truths.append(truth)
+        scores.append(prediction.crps(truth))
+    return to_table(concatenate(forecasts), np.concatenate(truths), np.concatenate(scores))
+
+
+def table_errors(table: pd.DataFrame, naive_scale: float) -> dict[str, Any]:
+    """Errors over all steps, and by step: {"overall": {...}, "by_step": {"1": {...}, ...}}."""
+
+    def of(rows: pd.DataFrame) -> dict[str, float]:
+        columns = {name: rows[name].to_numpy(np.float64) for name in ("y", "mean", "anchor", "crps", *QUANTILE_COLUMNS)}
+        quantiles = {level: columns[name] for level, name in zip(QUANTILE_LEVELS, QUANTILE_COLUMNS, strict=True)}
+        return errors(
+            columns["y"], columns["mean"], columns["q50"], columns["anchor"], columns["crps"], quantiles, naive_scale
+        )
+
+    return {"overall": of(table), "by_step": {str(h): of(rows) for h, rows in table.groupby("h")}}
+
+
+def naive_scale(bars: Bars, last: int) -> float:
+    """Mean absolute one-bar change of the closes up to position `last`, the denominator of MASE."""
+    return float(np.mean(np.abs(np.diff(bars.closes[: last + 1]))))
+
+
+def latency(forecaster: Forecaster, bars: Bars, spec: WindowSpec, positions: np.ndarray, repeats: int = 30) -> Latency:
+    """Time of single forecasts at spread-out cutoffs, after one to warm up."""
+    chosen = positions[np.linspace(0, len(positions) - 1, repeats).astype(int)]
+    seconds = []
+    for position in (chosen[0], *chosen):
+        one = contexts(bars, spec, forecaster.warm_up, np.array([position]))
+        started = time.perf_counter()
+        forecaster.predict(one)
+        seconds.append(time.perf_counter() - started)
+    p50, p99 = np.percentile(np.array(seconds[1:]) * 1e3, [50, 99])
+    return Latency(float(p50), float(p99))

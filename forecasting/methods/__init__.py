@@ -1,0 +1,26 @@
+"""The tuning methods: one file each, one line here.
+
+A method says how to wrap a base model, what to save and how to load it again, and which weights the decode engine runs.
+The training loop, the sampler and the study know nothing else about it.
+"""
+
+from forecasting.errors import ConfigError, unknown
+from forecasting.methods import adapter, full, lora, untuned
+from forecasting.methods.method import Method, MethodOptions, stored_bytes, trained_parameters
+
+METHODS: dict[str, Method] = {
+    "untuned": untuned.METHOD,
+    "full": full.METHOD,
+    "lora": lora.METHOD,
+    "adapter": adapter.METHOD,
+}
+
+
+def method(name: str) -> Method:
+    """The method of that name; ConfigError says which exist and the nearest."""
+    if name not in METHODS:
+        raise ConfigError(unknown("method", name, METHODS))
+    return METHODS[name]
+
+
+__all__ = ["METHODS", "Method", "MethodOptions", "method", "stored_bytes", "trained_parameters"]

@@ -1,0 +1,272 @@
+"""The one training loop; methods are data to it.
+
+Nothing random is carried from step to step: the rows of a step and the dropout in it are functions of (seed, step), so a
+killed run resumes from its last state file and ends bit for bit where an unbroken one ends. One state file holds
+weights, best weights, optimiser and history together, so it can never be half of each.
+"""
+
+import json
+import math
+import time
+from collections.abc import Callable
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+import torch
+from safetensors import safe_open
+from safetensors.torch import save_file
+from torch import Tensor, nn
+from torch.nn import functional as F
+
+from forecasting.errors import ConfigError
+from forecasting.files import atomic
+
+
+@dataclass(frozen=True)
+class TrainingOptions:
+    """steps: most steps. batch_size: windows a step. learning_rate: 0 takes the method's own. warm_up: share of the steps.
+    evaluate_every: steps between validations, which are also the points a killed run resumes from. min_steps: never stop
+    before. patience: validations without improvement before stopping. threads: of matrix products; results depend on it,
+    so the default is 1 on every machine.
+    """
+
+    steps: int = 300
+    batch_size: int = 16
+    learning_rate: float = 0.0
+    warm_up: float = 0.1
+    weight_decay: float = 0.01
+    clip: float = 1.0
+    evaluate_every: int = 25
+    min_steps: int = 200
+    patience: int = 4
+    threads: int = 1
+
+    def __post_init__(self) -> None:
+        for name in ("steps", "batch_size", "evaluate_every", "patience", "threads"):
+            if getattr(self, name) < 1:
+                raise ConfigError(f"training.{name} is {getattr(self, name)}; give a whole number of at least 1")
+        if not 0 <= self.learning_rate < 1:
+            raise ConfigError(
+                f"training.learning_rate is {self.learning_rate}; give 0 (the method's own) up to below 1"
+            )
+        if not 0 <= self.warm_up < 1:
+            raise ConfigError(f"training.warm_up is {self.warm_up}; give a share of the steps from 0 to below 1")
+        if self.clip <= 0:
+            raise ConfigError(f"training.clip is {self.clip}; give a positive gradient norm")
+
+
+@dataclass(frozen=True)
+class TrainingData:
+    """Token windows: train and validation int64 [N, C + H]; `context` (C) tokens are input only in validation."""
+
+    train: np.ndarray
+    validation: np.ndarray
+    context: int
+
+
+@dataclass(frozen=True)
+class TrainingResult:
+    """How a training went; `history` rows are {step, train_loss, validation_loss, validation_perplexity}, nats per token."""
+
+    steps: int
+    best_step: int
+    stopped_early: bool
+    history: list[dict[str, float]]
+    seconds: float
+    tokens_per_second: float
+
+
+Report = Callable[[int, float, float | None], None]
+
+
+def train(
+    model: nn.Module,
+    data: TrainingData,
+    options: TrainingOptions,
+    learning_rate: float,
+    seed: int,
+    state_file: Path,
+    report: Report | None = None,
+) -> TrainingResult:
+    """Train the parameters that require gradients and leave the best by validation loss in the model.
+
+    Resumes from `state_file` where one exists and writes it at every validation. `report(step, train loss, validation loss)` is
+    called after each step; the validation loss is None between validations.
+    """
+    trainable = {name: value for name, value in model.named_parameters() if value.requires_grad}
+    optimizer = torch.optim.AdamW(trainable.values(), lr=learning_rate, weight_decay=options.weight_decay)
+    progress = _Progress(best={name: value.detach().clone() for name, value in trainable.items()})
+    if state_file.is_file():
+        progress = _load_state(state_file, trainable, optimizer)
+    started = time.perf_counter() - progress.seconds
+    while progress.step < options.steps and not progress.finished(options):
+        if progress.step == 0 and not progress.history:
+            _validate(model, data, progress, trainable, float("nan"))
+        loss = _step(model, data.train, options, optimizer, learning_rate, seed, progress.step)
+        progress.step += 1
+        progress.losses.append(loss)
+        due = progress.step % options.evaluate_every == 0 or progress.step == options.steps
+        if due:
+            _validate(model, data, progress, trainable, float(np.mean(progress.losses)))
+            progress.losses.clear()
+            progress.seconds = time.perf_counter() - started
+            _save_state(state_file, progress, trainable, optimizer)
+        if report:
+            report(progress.step, loss, progress.history[-1]["validation_loss"] if due else None)
+    with torch.no_grad():
+        for name, value in trainable.items():
+            value.copy_(progress.best[name])
+    tokens = progress.step * options.batch_size * data.train.shape[1]
+    return TrainingResult(
+        steps=progress.step,
+        best_step=progress.best_step,
+        stopped_early=progress.step < options.steps,
+        history=progress.history,
+        seconds=progress.seconds,
+        tokens_per_second=tokens / max(progress.seconds, 1e-9),
+    )
+
+
+def untrained(model: nn.Module, data: TrainingData) -> TrainingResult:
+    """The result of not training: the validation loss of the model as it is."""
+    loss = target_loss(model, data.validation, data.context)
+    return TrainingResult(0, 0, False, [_row(0, float("nan"), loss)], 0.0, 0.0)
+
+
+def _row(step: int, train_loss: float, loss: float) -> dict[str, float]:
+    return {
+        "step": step,
+        "train_loss": train_loss,
+        "validation_loss": loss,
+        "validation_perplexity": math.exp(min(loss, 700.0)),
+    }
+
+
+class _Progress:
+    """Where a training stands."""
+
+    def __init__(self, best: dict[str, Tensor]) -> None:
+        self.step = 0
+        self.best = best
+        self.best_step = 0
+        self.best_loss = math.inf
+        self.stale = 0
+        self.seconds = 0.0
+        self.history: list[dict[str, float]] = []
+        self.losses: list[float] = []
+
+    def finished(self, options: TrainingOptions) -> bool:
+        return self.step >= options.min_steps and self.stale >= options.patience
+
+
+def rows_of_step(count: int, batch_size: int, seed: int, step: int) -> np.ndarray:
+    """Indices of the windows of one step, int64 [batch_size]: successive slices of a fresh shuffle per epoch."""
+    first = step * batch_size
+    epochs = range(first // count, (first + batch_size - 1) // count + 1)
+    order = np.concatenate([np.random.default_rng([seed, epoch]).permutation(count) for epoch in epochs])
+    begin = first - epochs[0] * count
+    return order[begin : begin + batch_size]
+
+
+def learning_rate_at(step: int, peak: float, options: TrainingOptions) -> float:
+    """Linear warm-up, then linear decay to zero at the last step."""
+    warm = max(1, round(options.warm_up * options.steps))
+    if step < warm:
+        return peak * (step + 1) / warm
+    return peak * (options.steps - step) / max(1, options.steps - warm)
+
+
+def target_loss(model: nn.Module, windows: np.ndarray, context: int, rows: int = 64) -> float:
+    """Mean nats per token over the last L - context positions of each window, [N, L]."""
+    total, count = 0.0, 0
+    model.eval()
+    with torch.no_grad():
+        for chunk in torch.from_numpy(windows).split(rows):
+            logits = model(input_ids=chunk[:, :-1], use_cache=False).logits[:, context - 1 :]
+            wanted = chunk[:, context:]
+            total += float(F.cross_entropy(logits.reshape(-1, logits.shape[-1]), wanted.reshape(-1), reduction="sum"))
+            count += wanted.numel()
+    return total / count
+
+
+def _step(
+    model: nn.Module,
+    windows: np.ndarray,
+    options: TrainingOptions,
+    optimizer: torch.optim.Optimizer,
+    learning_rate: float,
+    seed: int,
+    step: int,
+) -> float:
+    """One update; gives its loss, the mean over all positions of the windows."""
+    torch.manual_seed((seed << 32) + step)
+    for group in optimizer.param_groups:
+        group["lr"] = learning_rate_at(step, learning_rate, options)
+    ids = torch.from_numpy(windows[rows_of_step(len(windows), options.batch_size, seed, step)])
+    model.train()
+    logits = model(input_ids=ids[:, :-1], use_cache=False).logits
+    loss = F.cross_entropy(logits.reshape(-1, logits.shape[-1]), ids[:, 1:].reshape(-1))
+    optimizer.zero_grad(set_to_none=True)
+    loss.backward()
+    torch.nn.utils.clip_grad_norm_([p for group in optimizer.param_groups for p in group["params"]], options.clip)
+    optimizer.step()
+    return loss.item()
+
+
+def _validate(
+    model: nn.Module,
+    data: TrainingData,
+    progress: _Progress,
+    trainable: dict[str, Tensor],
+    train_loss: float,
+) -> None:
+    """Append a row to the history and keep the weights where they are the best so far."""
+    loss = target_loss(model, data.validation, data.context)
+    progress.history.append(_row(progress.step, train_loss, loss))
+    if loss < progress.best_loss:
+        progress.best_loss, progress.best_step, progress.stale = loss, progress.step, 0
+        progress.best = {name: value.detach().clone() for name, value in trainable.items()}
+    else:
+        progress.stale += 1
+
+
+def _save_state(
+    file: Path, progress: _Progress, trainable: dict[str, Tensor], optimizer: torch.optim.Optimizer
+) -> None:
+    tensors = {f"model.{name}": value.detach() for name, value in trainable.items()}
+    tensors |= {f"best.{name}": value for name, value in progress.best.items()}
+    for name, value in trainable.items():
+        moments = optimizer.state[value]
+        tensors |= {f"optimizer.{key}.{name}": moment for key, moment in moments.items()}
+    meta: dict[str, Any] = {
+        "step": progress.step,
+        "best_step": progress.best_step,
+        "best_loss": progress.best_loss,
+        "stale": progress.stale,
+        "seconds": progress.seconds,
+        "history": progress.history,
+    }
+    with atomic(file) as partial:
+        save_file(
+            {name: value.contiguous() for name, value in tensors.items()}, partial, {"progress": json.dumps(meta)}
+        )
+
+
+def _load_state(file: Path, trainable: dict[str, Tensor], optimizer: torch.optim.Optimizer) -> _Progress:
+    with safe_open(file, framework="pt") as stored, torch.no_grad():
+        meta = json.loads(stored.metadata()["progress"])
+        tensors = {name: stored.get_tensor(name) for name in stored.keys()}  # noqa: SIM118
+        for name, value in trainable.items():
+            value.copy_(tensors[f"model.{name}"])
+            prefix, suffix = "optimizer.", f".{name}"
+            optimizer.state[value] = {
+                key[len(prefix) : -len(suffix)]: tensor
+                for key, tensor in tensors.items()
+                if key.startswith(prefix) and key.endswith(suffix) and key[len(prefix) : -len(suffix)].isidentifier()
+            }
+    progress = _Progress({name: tensors[f"best.{name}"] for name in trainable})
+    for key, value in meta.items():
+        setattr(progress, key, value)
+    return progress

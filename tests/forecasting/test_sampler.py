@@ -1,0 +1,192 @@
+import numpy as np
+import pytest
+import torch
+from hypothesis import given, settings
+from hypothesis import strategies as st
+
+from forecasting.base import find_base, load_model
+from forecasting.codecs import BinsCodec
+from forecasting.decoder import Decoder, weights_of
+from forecasting.errors import ConfigError
+from forecasting.forecaster import PathForecaster
+from forecasting.sampler import SamplingOptions, UniformTokens, gpt2_decoders, sample, uniforms
+from forecasting.windows import WindowSpec, contexts
+
+SPEC = WindowSpec(context=12, horizon=4)
+
+
+@pytest.fixture(scope="module")
+def base(tiny_base):
+    return find_base(str(tiny_base))
+
+
+@pytest.fixture(scope="module")
+def model(base):
+    return load_model(base).eval()
+
+
+def forecaster(base, model, **options):
+    settings_ = SamplingOptions(**{"paths": 16, **options})
+    make = gpt2_decoders(weights_of(model), settings_.paths, SPEC.horizon)
+    return PathForecaster("tiny", base.codec, SPEC.context, settings_, make)
+
+
+def slow_paths(model, codec, inputs, seed, paths):
+    """A plain loop over transformers' own forward pass: no cache, one path at a time, NumPy arithmetic, same uniforms."""
+    result = np.empty((len(inputs), paths, SPEC.horizon))
+    tokens = np.empty(result.shape, dtype=int)
+    for n in range(len(inputs)):
+        ids, state = codec.encode(inputs.closes[n : n + 1], inputs.times[n : n + 1], SPEC.context)
+        uniform = uniforms(seed, inputs.unique_id, inputs.cutoffs[n], paths, SPEC.horizon)
+        for s in range(paths):
+            seen, ewma, close = list(ids[0]), state.ewma, state.close[0]
+            for h in range(SPEC.horizon):
+                with torch.no_grad():
+                    logits = model(torch.tensor([seen])).logits[0, -1].double().numpy()
+                p = np.exp(logits - logits.max())
+                segments = (p / p.sum())[codec.segment_token] * codec.segment_share
+                below = np.concatenate([[0], np.cumsum(segments)])
+                sigma = ewma.sigma(codec.floor)[0]
+                price = np.interp(uniform[h, s] * below[-1], below, close * np.exp(sigma * codec.knots))
+                token = codec.segment_token[np.searchsorted(below, uniform[h, s] * below[-1], side="right") - 1]
+                ewma, close = ewma.after(np.array([np.log(price / close)]), codec.decay), price
+                seen.append(int(token))
+                result[n, s, h], tokens[n, s, h] = price, token
+    return result, tokens
+
+
+def test_paths_equal_a_plain_loop_over_transformers(base, model, eurusd):
+    inputs = contexts(eurusd, SPEC, base.codec.warm_up, np.array([700, 2000, 5000]))
+    drawn = sample(
+        inputs, base.codec, gpt2_decoders(weights_of(model), 16, SPEC.horizon), SPEC.context, SamplingOptions(16)
+    )
+    slow, _ = slow_paths(model, base.codec, inputs, 1, 16)
+    assert drawn.paths == pytest.approx(slow, rel=1e-6)
+
+
+def test_logits_equal_transformers_at_every_step(model):
+    torch.manual_seed(0)
+    ids, steps = torch.randint(0, 31, (12,)), torch.randint(0, 31, (8, 5))
+    with torch.inference_mode():
+        decoder = Decoder(weights_of(model), 8, 5)
+        ours = [decoder.start(ids).expand(8, -1)] + [decoder.advance(steps[:, t]) for t in range(5)]
+        theirs = model(torch.cat([ids.expand(8, -1), steps], dim=1)).logits[:, 11:]
+    assert torch.stack(ours, dim=1).numpy() == pytest.approx(theirs.numpy(), abs=1e-4)
+
+
+def test_a_decoder_forgets_its_last_window(model):
+    weights = weights_of(model)
+    with torch.inference_mode():
+        used, fresh = Decoder(weights, 4, 3), Decoder(weights, 4, 3)
+        used.start(torch.arange(12))
+        used.advance(torch.arange(4))
+        used.start(torch.arange(5, 14))
+        fresh.start(torch.arange(5, 14))
+        assert torch.equal(used.advance(torch.arange(4)), fresh.advance(torch.arange(4)))
+
+
+def same_bytes(one, other):
+    fields = ("mean", "mean_se", "quantiles", "p_up", "p_up_se", "anchor", "sigma")
+    return all(getattr(one, name).tobytes() == getattr(other, name).tobytes() for name in fields)
+
+
+@settings(max_examples=12, deadline=None)
+@given(data=st.data())
+def test_the_same_cutoff_gives_the_same_bytes_alone_and_in_any_batch(base, model, eurusd, data):
+    batch = data.draw(st.lists(st.integers(100, 7100), min_size=2, max_size=9, unique=True))
+    wanted = data.draw(st.sampled_from(batch))
+    threads = data.draw(st.sampled_from([1, 2]))
+    warm_up = base.codec.warm_up
+    together = forecaster(base, model, threads=threads).predict(contexts(eurusd, SPEC, warm_up, np.array(batch)))
+    alone = forecaster(base, model, threads=1).predict(contexts(eurusd, SPEC, warm_up, np.array([wanted])))
+    at = batch.index(wanted)
+    assert together.paths[at].tobytes() == alone.paths[0].tobytes()
+    row, single = together.forecasts.row(at), alone.forecasts.row(0)
+    for name in ("mean", "mean_se", "quantiles", "p_up", "p_up_se"):
+        assert getattr(row, name).tobytes() == getattr(single, name).tobytes()
+    assert row.input_sha == single.input_sha
+
+
+def test_one_and_two_threads_give_the_same_bytes_with_the_embedded_base(eurusd):
+    embedded = find_base("embedded")
+    weights, spec = weights_of(load_model(embedded)), WindowSpec(64, 5)
+    inputs = contexts(eurusd, spec, embedded.codec.warm_up, np.arange(6000, 6007))
+    results = []
+    for threads in (1, 2):
+        torch.set_num_threads(threads)
+        options = SamplingOptions(paths=64, threads=threads)
+        made = gpt2_decoders(weights, 64, 5)
+        results.append(PathForecaster("e", embedded.codec, 64, options, made).predict(inputs))
+    assert results[0].paths.tobytes() == results[1].paths.tobytes()
+    assert same_bytes(results[0].forecasts, results[1].forecasts)
+
+
+def test_uniforms_do_not_depend_on_how_many_are_asked_for():
+    at = np.datetime64("2020-01-01", "ns")
+    few, many = uniforms(1, "X-D1", at, 8, 3), uniforms(1, "X-D1", at, 64, 20)
+    assert (many[:3, :8] == few).all()
+    assert ((many > 0) & (many < 1)).all()
+    assert many[:, 0] + many[:, 1] == pytest.approx(np.ones(20))
+    for other in (uniforms(2, "X-D1", at, 8, 3), uniforms(1, "Y-D1", at, 8, 3), uniforms(1, "X-D1", at + 1, 8, 3)):
+        assert not np.isclose(few, other).any()
+
+
+def test_first_step_is_exact_and_does_not_depend_on_the_sampling_seed(base, model, eurusd):
+    inputs = contexts(eurusd, SPEC, base.codec.warm_up, np.array([3000, 3001]))
+    one, two = (forecaster(base, model, seed=seed).predict(inputs).forecasts for seed in (1, 2))
+    for name in ("mean", "p_up"):
+        assert (getattr(one, name)[:, 0] == getattr(two, name)[:, 0]).all()
+        assert (getattr(one, name)[:, 1:] != getattr(two, name)[:, 1:]).any()
+    assert (one.quantiles[:, :, 0] == two.quantiles[:, :, 0]).all()
+    assert (one.mean_se[:, 0] == 0).all()
+
+
+def test_conditional_means_agree_with_plain_draws_within_their_error(base, model, eurusd):
+    inputs = contexts(eurusd, SPEC, base.codec.warm_up, np.array([4000]))
+    result = forecaster(base, model, paths=8192).predict(inputs)
+    draws = result.paths[0]
+    for h in range(SPEC.horizon):
+        error = draws[:, h].std() / np.sqrt(len(draws))
+        assert result.forecasts.mean[0, h] == pytest.approx(draws[:, h].mean(), abs=4 * error)
+        up = (draws[:, h] > result.forecasts.anchor[0]).mean()
+        assert result.forecasts.p_up[0, h] == pytest.approx(up, abs=4 * 0.5 / np.sqrt(len(draws)))
+        assert result.forecasts.mean_se[0, h] < error
+
+
+def test_stated_standard_error_is_the_spread_over_sampling_seeds(base, model, eurusd):
+    inputs = contexts(eurusd, SPEC, base.codec.warm_up, np.array([4000]))
+    runs = [forecaster(base, model, paths=32, seed=seed).predict(inputs).forecasts for seed in range(150)]
+    spread = np.std([run.mean[0] for run in runs], axis=0)[1:]
+    stated = np.sqrt(np.mean([run.mean_se[0] ** 2 for run in runs], axis=0))[1:]
+    assert stated == pytest.approx(spread, rel=0.25)
+
+
+def test_sigma_is_carried_along_each_path():
+    """With equal tokens the paths are a GARCH-like process; its variance grows as simulated independently."""
+    codec = BinsCodec(half_life=4.0)
+    day = np.timedelta64(1, "D").astype("timedelta64[ns]")
+    rng = np.random.default_rng(0)
+    closes = np.exp(np.cumsum(rng.normal(size=codec.warm_up + 12) * 0.01))[None]
+    times = (np.datetime64("2020-01-01", "ns") + np.arange(closes.shape[1]) * day)[None]
+    from forecasting.windows import Contexts
+
+    ahead = times[:, -1:] + np.arange(1, 11) * day
+    inputs = Contexts("SIM-D1", times[:, -1], closes, times, ahead)
+    drawn = sample(inputs, codec, lambda: UniformTokens(codec.bins, 20_000), 12, SamplingOptions(20_000))
+    _, state = codec.encode(closes, times, 12)
+    total, weight = np.full(200_000, state.ewma.total[0]), state.ewma.weight[0]
+    position = np.zeros(200_000)
+    for _ in range(10):
+        z = rng.standard_t(codec.dof, size=200_000) * np.sqrt((codec.dof - 2) / codec.dof)
+        move = z * np.sqrt(total / weight)
+        position += move
+        total, weight = codec.decay * total + move**2, codec.decay * weight + 1
+    ours = np.log(drawn.paths[0, :, -1] / closes[0, -1])
+    for level in (0.05, 0.25, 0.75, 0.95):
+        assert np.quantile(ours, level) == pytest.approx(np.quantile(position, level), rel=0.05)
+
+
+@pytest.mark.parametrize("wrong", [{"paths": 3}, {"paths": 0}, {"paths": 7}, {"threads": -1}])
+def test_options_out_of_range_are_refused(wrong):
+    with pytest.raises(ConfigError, match="sampling"):
+        SamplingOptions(**wrong)

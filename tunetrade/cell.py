@@ -1,0 +1,261 @@
+"""One cell of a study, in a process of its own: train, forecast, backtest, each into files that appear whole.
+
+A stage is done when its fingerprint stands in run.json; the fingerprint covers everything its files depend on, so a cell
+that is asked for again does only what changed, and a killed one goes on where it stopped. The process speaks to its
+parent in JSON lines on standard output and ends when its standard input closes, so no orphan outlives a killed study.
+
+    python -m tunetrade.cell runs/demo/EURUSD-D1/lora/1
+"""
+
+import json
+import os
+import sys
+import threading
+from collections.abc import Callable
+from dataclasses import asdict, dataclass
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+
+from forecasting.bars import Bars, load_bars
+from forecasting.errors import UserError
+from forecasting.files import read_json, remove_partials, sha256_of, write_json, write_parquet
+from tunetrade.config import StudyConfig, study_from
+from tunetrade.layout import CellPaths, mark
+
+Emit = Callable[[dict[str, Any]], None]
+
+Stage = Callable[["Cell", Bars, str, Emit], None]
+
+
+@dataclass(frozen=True)
+class Cell:
+    """What a cell is asked to do."""
+
+    paths: CellPaths
+    study: StudyConfig
+    source: str
+    kind: str
+    method: str
+    seed: int
+
+
+def read_cell(folder: Path) -> Cell:
+    """The cell whose run.json the study wrote."""
+    run = read_json(folder / "run.json")
+    return Cell(CellPaths(folder), study_from(run["config"]), run["source"], run["kind"], run["method"], run["seed"])
+
+
+def stages(cell: Cell) -> dict[str, Stage]:
+    """The stages this kind of cell has, in order."""
+    if cell.kind == "benchmark":
+        return {"backtest": backtest}
+    if cell.kind == "baseline":
+        return {"forecast": forecast, "backtest": backtest}
+    return {"train": train, "forecast": forecast, "backtest": backtest}
+
+
+def fingerprints(cell: Cell, data_sha: str, base_sha: str) -> dict[str, str]:
+    """What each stage's files depend on, hashed; a stage's fingerprint includes those before it."""
+    study = cell.study
+    shared = [data_sha, asdict(study.source), asdict(study.windows), asdict(study.split), asdict(study.codec), base_sha]
+    of_stage: dict[str, list[Any]] = {
+        "train": [cell.method, cell.seed, asdict(study.training), study.learning_rate_of(cell.method)]
+        + [asdict(study.options_of(cell.method))]
+        if cell.kind == "method"
+        else [],
+        "forecast": [cell.method, study.sampling.paths, study.sampling.seed] if cell.kind != "benchmark" else [],
+        "backtest": [cell.method, asdict(study.trading)],
+    }
+    result, so_far = {}, json.dumps(shared, sort_keys=True)
+    for stage, parts in of_stage.items():
+        if stage in stages(cell):
+            so_far = sha256_of(so_far, stage, json.dumps(parts, sort_keys=True))
+            result[stage] = so_far
+    return result
+
+
+def run_cell(folder: Path, emit: Emit, until: str = "") -> None:
+    """Do the stages of a cell that are not done yet, up to `until` where given, and mark each in run.json."""
+    from forecasting.base import find_base
+
+    remove_partials(folder)
+    cell = read_cell(folder)
+    bars = load_bars(cell.source, cell.study.source)
+    wanted = fingerprints(cell, bars.instrument.sha256, find_base(cell.study.base).sha)
+    done = read_json(cell.paths.run)["stages"]
+    for name, stage in stages(cell).items():
+        if done.get(name) != wanted[name]:
+            emit({"stage": name})
+            stage(cell, bars, wanted[name], emit)
+            mark(cell.paths, name, wanted[name])
+        if name == until:
+            break
+    emit({"stage": "done"})
+
+
+def train(cell: Cell, bars: Bars, fingerprint: str, emit: Emit) -> None:
+    """Tune the base and write checkpoint/, train.json and tensorboard/.
+
+    An unfinished training stands in a state file named by its fingerprint, so other settings never resume from it.
+    """
+    import torch
+
+    from forecasting import methods
+    from forecasting import train as training
+    from forecasting.checkpoint import new_model, save_checkpoint
+    from tunetrade.measure import peak_memory_bytes, tensorboard
+    from tunetrade.prepared import prepare
+
+    study, name = cell.study, cell.method
+    chosen, options = methods.method(name), study.options_of(name)
+    prepared = prepare(study, bars)
+    torch.set_num_threads(study.training.threads)
+    torch.use_deterministic_algorithms(True)
+    torch.manual_seed(cell.seed)
+    model = new_model(study.base, name, options)
+    counts = {
+        "trained_parameters": methods.trained_parameters(model),
+        "total_parameters": sum(value.numel() for value in model.parameters()),
+    }
+    before = peak_memory_bytes()
+    state = cell.paths.folder / f"train-state-{fingerprint[:16]}.safetensors"
+    data = prepared.training_data(bars, study)
+    if chosen.trains:
+        with tensorboard(cell.paths.tensorboard) as log:
+
+            def report(step: int, loss: float, validation: float | None) -> None:
+                log(step, loss, validation)
+                emit({"step": step, "of": study.training.steps, "loss": loss, "validation_loss": validation})
+
+            result = training.train(model, data, study.training, study.learning_rate_of(name), cell.seed, state, report)
+    else:
+        result = training.untrained(model, data)
+    if not np.isfinite(result.history[-1]["validation_loss"]):
+        raise UserError(f"{name}: the validation loss is not finite; lower [method.{name}] learning_rate")
+    checkpoint = cell.paths.checkpoint
+    save_checkpoint(checkpoint, model, name, options, study.windows, prepared.codec, study.base)
+    write_json(
+        cell.paths.train,
+        {
+            **counts,
+            **asdict(result),
+            "learning_rate": study.learning_rate_of(name) if chosen.trains else None,
+            "merges": chosen.merges,
+            "stored_bytes": methods.stored_bytes(checkpoint),
+            "peak_memory_bytes": peak_memory_bytes(),
+            "memory_before_training_bytes": before,
+        },
+    )
+    for leftover in cell.paths.folder.glob("train-state-*.safetensors"):
+        leftover.unlink()
+
+
+def forecast(cell: Cell, bars: Bars, fingerprint: str, emit: Emit) -> None:
+    """Forecast at every bar of the test part; write forecasts.parquet and forecast.json."""
+    import time
+
+    from forecasting.evaluate import latency, naive_scale, rolling_forecasts, table_errors
+    from tunetrade.forecasters import forecaster_of
+    from tunetrade.prepared import prepare
+
+    study = cell.study
+    prepared = prepare(study, bars)
+    forecaster = forecaster_of(cell, prepared)
+    finished = 0
+
+    def progress(count: int) -> None:
+        nonlocal finished
+        finished += count
+        emit({"windows": finished, "of": len(prepared.split.test)})
+
+    scale = naive_scale(bars, int(prepared.split.train[-1]))
+    started = time.perf_counter()
+    table = rolling_forecasts(forecaster, bars, study.windows, prepared.split.test, progress)
+    seconds = time.perf_counter() - started
+    spread_out = prepared.split.validation[:: study.windows.horizon]
+    validation = table_errors(rolling_forecasts(forecaster, bars, study.windows, spread_out), scale)["overall"]
+    single = latency(forecaster, bars, study.windows, prepared.split.test)
+    write_parquet(cell.paths.forecasts, table)
+    write_json(
+        cell.paths.forecast,
+        {
+            "model_sha": forecaster.sha,
+            "origins": len(prepared.split.test),
+            "horizon": study.windows.horizon,
+            "paths": study.sampling.paths,
+            "seconds": seconds,
+            "paths_per_second": len(prepared.split.test) * study.sampling.paths / seconds,
+            "latency_p50_ms": single.p50,
+            "latency_p99_ms": single.p99,
+            "metrics": table_errors(table, scale),
+            "validation": validation,
+            "base_has_seen_it": prepared.seen,
+        },
+    )
+
+
+def backtest(cell: Cell, bars: Bars, fingerprint: str, emit: Emit) -> None:
+    """Trade the forecasts; write trades.parquet, equity.parquet and backtest.json."""
+    import pandas as pd
+
+    from forecasting.forecasts import from_table
+    from strategies.backtest import run_backtest
+    from tunetrade.prepared import prepare
+
+    study = cell.study
+    forecasts = None if cell.kind == "benchmark" else from_table(pd.read_parquet(cell.paths.forecasts))
+    result = run_backtest(
+        bars,
+        forecasts,
+        study.trading,
+        context=study.windows.context,
+        span=prepare(study, bars).test_span(bars),
+        policy=cell.method if cell.kind == "benchmark" else "signal",
+    )
+    write_parquet(cell.paths.trades, result.trades)
+    write_parquet(cell.paths.equity, result.equity)
+    write_json(
+        cell.paths.backtest,
+        {
+            "signal": study.trading.signal if forecasts is not None else cell.method,
+            "rules": asdict(study.trading),
+            "illustrative": result.illustrative,
+            "currency": result.currency,
+            "figures": result.figures,
+        },
+    )
+
+
+def main(arguments: list[str] | None = None) -> int:
+    """Run the cell of a folder; 0 done, 1 failed with a message on standard output, 130 interrupted."""
+    folder = Path((arguments or sys.argv[1:])[0])
+    threading.Thread(target=_end_with_parent, daemon=True).start()
+
+    def emit(message: dict[str, Any]) -> None:
+        print(json.dumps(message), flush=True)
+
+    try:
+        run_cell(folder, emit)
+    except KeyboardInterrupt:
+        return 130
+    except (UserError, OSError) as error:
+        emit({"failed": str(error)})
+        return 1
+    except Exception as error:  # a defect of ours or of a library: the study records it and goes on
+        import traceback
+
+        traceback.print_exc(file=sys.stderr)
+        emit({"failed": f"{type(error).__name__}: {error}"})
+        return 1
+    return 0
+
+
+def _end_with_parent() -> None:
+    sys.stdin.buffer.read()
+    os._exit(130)
+
+
+if __name__ == "__main__":
+    sys.exit(main())

@@ -1,0 +1,210 @@
+"""One command, one verb a job. A wing is imported when its verb runs, so that help and errors come at once."""
+
+import argparse
+import json
+import sys
+from collections.abc import Callable, Sequence
+from typing import Any
+
+from tunetrade import __version__
+
+Verb = Callable[[argparse.Namespace], int]
+
+
+def main(arguments: Sequence[str] | None = None) -> int:
+    """Entry point of the console script; gives the exit status: 0 done, 1 some cells failed, 2 the user's error, 130 Ctrl-C."""
+    parser = build_parser()
+    asked = parser.parse_args(arguments)
+    try:
+        return int(asked.verb(asked))
+    except KeyboardInterrupt:
+        print("\ninterrupted; what is done is kept, the same command goes on from there", file=sys.stderr)
+        return 130
+    except BrokenPipeError:
+        sys.stderr.close()
+        return 141
+    except Exception as error:
+        message = _one_line(error)
+        if message is None:
+            raise
+        print(f"tunetrade: error: {message}", file=sys.stderr)
+        return 2
+
+
+def _one_line(error: Exception) -> str | None:
+    """What to tell a user of an error that is theirs to cure; None for a defect of ours, which keeps its traceback."""
+    from forecasting.errors import UserError
+
+    if isinstance(error, UserError):
+        return " ".join(str(error).split())
+    if isinstance(error, OSError):
+        where = f"{error.filename}: " if error.filename else ""
+        cure = "; free some space and run the same command again" if error.errno == 28 else ""
+        return f"{where}{error.strerror or error}{cure}"
+    return None
+
+
+def build_parser() -> argparse.ArgumentParser:
+    """The parser of all verbs."""
+    parser = argparse.ArgumentParser(
+        prog="tunetrade",
+        description="Fine-tune GPT-2 on closing prices, trade its forecasts, and see which tuning method is worth its cost.",
+        epilog="Each verb has help with an example: tunetrade study --help",
+    )
+    parser.add_argument("--version", action="version", version=f"tunetrade {__version__}")
+    verbs = parser.add_subparsers(title="verbs", metavar="VERB", required=True)
+    _demo(verbs)
+    _data(verbs)
+    _pretrain(verbs)
+    _train(verbs)
+    _forecast(verbs)
+    _backtest(verbs)
+    _study(verbs)
+    _report(verbs)
+    _doctor(verbs)
+    return parser
+
+
+def _verb(verbs: Any, name: str, job: str, example: str, run: str) -> argparse.ArgumentParser:
+    """A verb whose work is the function `run` of tunetrade.verbs, imported only when it is asked for."""
+
+    def call(asked: argparse.Namespace) -> int:
+        from tunetrade import verbs as jobs
+
+        return int(getattr(jobs, run)(asked))
+
+    parser: argparse.ArgumentParser = verbs.add_parser(
+        name,
+        help=job,
+        description=job[0].upper() + job[1:] + ".",
+        epilog=f"example:\n  {example}",
+        formatter_class=argparse.RawDescriptionHelpFormatter,
+    )
+    parser.set_defaults(verb=call)
+    return parser
+
+
+def _demo(verbs: Any) -> None:
+    job = "run the demo study on real exchange rates and write its report"
+    parser = _verb(verbs, "demo", job, "tunetrade demo", "demo")
+    _study_options(parser)
+
+
+def _data(verbs: Any) -> None:
+    job = "read a source of bars, check it, print its quality and plot it"
+    parser = _verb(verbs, "data", job, "tunetrade data ecb:NZDUSD --plot nzdusd.png", "data")
+    parser.add_argument("source", help="ecb:PAIR, ecb-latest:PAIR or a file: MetaTrader 5 export, CSV, Parquet")
+    _source_options(parser)
+    parser.add_argument("--plot", metavar="FILE", help="where the plot goes (default: SYMBOL-TIMEFRAME.png)")
+    _json_option(parser)
+
+
+def _pretrain(verbs: Any) -> None:
+    job = "train the embedded base anew from ECB crosses before its cut-off"
+    parser = _verb(verbs, "pretrain", job, "tunetrade pretrain --out my-base", "pretrain")
+    parser.add_argument("--out", default="base", metavar="FOLDER", help="folder to write (default: base)")
+    parser.add_argument(
+        "--cutoff", default=None, metavar="DATE", help="last day of training data (default: 2014-12-31)"
+    )
+    parser.add_argument("--steps", type=int, default=None, help="training steps (default: the committed recipe's)")
+    parser.add_argument("--seed", type=int, default=None, help="training seed (default: 1)")
+    _json_option(parser)
+
+
+def _train(verbs: Any) -> None:
+    job = "tune one method on one series and keep the checkpoint in a run folder"
+    parser = _verb(verbs, "train", job, "tunetrade train ecb:EURUSD --method lora --set training.steps=200", "train")
+    parser.add_argument("source", help="ecb:PAIR or a file of bars")
+    parser.add_argument("--method", default="lora", help="tuning method (default: lora)")
+    parser.add_argument("--seed", type=int, default=1, help="training seed (default: 1)")
+    parser.add_argument("--config", metavar="FILE", help="study file to take settings from")
+    _source_options(parser)
+    _study_options(parser, report=False)
+
+
+def _forecast(verbs: Any) -> None:
+    job = "forecast with a tuned model: its whole test part, or the bars after the latest close"
+    parser = _verb(verbs, "forecast", job, "tunetrade forecast runs/demo/EURUSD-D1/lora/1 --latest", "forecast")
+    parser.add_argument("run", help="run folder, such as runs/demo/EURUSD-D1/lora/1")
+    parser.add_argument("--latest", action="store_true", help="only the forecast from the last bar of the source")
+    parser.add_argument("--source", help="other bars to forecast --latest from, such as ecb-latest:EURUSD")
+    _json_option(parser)
+
+
+def _backtest(verbs: Any) -> None:
+    job = "trade the forecasts of a run folder"
+    parser = _verb(
+        verbs, "backtest", job, "tunetrade backtest runs/demo/EURUSD-D1/lora/1 --set signal=threshold", "backtest"
+    )
+    parser.add_argument("run", help="run folder, such as runs/demo/EURUSD-D1/lora/1")
+    parser.add_argument(
+        "--set", action="append", default=[], metavar="KEY=VALUE", help="a trading rule, such as signal=threshold"
+    )
+    parser.add_argument(
+        "--out", metavar="FOLDER", help="where to write trades and equity (default: print figures only)"
+    )
+    _json_option(parser)
+
+
+def _study(verbs: Any) -> None:
+    job = "run series x methods x seeds into run folders and write the report"
+    parser = _verb(verbs, "study", job, "tunetrade study studies/demo.toml --set training.steps=300", "study")
+    parser.add_argument("file", help="study file, such as studies/demo.toml")
+    _study_options(parser)
+
+
+def _report(verbs: Any) -> None:
+    job = "write the report of a study's run folders"
+    parser = _verb(verbs, "report", job, "tunetrade report runs/demo --out reports/demo", "report")
+    parser.add_argument("study", help="folder of a study's runs, such as runs/demo")
+    parser.add_argument("--out", metavar="FOLDER", help="where to write (default: reports/<study>)")
+    _json_option(parser)
+
+
+def _doctor(verbs: Any) -> None:
+    job = "say what is installed, how many threads there are, whether the base is found, and how much disk is free"
+    parser = _verb(verbs, "doctor", job, "tunetrade doctor --json", "doctor")
+    _json_option(parser)
+
+
+def _study_options(parser: argparse.ArgumentParser, report: bool = True) -> None:
+    parser.add_argument(
+        "--set", action="append", default=[], metavar="KEY=VALUE", help="change a setting, such as training.steps=300"
+    )
+    parser.add_argument("--runs", default="runs", metavar="FOLDER", help="where run folders go (default: runs)")
+    parser.add_argument(
+        "--jobs", type=int, default=0, help="cells at once (default: one per core); results do not depend on it"
+    )
+    if report:
+        parser.add_argument("--out", metavar="FOLDER", help="where the report goes (default: reports/<study>)")
+    _json_option(parser)
+
+
+def _source_options(parser: argparse.ArgumentParser) -> None:
+    parser.add_argument(
+        "--server-tz",
+        metavar="ZONE",
+        help="clock of the file's stamps: us-dst (usual MT5 server), UTC, +02:00 or an IANA name",
+    )
+    parser.add_argument("--symbol", help="symbol of a file whose name does not tell it")
+    parser.add_argument("--timeframe", help="timeframe of a file whose name does not tell it, such as H1")
+    parser.add_argument("--calendar", help="trading hours: fx-week, target or round-the-clock")
+    parser.add_argument("--digits", type=int, help="decimals of a price, when not those seen in the file")
+    parser.add_argument(
+        "--integer-points", action="store_true", default=None, help="prices are whole points; needs --digits"
+    )
+
+
+def _json_option(parser: argparse.ArgumentParser) -> None:
+    parser.add_argument("--json", action="store_true", help="print the result as JSON, for another program")
+
+
+def emit_json(value: Any) -> None:
+    """Print a result for another program."""
+    from forecasting.files import plain
+
+    print(json.dumps(plain(value), indent=2, allow_nan=False))
+
+
+if __name__ == "__main__":
+    sys.exit(main())

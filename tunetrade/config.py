@@ -1,0 +1,192 @@
+"""A study file becomes frozen records, checked once; an unknown key is an error, not a silence.
+
+Each wing owns the record of its own section; this module only reads TOML into them and compares types.
+"""
+
+import dataclasses
+import re
+import tomllib
+import types
+import typing
+from collections.abc import Mapping, Sequence
+from dataclasses import dataclass, field
+from pathlib import Path
+from typing import Any, TypeVar
+
+from forecasting.baselines import BASELINES
+from forecasting.codecs.fit import CodecOptions
+from forecasting.errors import ConfigError, unknown
+from forecasting.methods import METHODS, MethodOptions, method
+from forecasting.sampler import SamplingOptions
+from forecasting.sources.options import SourceOptions
+from forecasting.train import TrainingOptions
+from forecasting.windows import SplitSpec, WindowSpec
+from strategies.rules import TradingRules
+
+BENCHMARKS = ("buy-and-hold", "always-flat")
+
+Record = TypeVar("Record")
+_NAME = re.compile(r"[A-Za-z0-9][A-Za-z0-9._-]*")
+
+
+@dataclass(frozen=True)
+class StudyConfig:
+    """Everything a study depends on.
+
+    series x (methods x seeds + baselines + benchmarks) are its cells. `base` is `embedded` or a folder; `allow_seen` lets
+    validation or test reach into what the base has seen, and the report says so. `method` holds a section per method,
+    only its differences from the defaults.
+    """
+
+    name: str
+    series: tuple[str, ...]
+    methods: tuple[str, ...] = tuple(METHODS)
+    baselines: tuple[str, ...] = tuple(BASELINES)
+    benchmarks: tuple[str, ...] = BENCHMARKS
+    seeds: tuple[int, ...] = (1,)
+    base: str = "embedded"
+    allow_seen: bool = False
+    source: SourceOptions = field(default_factory=SourceOptions)
+    windows: WindowSpec = field(default_factory=WindowSpec)
+    codec: CodecOptions = field(default_factory=CodecOptions)
+    split: SplitSpec = field(default_factory=SplitSpec)
+    training: TrainingOptions = field(default_factory=TrainingOptions)
+    sampling: SamplingOptions = field(default_factory=SamplingOptions)
+    trading: TradingRules = field(default_factory=TradingRules)
+    method: Mapping[str, MethodOptions] = field(default_factory=dict)
+
+    def __post_init__(self) -> None:
+        if not _NAME.fullmatch(self.name):
+            raise ConfigError(
+                f"name is {self.name!r}; use letters, digits, dot, dash and underscore: it names a folder"
+            )
+        if not self.series:
+            raise ConfigError("series is empty; name at least one source, such as ecb:EURUSD")
+        if not self.seeds and any(METHODS[name].trains for name in self.methods if name in METHODS):
+            raise ConfigError("seeds is empty; give at least one training seed, such as seeds = [1]")
+        for kind, names, known in (
+            ("method", self.methods, METHODS),
+            ("baseline", self.baselines, BASELINES),
+            ("benchmark", self.benchmarks, BENCHMARKS),
+        ):
+            for name in names:
+                if name not in known:
+                    raise ConfigError(unknown(kind, name, known))
+        for what in ("series", "methods", "baselines", "benchmarks", "seeds"):
+            values = getattr(self, what)
+            if len(set(values)) < len(values):
+                raise ConfigError(f"{what} names an entry twice: {', '.join(map(str, values))}")
+
+    def options_of(self, name: str) -> MethodOptions:
+        """Settings of a method: its section, or its defaults."""
+        return self.method.get(name, method(name).options())
+
+    def learning_rate_of(self, name: str) -> float:
+        """The study's learning rate, or the method's own where the study leaves it at 0."""
+        return self.training.learning_rate or self.options_of(name).learning_rate
+
+
+def load_study(path: Path, overrides: Sequence[str] = ()) -> StudyConfig:
+    """Read a study file; `overrides` are `key=value` with dotted keys, as given to --set."""
+    try:
+        text = path.read_text(encoding="utf-8-sig")
+    except FileNotFoundError:
+        raise ConfigError(f"{path}: no such study file; see studies/demo.toml for one to start from") from None
+    except (OSError, UnicodeDecodeError) as error:
+        raise ConfigError(f"{path}: cannot be read as UTF-8 text ({error})") from None
+    try:
+        values = tomllib.loads(text)
+    except tomllib.TOMLDecodeError as error:
+        raise ConfigError(f"{path}: not valid TOML: {error}") from None
+    values.setdefault("name", path.stem)
+    return study_from(values, overrides, str(path))
+
+
+def study_from(values: Mapping[str, Any], overrides: Sequence[str] = (), where: str = "study") -> StudyConfig:
+    """A study from nested plain values, such as a parsed TOML file or a run.json."""
+    merged = dict(values)
+    for override in overrides:
+        set_value(merged, override)
+    sections = merged.pop("method", {})
+    if not isinstance(sections, Mapping):
+        raise ConfigError(f"{where}: method must hold sections such as [method.lora]")
+    options = {name: build(method(name).options, section, f"method.{name}") for name, section in sections.items()}
+    study = build(StudyConfig, merged, "", skip=("method",))
+    return dataclasses.replace(study, method=options)
+
+
+def build(record: type[Record], values: Any, where: str, skip: tuple[str, ...] = ()) -> Record:
+    """A frozen record from plain values; ConfigError names an unknown key, the nearest known one, or a wrong type."""
+    if not isinstance(values, Mapping):
+        raise ConfigError(f"{where or 'study'} is {values!r}; it must be a section with keys")
+    hints = typing.get_type_hints(record)
+    known = [f.name for f in dataclasses.fields(record) if f.name not in skip]  # type: ignore[arg-type]
+    prefix = f"{where}." if where else ""
+    checked: dict[str, Any] = {}
+    for key, value in values.items():
+        if key not in known:
+            raise ConfigError(unknown("key", f"{prefix}{key}", [f"{prefix}{name}" for name in known]))
+        checked[key] = _checked(hints[key], value, f"{prefix}{key}")
+    required = [f.name for f in dataclasses.fields(record) if _required(f) and f.name not in skip]  # type: ignore[arg-type]
+    missing = [f"{prefix}{name}" for name in required if name not in checked]
+    if missing:
+        raise ConfigError(f"missing: {', '.join(missing)}; add it to the study file or pass --set {missing[0]}=VALUE")
+    return record(**checked)
+
+
+def as_plain(study: StudyConfig) -> dict[str, Any]:
+    """The resolved study as nested plain values: what run.json keeps, and `study_from` reads back."""
+    values = dataclasses.asdict(dataclasses.replace(study, method={}))
+    values["method"] = {name: dataclasses.asdict(study.options_of(name)) for name in study.methods}
+    return values
+
+
+def _required(item: "dataclasses.Field[Any]") -> bool:
+    return item.default is dataclasses.MISSING and item.default_factory is dataclasses.MISSING
+
+
+def _checked(hint: Any, value: Any, where: str) -> Any:
+    if dataclasses.is_dataclass(hint):
+        return build(hint, value, where)  # type: ignore[arg-type]
+    origin, arguments = typing.get_origin(hint), typing.get_args(hint)
+    if origin is tuple:
+        if not isinstance(value, (list, tuple)):
+            raise ConfigError(f"{where} is {value!r}; it must be a list, such as [{_example(arguments[0])}]")
+        return tuple(_checked(arguments[0], item, f"{where}[{i}]") for i, item in enumerate(value))
+    allowed = arguments if origin in (types.UnionType, typing.Union) else (hint,)
+    for kind in allowed:
+        if kind is float and isinstance(value, (int, float)) and not isinstance(value, bool):
+            return float(value)
+        if kind is type(None) and value is None:
+            return None
+        if kind in (int, str, bool) and type(value) is kind:
+            return value
+    names = " or ".join(_NAMES.get(kind, str(kind)) for kind in allowed if kind is not type(None))
+    raise ConfigError(f"{where} is {value!r}; it must be {names}")
+
+
+_NAMES: dict[Any, str] = {int: "a whole number", float: "a number", str: "text in quotes", bool: "true or false"}
+
+
+def _example(kind: Any) -> str:
+    return "1" if kind is int else '"..."'
+
+
+def set_value(values: dict[str, Any], override: str) -> None:
+    """Put `a.b=value` into nested values; the value is TOML, or text where it is not."""
+    key, equals, text = override.partition("=")
+    if not equals or not key.strip():
+        raise ConfigError(f"--set {override!r}: write key=value, such as --set training.steps=200")
+    try:
+        value = tomllib.loads(f"value = {text}")["value"]
+    except tomllib.TOMLDecodeError:
+        value = text
+    *path, last = key.strip().split(".")
+    inner = values
+    for name in path:
+        nested = inner.get(name, {})
+        if not isinstance(nested, Mapping):
+            raise ConfigError(f"--set {override!r}: {name} is not a section")
+        inner[name] = dict(nested)
+        inner = inner[name]
+    inner[last] = value

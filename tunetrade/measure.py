@@ -1,0 +1,37 @@
+"""What a training costs, and its live log."""
+
+import contextlib
+import sys
+from collections.abc import Callable, Iterator
+from pathlib import Path
+
+import psutil
+
+
+def peak_memory_bytes() -> int:
+    """Largest resident memory this process has had."""
+    if sys.platform == "win32":
+        return int(psutil.Process().memory_info().peak_wset)
+    import resource
+
+    peak = resource.getrusage(resource.RUSAGE_SELF).ru_maxrss
+    return int(peak if sys.platform == "darwin" else peak * 1024)
+
+
+@contextlib.contextmanager
+def tensorboard(folder: Path) -> Iterator[Callable[[int, float, float | None], None]]:
+    """A function (step, train loss, validation loss or None) that logs to TensorBoard; a resumed run adds a file."""
+    from torch.utils.tensorboard import SummaryWriter
+
+    writer = SummaryWriter(str(folder))
+
+    def log(step: int, loss: float, validation: float | None) -> None:
+        writer.add_scalar("loss/train", loss, step)
+        if validation is not None:
+            writer.add_scalar("loss/validation", validation, step)
+            writer.add_scalar("perplexity/validation", 2.718281828459045**validation, step)
+
+    try:
+        yield log
+    finally:
+        writer.close()

