@@ -22,7 +22,7 @@ from tunetrade.report.palette import GRID, INK, MUTED, Style, colours, variable
 
 WIDTH = 480.0
 LEFT, RIGHT = 50.0, 10.0
-TITLE, LEGEND_ROW, PANEL_TITLE, AXIS, GAP = 26.0, 16.0, 18.0, 22.0, 6.0
+TITLE, LEGEND_ROW, PANEL_TITLE, AXIS, GAP = 26.0, 16.0, 22.0, 22.0, 6.0
 POINTS_PER_INCH = 72.0
 PNG_DPI = 144
 LEGEND_COLUMNS = 4
@@ -102,7 +102,7 @@ def panels(
 
 def panel_title(axis: Axes, text: str) -> None:
     """What the vertical axis measures, written above it where a phone has room for it."""
-    axis.annotate(text, (0, 1), (4 - LEFT, 5), "axes fraction", "offset points", fontsize=11, color=MUTED)
+    axis.annotate(text, (0, 1), (4 - LEFT, 9), "axes fraction", "offset points", fontsize=11, color=MUTED)
 
 
 def legend(figure: Figure, entries: Sequence[tuple[str, Any]]) -> None:

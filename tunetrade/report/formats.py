@@ -21,7 +21,8 @@ def significant(value: float, digits: int = 3) -> str:
         return DASH
     if value == 0:
         return "0"
-    size = math.floor(math.log10(abs(value)))
+    # The size of the rounded number: 0.9997 to three digits is 1.00, not 1.000.
+    size = int(f"{value:.{digits - 1}e}".split("e")[1])
     if not -4 <= size <= 8:
         mantissa, exponent = f"{value:.{digits - 1}e}".split("e")
         return f"{signed(mantissa)}·{power_of_ten(int(exponent))}"

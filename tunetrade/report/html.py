@@ -103,7 +103,8 @@ def _style() -> str:
 def _head(report: Report) -> str:
     lines = [
         f'<tr><th scope="row">{escape(fact.series)}</th><td class="date">{escape(fact.data or DASH)}</td>'
-        f"<td>{_count(fact.bars)}</td><td class='date'>{escape(fact.test or DASH)}</td><td>{_count(fact.origins)}</td>"
+        f'<td class="date">{_count(fact.bars)}</td><td class="date">{escape(fact.test or DASH)}</td>'
+        f'<td class="date">{_count(fact.origins)}</td>'
         f"<td>{escape(fact.source)}</td><td>{escape(fact.notes)}</td></tr>"
         for fact in report.series_facts
     ]

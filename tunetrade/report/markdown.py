@@ -7,7 +7,7 @@ from tunetrade.report.formats import DASH, column_text, column_unit, column_valu
 from tunetrade.report.leaderboard import Row, best
 from tunetrade.report.record import TOPICS, Report
 
-ACTIVE = str.maketrans({char: f"\\{char}" for char in "\\`*_{}[]<>#|!"} | {"\n": " ", "\r": " "})
+ACTIVE = str.maketrans({char: f"\\{char}" for char in "\\`*_{}[]<>#|!$"} | {"\n": " ", "\r": " "})
 
 
 def markdown(report: Report) -> str:

@@ -23,6 +23,7 @@ from tunetrade.report.load import Cell, Study, number, read_equity, read_forecas
 from tunetrade.report.palette import INK, MUTED, TRUTH, Style
 
 ORIGINS_SHOWN = 60
+DATES = ["%Y", "%b %Y", "%d %b", "%d %b %H:%M", "%H:%M", "%H:%M:%S"]
 LABEL_ROOM = 96.0
 EFFORT = (
     ("train_seconds", "train\ntime, s", 1.0),
@@ -84,13 +85,7 @@ def closes(study: Study, series: str, styles: Styles, slug: str, rows: Sequence[
         canvas.legend(figure, entries)
         return figure
 
-    true_move = 1e4 * float(np.nanstd(truth["y"] / truth["anchor"] - 1))
-    largest = max(float(np.nanmax(np.abs(1e4 * (t["mean"] / t["anchor"] - 1)))) for t in shown.values())
-    caption = (
-        f"Last {len(truth)} origins, step {horizon}, lowest seed. The lower panel is the forecast itself: the upper one"
-        " mostly repeats the last known close, late. True moves there have a standard deviation of"
-        f" {significant(true_move)} hundredths of a percent; the largest predicted one is {significant(largest)}."
-    )
+    caption = _closes_caption(truth, shown, horizon)
     alt = f"{series}: true closes and closes predicted {horizon} bars before by {', '.join(shown)}."
     return draw(f"{slug}_closes", alt, caption, make)
 
@@ -291,6 +286,20 @@ def _last_origins(table: pd.DataFrame | None) -> pd.DataFrame | None:
     return known.sort_values("cutoff").tail(ORIGINS_SHOWN)
 
 
+def _closes_caption(truth: pd.DataFrame, shown: Mapping[str, pd.DataFrame], horizon: int) -> str:
+    """What is drawn, and how large the predicted moves are beside the true ones."""
+    true_move = 1e4 * float(np.sqrt(np.nanmean((truth["y"] / truth["anchor"] - 1) ** 2)))
+    moves = {method: 1e4 * (table["mean"] / table["anchor"] - 1) for method, table in shown.items()}
+    largest = max(float(np.nanmax(np.abs(values))) for values in moves.values())
+    repeats = " In the upper panel every method therefore all but repeats the last known close, late."
+    return (
+        f"Last {len(truth)} origins, to {truth['ds'].iloc[-1]:%Y-%m-%d}, step {horizon}, lowest seed. The lower panel"
+        f" is the forecast itself, as a move from the last known close: the largest is {significant(largest)} hundredths"
+        f" of a percent, where a typical true move is {significant(true_move)}."
+        + (repeats if largest < true_move / 5 else "")
+    )
+
+
 def _history(cell: Cell) -> pd.DataFrame:
     """Losses by step, with NaN where one was not measured; empty where nothing was trained."""
     entries = cell.train.get("history") or []
@@ -305,7 +314,7 @@ def _history(cell: Cell) -> pd.DataFrame:
 def _dates(axis: Axes) -> None:
     locator = AutoDateLocator(minticks=3, maxticks=7)
     axis.xaxis.set_major_locator(locator)
-    axis.xaxis.set_major_formatter(ConciseDateFormatter(locator, show_offset=False))
+    axis.xaxis.set_major_formatter(ConciseDateFormatter(locator, formats=DATES, zero_formats=DATES, show_offset=False))
 
 
 def _extent(values: list[float]) -> str:

@@ -1,0 +1,137 @@
+"""Sentences follow the numbers: opposite numbers, opposite sentences."""
+
+import pytest
+from synthetic import edit_json, write_study
+
+from tunetrade.report.findings import cautions, findings
+from tunetrade.report.load import read_study
+
+METHODS = ("lora", "full", "random-walk", "ewma-t", "buy-and-hold", "always-flat")
+
+
+def study_with(tmp_path, mse=(1.0, 1.0), crps=(1.0, 1.0), net=(0.0, 0.0), walk=0.0, hold=0.0, **changes):
+    """A study of one series whose figures are set by hand: (lora, full), errors as ratios."""
+    folder = write_study(tmp_path, series=("EURUSD-D1",), methods=METHODS, seeds=(0,), origins=30)
+    values = {
+        "lora": (mse[0], crps[0], net[0]), "full": (mse[1], crps[1], net[1]), "random-walk": (1.0, 1.0, walk),
+        "ewma-t": (1.0, 1.0, 0.0), "buy-and-hold": (None, None, hold), "always-flat": (None, None, 0.0),
+    }  # fmt: skip
+    for method, (mse_ratio, crps_ratio, profit) in values.items():
+        cell = folder / "EURUSD-D1" / method / "0"
+        if mse_ratio is not None:
+            edit_json(
+                cell / "forecast.json",
+                lambda forecast, m=mse_ratio, c=crps_ratio: forecast["metrics"]["overall"].update(
+                    mse=2e-5 * m, crps=3e-3 * c
+                ),
+            )
+            edit_json(cell / "forecast.json", lambda forecast: forecast.update(changes.get("forecast", {})))
+        edit_json(
+            cell / "backtest.json",
+            lambda backtest, p=profit: (
+                backtest.update(illustrative=changes.get("illustrative", True)),
+                backtest["figures"].update(
+                    net_profit=p, total_return=p / 10_000, profit_before_costs=p + changes.get("costs", 10.0), trades=7
+                ),
+            ),
+        )
+    return read_study(folder)
+
+
+def test_when_nothing_beats_the_baselines_then_it_says_none_and_how_far(tmp_path):
+    errors, _ = findings(study_with(tmp_path, mse=(1.002, 1.01), crps=(1.03, 1.004)))
+    assert (
+        "none has a lower mean squared error than the random walk (the nearest is 0.20 % above: lora on EURUSD-D1)"
+        in errors
+    )
+    assert "none has a lower CRPS than EWMA-t (the nearest is 0.40 % above: full on EURUSD-D1)" in errors
+    assert "at most" not in errors
+
+
+def test_when_all_beat_the_baselines_then_it_says_all_and_by_how_much_at_most(tmp_path):
+    errors, _ = findings(study_with(tmp_path, mse=(0.99, 0.998), crps=(0.97, 0.996)))
+    assert "all have a lower mean squared error than the random walk (by at most 1.0 %: lora on EURUSD-D1)" in errors
+    assert "all have a lower CRPS than EWMA-t (by at most 3.0 %: lora on EURUSD-D1)" in errors
+    assert "none has" not in errors
+
+
+def test_when_one_beats_them_then_it_says_one(tmp_path):
+    errors, _ = findings(study_with(tmp_path, mse=(0.999, 1.1), crps=(1.2, 0.9995)))
+    assert "1 has a lower mean squared error than the random walk (by at most 0.10 %: lora on EURUSD-D1)" in errors
+    assert "1 has a lower CRPS than EWMA-t (by at most 0.050 %: full on EURUSD-D1)" in errors
+
+
+def test_when_equal_then_neither_better_nor_above(tmp_path):
+    errors, _ = findings(study_with(tmp_path))
+    assert "none has a lower mean squared error than the random walk (the nearest equals it" in errors
+
+
+@pytest.mark.parametrize("better", [0.9, 1.1])
+def test_whatever_the_errors_significance_is_not_claimed(tmp_path, better):
+    errors, _ = findings(study_with(tmp_path, mse=(better, better), crps=(better, better)))
+    assert (
+        "one test period of 30 origins a series whose windows overlap and one seed, without intervals or tests"
+        in errors
+    )
+    assert "no difference, either way, to be more than chance" in errors
+
+
+def test_when_the_horizon_is_one_then_windows_do_not_overlap(tmp_path):
+    errors, _ = findings(study_with(tmp_path, forecast={"horizon": 1}))
+    assert "overlap" not in errors
+
+
+def test_when_everything_loses_then_money_says_so(tmp_path):
+    _, money = findings(study_with(tmp_path, net=(-50.0, -20.0), walk=5.0, hold=100.0))
+    assert "of 2 pairs none ends with a profit, none earns more than the random walk through the same signal" in money
+    assert "none more than buy-and-hold" in money
+    assert "the best, full on EURUSD-D1, loses 20.0 USD (0.20 %)" in money
+
+
+def test_when_everything_wins_then_money_says_so(tmp_path):
+    _, money = findings(study_with(tmp_path, net=(50.0, 20.0), walk=5.0, hold=-100.0))
+    assert "of 2 pairs all end with a profit, all earn more than the random walk" in money
+    assert "all more than buy-and-hold" in money and "the best, lora on EURUSD-D1, gains 50.0 USD (0.50 %)" in money
+
+
+def test_when_costs_take_the_gain_then_money_says_so(tmp_path):
+    _, money = findings(study_with(tmp_path, net=(-50.0, -20.0), costs=60.0))
+    assert "loses 20.0 USD (0.20 %) after 40.0 of gains before costs" in money
+
+
+def test_when_nothing_was_gained_or_lost_then_no_verb_of_either(tmp_path):
+    _, money = findings(study_with(tmp_path, net=(0.0, 0.0), costs=0.0))
+    assert "ends where it began" in money and " gains " not in money and " loses " not in money
+
+
+@pytest.mark.parametrize(("illustrative", "said"), [(True, "all of it is illustrative"), (False, "one path of trades")])
+def test_money_is_called_illustrative_only_where_it_is(tmp_path, illustrative, said):
+    _, money = findings(study_with(tmp_path, illustrative=illustrative))
+    assert said in money and ("illustrative" in money) == illustrative
+
+
+def test_when_there_are_no_methods_then_no_sentences(tmp_path):
+    folder = write_study(
+        tmp_path, series=("EURUSD-D1",), methods=("random-walk", "always-flat"), seeds=(0,), origins=30
+    )
+    assert findings(read_study(folder)) == []
+
+
+def test_cautions_only_where_there_is_cause(tmp_path):
+    assert cautions(study_with(tmp_path)) == []
+
+
+def test_when_the_base_has_seen_the_test_then_a_caution(tmp_path):
+    found = cautions(study_with(tmp_path, forecast={"base_has_seen_it": True}))
+    assert len(found) == 1 and "may have seen" in found[0] and "2014-12-31" in found[0]
+
+
+def test_when_origins_differ_or_the_walk_is_missing_then_a_caution(tmp_path):
+    folder = write_study(tmp_path, series=("EURUSD-D1",), methods=("lora", "full"), seeds=(0,), origins=30)
+    edit_json(folder / "EURUSD-D1" / "lora" / "0" / "forecast.json", lambda forecast: forecast.update(origins=29))
+    text = " ".join(cautions(read_study(folder)))
+    assert "full 30, lora 29" in text and "no finished random walk" in text
+
+
+def test_when_a_cell_failed_then_a_caution_counts_it(study_folder):
+    assert cautions(read_study(study_folder))[0].startswith("1 of 24 cells did not finish and is missing")
