@@ -225,6 +225,7 @@ def write_backtest(folder, method, kind, closes, times, origins, rng) -> None:
         {
             "signal": method if kind == "benchmark" else "mean-vs-context",
             "rules": {
+                "leverage": 30.0,
                 "signal": "mean-vs-context",
                 "spread_points": 8.0,
                 "commission_per_lot": 3.5,

@@ -4,6 +4,7 @@ import pytest
 from synthetic import edit_json, write_study
 
 from tunetrade.report.findings import cautions, findings
+from tunetrade.report.leaderboard import overall_rows
 from tunetrade.report.load import read_study
 
 METHODS = ("lora", "full", "random-walk", "ewma-t", "buy-and-hold", "always-flat")
@@ -135,3 +136,19 @@ def test_when_origins_differ_or_the_walk_is_missing_then_a_caution(tmp_path):
 
 def test_when_a_cell_failed_then_a_caution_counts_it(study_folder):
     assert cautions(read_study(study_folder))[0].startswith("1 of 24 cells did not finish and is missing")
+
+
+def test_when_currencies_differ_then_the_best_is_by_return_and_no_money_is_added(tmp_path):
+    folder = write_study(tmp_path, series=("EURUSD-D1", "USDJPY-D1"), methods=("lora",), seeds=(0,), origins=30)
+    for series, currency, net, share in (("EURUSD-D1", "USD", 100.0, 0.01), ("USDJPY-D1", "JPY", 5000.0, 0.005)):
+        edit_json(
+            folder / series / "lora" / "0" / "backtest.json",
+            lambda backtest, c=currency, n=net, s=share: (
+                backtest.update(currency=c),
+                backtest["figures"].update(net_profit=n, total_return=s),
+            ),
+        )
+    study = read_study(folder)
+    assert "the best, lora on EURUSD-D1, gains 100 USD (1.00 %)" in findings(study)[-1]
+    (row,) = overall_rows(study)
+    assert "net_profit" not in row.values and row.values["total_return"] == pytest.approx(0.0075)

@@ -108,7 +108,13 @@ COLUMNS: tuple[Column, ...] = (
         "Share of moves whose sign was predicted; unchanged closes are dropped. Coin tossing gives 50 %.",
     ),
     Column(
-        "net_profit", "Net profit", MONEY, "money", "more", "sum", "Final equity less the deposit, after all costs."
+        "net_profit",
+        "Net profit",
+        MONEY,
+        "money",
+        "more",
+        "sum",
+        "Final equity less the deposit, after all costs, in quote currency.",
     ),
     Column(
         "profit_before_costs",
@@ -137,7 +143,7 @@ COLUMNS: tuple[Column, ...] = (
         "number2",
         "more",
         "mean",
-        "Mean over standard deviation of net returns, annualised, risk-free rate 0.",
+        "Mean over standard deviation of daily net returns, annualised, risk-free rate 0.",
         traded=True,
     ),
     Column(
@@ -147,7 +153,7 @@ COLUMNS: tuple[Column, ...] = (
         "number2",
         "more",
         "mean",
-        "As Sharpe, with the deviation of losses only.",
+        "As Sharpe, over the root mean square of the negative returns only.",
         traded=True,
     ),
     Column(
@@ -167,7 +173,7 @@ COLUMNS: tuple[Column, ...] = (
         "count",
         "less",
         "max",
-        "Calendar days of the longest time below an earlier peak.",
+        "Calendar days of the longest time from a peak until equity regains it, or until the data end.",
         traded=True,
     ),
     Column(

@@ -46,7 +46,7 @@ def header(study: Study) -> list[Fact]:
         ("Context and horizon", _horizon(cells, config)),
         ("Sampled paths", ", ".join(_distinct(cell.forecast.get("paths") for cell in cells if cell.kind == "method"))),
         ("Signal", "; ".join(_distinct(cell.backtest.get("signal") for cell in traders))),
-        ("Costs and rules", "; ".join(_distinct(cell.backtest.get("rules") for cell in cells))),
+        ("Costs and size", "; ".join(dict.fromkeys(filter(None, (_rules(cell) for cell in cells))))),
         ("Seeds", ", ".join(str(seed) for seed in sorted({cell.seed for cell in cells if cell.kind == "method"}))),
         ("Cells", f"{len(study.of())} finished of {len(study.cells)}"),
     ]
@@ -127,7 +127,9 @@ def describe(value: Any) -> str:
         return " / ".join(describe(item) for item in value)
     if isinstance(value, bool):
         return "yes" if value else "no"
-    return f"{value:g}" if isinstance(value, float) and abs(value) < 1e6 else str(value)
+    if isinstance(value, float) and value == round(value) and abs(value) < 1e15:
+        return f"{value:,.0f}"
+    return f"{value:g}" if isinstance(value, float) else str(value)
 
 
 def flatten(config: Json, prefix: str = "") -> Iterator[tuple[str, Any]]:
@@ -184,6 +186,25 @@ def _split(config: Json) -> str:
             "embargo of the horizon" if embargo in (-1, None) else f"embargo of {embargo} bars",
         ]
     )
+
+
+def _rules(cell: Cell) -> str:
+    """Costs and size in the words of a trader; what is not known here follows as it is."""
+    rules = dict(_mapping(cell.backtest.get("rules")))
+    rules.pop("signal", None)
+    words = {
+        "spread_points": "spread {} points",
+        "commission_per_lot": "commission {} per lot and side",
+        "lots": "{} lots",
+        "lot_units": "a lot of {} units",
+        "deposit": f"deposit {{}} {cell.backtest.get('currency') or ''}",
+        "leverage": "leverage {}",
+        "threshold_k": "threshold {} round-trip costs",
+    }
+    if cell.backtest.get("signal") != "threshold":
+        rules.pop("threshold_k", None)
+    known = [text.format(describe(rules.pop(key))).strip() for key, text in words.items() if key in rules]
+    return ", ".join([*known, *filter(None, [describe(rules)])])
 
 
 def _horizon(cells: Iterable[Cell], config: Json) -> str:

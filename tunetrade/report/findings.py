@@ -10,7 +10,7 @@ from dataclasses import dataclass
 
 from tunetrade.report.facts import base_cutoff, period
 from tunetrade.report.formats import percent, significant, small_percent
-from tunetrade.report.leaderboard import Row, currencies, references, series_rows
+from tunetrade.report.leaderboard import Row, references, series_rows
 from tunetrade.report.load import BUY_AND_HOLD, RANDOM_WALK, Study
 
 
@@ -106,10 +106,14 @@ def _money(study: Study, rows: Mapping[str, Sequence[Row]]) -> str:
         parts.append(f"{_count(count, len(against_walk))} {verb} more than the random walk through the same signal")
     if against_hold:
         parts.append(f"{_count(_better(against_hold), len(against_hold))} more than buy-and-hold")
-    top = min(net, key=lambda pair: (pair.value, pair.name))
+    # By return, not by money: series may be traded in different currencies.
+    returns = _pairs(rows, lambda row, _: -row.values.get("total_return", math.nan))
+    top = min(returns or net, key=lambda pair: (pair.value, pair.name))
     row = next(row for row in rows[top.series] if row.method == top.method)
     subject = f"Net of costs, of {len(net)} {'pairs' if len(net) > 1 else 'pair'}"
-    return f"{subject} {_listed(parts)}; the best, {top.name}, {_result(study, row)}; {_illustrative(study)}."
+    return (
+        f"{subject} {_listed(parts)}; the best, {top.name}, {_result(study, top.series, row)}; {_illustrative(study)}."
+    )
 
 
 def _pairs(rows: Mapping[str, Sequence[Row]], figure: Callable[[Row, Sequence[Row]], float]) -> list[Pair]:
@@ -169,9 +173,9 @@ def _illustrative(study: Study) -> str:
     )
 
 
-def _result(study: Study, row: Row) -> str:
+def _result(study: Study, series: str, row: Row) -> str:
     """Net profit of a row as money and as a share of the deposit, and what costs took where they took all."""
-    currency = next(iter(currencies(study)), "") if len(currencies(study)) == 1 else ""
+    currency = next((str(cell.backtest["currency"]) for cell in study.of(series) if cell.backtest.get("currency")), "")
     net, before = row.values["net_profit"], row.values.get("profit_before_costs", math.nan)
     verb = "gains" if net > 0 else "loses" if net < 0 else "ends where it began:"
     share = f" ({percent(abs(row.values['total_return']))})" if "total_return" in row.values else ""

@@ -294,8 +294,8 @@ def _closes_caption(truth: pd.DataFrame, shown: Mapping[str, pd.DataFrame], hori
     repeats = " In the upper panel every method therefore all but repeats the last known close, late."
     return (
         f"Last {len(truth)} origins, to {truth['ds'].iloc[-1]:%Y-%m-%d}, step {horizon}, lowest seed. The lower panel"
-        f" is the forecast itself, as a move from the last known close: the largest is {significant(largest)} hundredths"
-        f" of a percent, where a typical true move is {significant(true_move)}."
+        f" is the forecast itself, as a move from the last known close: the largest is {significant(largest)}"
+        f" hundredths of a percent, where a typical true move is {significant(true_move)}."
         + (repeats if largest < true_move / 5 else "")
     )
 
