@@ -1,0 +1,126 @@
+"""Trades and equity -> figures. Imports nothing internal; fractions stay fractions, money is money.
+
+An undefined figure (no trade, no loss, no movement) is NaN. Money is in the quote currency.
+
+| figure | definition |
+|---|---|
+| net_profit | final equity less the deposit |
+| profit_before_costs, costs | the same without, and only, spread and commission |
+| gross_profit, gross_loss | sums of the net results of winning, of losing trades (negative), as in MetaTrader |
+| total_return | net_profit / deposit |
+| annual_return | (final equity / deposit) ** (1 / years) - 1, a year being 365.25 days |
+| annual_volatility | standard deviation (n - 1) of daily returns x sqrt(observed trading days a year) |
+| sharpe | mean / standard deviation of daily returns, risk-free rate 0, x sqrt(observed trading days a year) |
+| sortino | as sharpe, over the root of the mean square of the negative returns, zeros counted (target 0) |
+| max_drawdown, max_drawdown_money | largest fall of equity from its running peak: as a share of that peak; in money |
+| max_drawdown_days | longest time from a peak until equity regains it, or until the data end, in calendar days |
+| profit_factor | gross_profit / -gross_loss |
+| trades, long_trades, short_trades | closed trades |
+| win_rate | share of trades with a net result above zero |
+| average_trade | mean net result |
+| exposure | share of bars that close with a position open |
+| turnover | value bought and sold / mean equity / years |
+| years | span of the equity curve |
+"""
+
+import numpy as np
+import pandas as pd
+
+DAYS_A_YEAR = 365.25
+_DAY = np.timedelta64(86_400_000_000_000, "ns")
+
+
+def figures(trades: pd.DataFrame, equity: pd.DataFrame, deposit: float) -> dict[str, float]:
+    """All figures of the module's table.
+
+    `trades`: a row for each closed trade with direction, units, entry_price, exit_price, net_profit. `equity`: a row
+    for each bar with time (UTC), equity, position (units), costs (cumulative); it starts flat at the deposit.
+    """
+    money = equity["equity"].to_numpy(np.float64)
+    costs = float(equity["costs"].iloc[-1])
+    net = float(money[-1] - deposit)
+    years = _years(equity)
+    ratio = money[-1] / deposit
+    return {
+        "net_profit": net,
+        "profit_before_costs": net + costs,
+        "costs": costs,
+        "total_return": net / deposit,
+        "annual_return": float(ratio ** (1 / years) - 1) if ratio > 0 and years > 0 else float("nan"),
+        **return_figures(daily_returns(equity).to_numpy(), years),
+        **drawdowns(equity["time"].dt.tz_localize(None).to_numpy("datetime64[ns]"), money, deposit),
+        **trade_figures(trades),
+        "exposure": float(np.mean(equity["position"].to_numpy() != 0)),
+        "turnover": _ratio(_ratio(_traded(trades), float(money.mean())), years),
+        "years": years,
+    }
+
+
+def daily_returns(equity: pd.DataFrame) -> pd.Series:
+    """Simple return of each UTC day that has a bar, indexed by the day; the first bar's equity is the start.
+
+    A bar that closes at midnight belongs to the day it ends. A first day of one bar holds no return and is left out. A
+    day after equity fell to zero or below has no return: NaN.
+    """
+    days = (equity["time"].dt.tz_convert("UTC") - pd.Timedelta(1, "ns")).dt.floor("D")
+    last = equity.groupby(days.to_numpy())["equity"].last()
+    before = last.shift(1)
+    before.iloc[0] = equity["equity"].iloc[0]
+    returns = (last / before.where(before > 0) - 1).rename("return")
+    returns.index.name = "day"
+    return returns.iloc[1:] if int((days == days.iloc[0]).sum()) == 1 else returns
+
+
+def return_figures(returns: np.ndarray, years: float) -> dict[str, float]:
+    """Volatility, Sharpe and Sortino of daily returns [D] observed over `years`."""
+    scale = np.sqrt(_ratio(len(returns), years))
+    deviation = float(np.std(returns, ddof=1)) if len(returns) > 1 else float("nan")
+    downside = float(np.sqrt(np.mean(np.minimum(returns, 0.0) ** 2))) if len(returns) else float("nan")
+    mean = float(np.mean(returns)) if len(returns) else float("nan")
+    return {
+        "annual_volatility": float(deviation * scale),
+        "sharpe": float(_ratio(mean, deviation) * scale),
+        "sortino": float(_ratio(mean, downside) * scale),
+    }
+
+
+def drawdowns(times: np.ndarray, equity: np.ndarray, deposit: float) -> dict[str, float]:
+    """Depth (share of the running peak, and money) and longest duration of the falls of equity [T] at times [T]."""
+    peak = np.maximum(np.maximum.accumulate(equity), deposit)
+    below = equity < peak
+    edges = np.flatnonzero(np.diff(np.concatenate([[False], below, [False]]).astype(np.int8)))
+    starts, ends = np.maximum(edges[::2] - 1, 0), np.minimum(edges[1::2], len(times) - 1)
+    longest = (times[ends] - times[starts]).max() / _DAY if len(starts) else 0.0
+    return {
+        "max_drawdown": float(np.max(1 - equity / peak)),
+        "max_drawdown_money": float(np.max(peak - equity)),
+        "max_drawdown_days": float(longest),
+    }
+
+
+def trade_figures(trades: pd.DataFrame) -> dict[str, float]:
+    """Figures of closed trades alone."""
+    net = trades["net_profit"].to_numpy(np.float64)
+    profit, loss = float(net[net > 0].sum()), float(net[net < 0].sum())
+    return {
+        "gross_profit": profit,
+        "gross_loss": loss,
+        "profit_factor": _ratio(profit, -loss),
+        "trades": float(len(net)),
+        "long_trades": float((trades["direction"] > 0).sum()),
+        "short_trades": float((trades["direction"] < 0).sum()),
+        "win_rate": _ratio(float((net > 0).sum()), len(net)),
+        "average_trade": _ratio(float(net.sum()), len(net)),
+    }
+
+
+def _years(equity: pd.DataFrame) -> float:
+    return float((equity["time"].iloc[-1] - equity["time"].iloc[0]) / pd.Timedelta(days=DAYS_A_YEAR))
+
+
+def _traded(trades: pd.DataFrame) -> float:
+    return float((trades["units"] * (trades["entry_price"] + trades["exit_price"])).sum())
+
+
+def _ratio(numerator: float, denominator: float) -> float:
+    return numerator / denominator if denominator > 0 else float("nan")

@@ -1,0 +1,164 @@
+"""Forecast -> target position: the one function that the backtest and the live bridge both call.
+
+Pure: a signal sees a forecast and what was known at its cutoff, and nothing else. It trades variety for that property:
+no signal keeps state, so whatever it decided yesterday cannot change what it decides today.
+
+A signal stays flat where the predicted move is about zero: within twice its Monte Carlo standard error, where another
+sampling seed could turn it round, or within half a point, which no quoted price can show.
+"""
+
+from collections.abc import Callable
+from dataclasses import dataclass
+
+import numpy as np
+
+from forecasting.errors import ConfigError, UserError, unknown
+from forecasting.forecasts import Forecast
+
+STANDARD_ERRORS = 2.0
+"""Half-width of the band around zero in which a signal stays flat, in Monte Carlo standard errors of its move."""
+
+POINTS = 0.5
+"""The same in points: a smaller move rounds to an unchanged quote."""
+
+
+@dataclass(frozen=True)
+class MarketState:
+    """What a signal may know at the cutoff beside the forecast; prices in quote currency.
+
+    context_mean: mean of the last C closes, the cutoff's included. round_trip_cost: spread and both commissions for one
+    unit of base currency. point: price of one point. close_only: an order fills at the *next* close, not at this one.
+    """
+
+    context_mean: float
+    last_close: float
+    round_trip_cost: float
+    point: float
+    close_only: bool
+
+
+@dataclass(frozen=True)
+class Target:
+    """The position wanted from the next fill on.
+
+    position: share of `size` held, in [-1, 1], negative is short. stop, take_profit: prices, None for none. size: lots
+    (0 when flat). expiry: UTC time at which the target turns flat unless a newer one has replaced it. reason: for
+    people.
+    """
+
+    position: float
+    stop: float | None
+    take_profit: float | None
+    size: float
+    expiry: np.datetime64
+    reason: str
+
+
+@dataclass(frozen=True)
+class SignalRules:
+    """Settings of a signal: its name, the factor k of `threshold`, and the fixed lots of a position."""
+
+    signal: str
+    threshold_k: float
+    lots: float
+
+
+@dataclass(frozen=True)
+class View:
+    """A signal's opinion, in price units: the move it expects, that move's standard error, and the move it asks for."""
+
+    move: float
+    standard_error: float
+    hurdle: float = 0.0
+
+
+Signal = Callable[[Forecast, MarketState, SignalRules], View]
+
+
+def target_position(forecast: Forecast, market: MarketState, rules: SignalRules) -> Target:
+    """The position that the signal named by `rules` wants at the forecast's cutoff: fully long, fully short or flat."""
+    signal = find_signal(rules.signal)
+    check_horizon(forecast.horizon, market.close_only)
+    if not (np.isfinite(forecast.mean).all() and np.isfinite(forecast.mean_se).all()):
+        raise UserError(
+            f"forecast of {forecast.unique_id} at {forecast.cutoff} holds NaN; make it anew: `tunetrade forecast`"
+        )
+    view = signal(forecast, market, rules)
+    band = max(STANDARD_ERRORS * view.standard_error, POINTS * market.point, view.hurdle)
+    if not np.isfinite([view.move, band]).all():
+        raise UserError(
+            f"{rules.signal} at {forecast.cutoff}: NaN among context, close or cost; check the bars' prices and spread"
+        )
+    position = float(np.sign(view.move)) if abs(view.move) > band else 0.0
+    return Target(
+        position=position,
+        stop=None,
+        take_profit=None,
+        size=rules.lots if position else 0.0,
+        expiry=forecast.ds[-1],
+        reason=_reason(rules.signal, position, view.move, band),
+    )
+
+
+def mean_vs_context(forecast: Forecast, market: MarketState, rules: SignalRules) -> View:
+    """Mean of the predicted closes against the mean of the last C closes (the sources' rule; it follows the trend)."""
+    earned = slice(_first(market), None)
+    return View(float(forecast.mean[earned].mean()) - market.context_mean, float(forecast.mean_se[earned].mean()))
+
+
+def mean_vs_last(forecast: Forecast, market: MarketState, rules: SignalRules) -> View:
+    """Mean of the predicted closes against the price an order fills at."""
+    earned = slice(_first(market), None)
+    price, price_se = _fill(forecast, market)
+    return View(float(forecast.mean[earned].mean()) - price, float(forecast.mean_se[earned].mean()) + price_se)
+
+
+def threshold(forecast: Forecast, market: MarketState, rules: SignalRules) -> View:
+    """Last predicted close against the price an order fills at; the move must exceed k times the round-trip cost."""
+    price, price_se = _fill(forecast, market)
+    standard_error = float(forecast.mean_se[-1]) + price_se
+    return View(float(forecast.mean[-1]) - price, standard_error, rules.threshold_k * market.round_trip_cost)
+
+
+SIGNALS: dict[str, Signal] = {
+    "mean-vs-context": mean_vs_context,
+    "mean-vs-last": mean_vs_last,
+    "threshold": threshold,
+}
+
+
+def find_signal(name: str) -> Signal:
+    """The signal of a name; ConfigError names the known ones."""
+    if name not in SIGNALS:
+        raise ConfigError(unknown("signal", name, SIGNALS))
+    return SIGNALS[name]
+
+
+def check_horizon(horizon: int, close_only: bool) -> None:
+    """Refuse horizon 1 on a close-only series: its only step is already past when an order fills."""
+    if close_only and horizon < 2:
+        raise UserError(
+            "horizon 1 cannot be traded on a close-only series: an order fills at the next fixing, so step 1 is never "
+            "earned; set windows.horizon to 2 or more, or use bars with open prices"
+        )
+
+
+def _first(market: MarketState) -> int:
+    """Index of the first step whose close can be earned."""
+    return 1 if market.close_only else 0
+
+
+def _fill(forecast: Forecast, market: MarketState) -> tuple[float, float]:
+    """Price an order decided at the cutoff is expected to fill at, and its standard error.
+
+    The last close where bars have opens: the next open is about that. On a close-only series the predicted t+1.
+
+    Standard errors of steps of the same paths are positively correlated, by an unknown amount; the error of an average
+    or a difference is therefore bounded by the average or the sum of the errors, not by their root of squares.
+    """
+    return (float(forecast.mean[0]), float(forecast.mean_se[0])) if market.close_only else (market.last_close, 0.0)
+
+
+def _reason(signal: str, position: float, move: float, band: float) -> str:
+    side = {1.0: "long", -1.0: "short"}.get(position, "flat")
+    return f"{side}: {signal} {move:+.3g} {'beyond' if position else 'within'} {band:.3g}"
