@@ -25,6 +25,7 @@ from tunetrade.report.palette import INK, MUTED, TRUTH, Style
 ORIGINS_SHOWN = 60
 DATES = ["%Y", "%b %Y", "%d %b", "%d %b %H:%M", "%H:%M", "%H:%M:%S"]
 LABEL_ROOM = 96.0
+LABELS_IN_A_LOW_PANEL = 10
 EFFORT = (
     ("train_seconds", "train\ntime, s", 1.0),
     ("forecast_seconds", "inference\ntime, s", 1.0),
@@ -215,7 +216,8 @@ def equity(study: Study, series: str, styles: Styles, slug: str) -> Drawing | No
                 for cell in firsts
                 if column in curves[cell.folder]
             ]
-            canvas.label_ends(axis, ends, LABEL_ROOM)
+            if axis is net or len(ends) <= LABELS_IN_A_LOW_PANEL:
+                canvas.label_ends(axis, ends, LABEL_ROOM)
         under.yaxis.set_major_locator(MaxNLocator(4))
         under.yaxis.set_major_formatter(FuncFormatter(lambda value, _: canvas.minus(f"{value:.3g} %")))
         canvas.panel_title(net, f"Net profit after costs, {currency}".rstrip(", "))
