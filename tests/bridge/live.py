@@ -1,0 +1,93 @@
+"""The real server in a thread, the desk it serves, and forecasters that stall or fail."""
+
+import asyncio
+import contextlib
+import threading
+import time
+from dataclasses import dataclass, field
+
+from bridge.server import serve
+from bridge.service import Desk
+from forecasting.forecasts import Forecasts
+from forecasting.windows import Contexts
+
+SERIES = "EURUSD-D1"
+
+
+@dataclass(frozen=True)
+class Offline:
+    """Real closes, a desk for them, and the last windows cut as the backtest cuts them."""
+
+    desk: Desk
+    times_ms: list[int]
+    closes: list[float]
+    windows: Contexts
+
+    @property
+    def count(self):
+        return len(self.windows)
+
+    def forecasts(self) -> Forecasts:
+        """Of all windows at once."""
+        return self.desk.forecaster.predict(self.windows).forecasts
+
+
+@dataclass(frozen=True)
+class Slow:
+    """A forecaster that thinks until it is told to stop."""
+
+    inner: object
+    begun: threading.Event = field(default_factory=threading.Event)
+    go_on: threading.Event = field(default_factory=threading.Event)
+
+    sha = "slow"
+
+    @property
+    def warm_up(self):
+        return self.inner.warm_up
+
+    def predict(self, contexts, progress=None):
+        self.begun.set()
+        if not self.go_on.wait(5):
+            raise TimeoutError
+        return self.inner.predict(contexts, progress)
+
+
+@dataclass(frozen=True)
+class Broken:
+    """A forecaster that fails."""
+
+    warm_up: int
+    sha = "broken"
+
+    def predict(self, contexts, progress=None):
+        raise RuntimeError("no weights")
+
+
+@contextlib.contextmanager
+def running(*desks):
+    """The real server on a free port of loopback, in a thread of its own; gives its address."""
+    ports, loop, main = [], asyncio.SelectorEventLoop(), None
+    ready = threading.Event()
+
+    def started(port):
+        ports.append(port)
+        ready.set()
+
+    def work():
+        nonlocal main
+        main = loop.create_task(serve({desk.unique_id: desk for desk in desks}, port=0, ready=started))
+        with contextlib.closing(loop), contextlib.suppress(asyncio.CancelledError):
+            loop.run_until_complete(main)
+
+    thread = threading.Thread(target=work)
+    thread.start()
+    assert ready.wait(5)
+    try:
+        yield f"tcp://127.0.0.1:{ports[0]}"
+    finally:
+        begun = time.monotonic()
+        loop.call_soon_threadsafe(main.cancel)
+        thread.join(5)
+        assert not thread.is_alive()
+        assert time.monotonic() - begun < 2, "a server must stop at once"
