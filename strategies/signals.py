@@ -84,7 +84,7 @@ def target_position(forecast: Forecast, market: MarketState, rules: SignalRules)
             f"forecast of {forecast.unique_id} at {forecast.cutoff} holds NaN; make it anew: `tunetrade forecast`"
         )
     view = signal(forecast, market, rules)
-    band = max(STANDARD_ERRORS * view.standard_error, POINTS * market.point, view.hurdle)
+    band = float(np.max([STANDARD_ERRORS * view.standard_error, POINTS * market.point, view.hurdle]))
     if not np.isfinite([view.move, band]).all():
         raise UserError(
             f"{rules.signal} at {forecast.cutoff}: NaN among context, close or cost; check the bars' prices and spread"
