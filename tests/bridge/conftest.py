@@ -7,12 +7,13 @@ from forecasting.baselines import baseline
 from forecasting.codecs import BinsCodec
 from forecasting.sampler import SamplingOptions
 from forecasting.windows import WindowSpec, contexts
-from strategies.signals import SignalRules
+from strategies.rules import TradingRules
 
 
 @pytest.fixture(scope="session")
 def offline(eurusd):
     bars = eurusd
+    rules = TradingRules(signal="mean-vs-context")
     spec = WindowSpec(context=16, horizon=3)
     codec = BinsCodec()
     forecaster = baseline("ewma-t", codec, spec, SamplingOptions(paths=16))
@@ -21,11 +22,11 @@ def offline(eurusd):
         forecaster=forecaster,
         windows=spec,
         calendar=bars.calendar,
-        signal=SignalRules(signal="mean-vs-context", threshold_k=1.0, lots=0.1),
-        round_trip_cost=0.0001,
+        signal=rules.signal_rules,
+        round_trip_cost=rules.spread_points * bars.instrument.point,
         point=bars.instrument.point,
         close_only=bars.instrument.close_only,
     )
     times_ms = (bars.times.astype(np.int64) // 1_000_000).tolist()
     windows = contexts(bars, spec, forecaster.warm_up, np.arange(len(bars) - 30, len(bars)))
-    return Offline(desk, times_ms, bars.closes.tolist(), windows)
+    return Offline(bars, rules, desk, times_ms, bars.closes.tolist(), windows)

@@ -8,8 +8,10 @@ from dataclasses import dataclass, field
 
 from bridge.server import serve
 from bridge.service import Desk
+from forecasting.bars import Bars
 from forecasting.forecasts import Forecasts
 from forecasting.windows import Contexts
+from strategies.rules import TradingRules
 
 SERIES = "EURUSD-D1"
 
@@ -18,6 +20,8 @@ SERIES = "EURUSD-D1"
 class Offline:
     """Real closes, a desk for them, and the last windows cut as the backtest cuts them."""
 
+    bars: Bars
+    rules: TradingRules
     desk: Desk
     times_ms: list[int]
     closes: list[float]

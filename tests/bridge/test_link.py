@@ -6,6 +6,7 @@ import logging
 import threading
 from dataclasses import replace
 
+import numpy as np
 import pytest
 import zmq
 from live import SERIES, Broken, Slow, running
@@ -14,12 +15,13 @@ from bridge.client import Client, LinkError
 from bridge.messages import MAX_FRAME_BYTES, Bar, Error, Forecast, Heartbeat, Hello, decode, encode
 from bridge.server import loopback_endpoint, serve
 from forecasting.errors import UserError
+from strategies.backtest import targets
 
 
 @pytest.fixture
 def dealer():
     """Raw DEALERs, closed after the test: `dealer(address)`."""
-    context = zmq.Context()
+    context, sockets = zmq.Context(), []
 
     def opened(address, identity=b""):
         socket = context.socket(zmq.DEALER)
@@ -28,10 +30,13 @@ def dealer():
         socket.setsockopt(zmq.LINGER, 0)
         socket.setsockopt(zmq.RCVTIMEO, 3_000)
         socket.connect(address)
+        sockets.append(socket)
         return socket
 
     yield opened
-    context.destroy(linger=0)
+    for socket in sockets:
+        socket.close()
+    context.term()
 
 
 def answer(socket):
@@ -44,7 +49,7 @@ def backfilled(client, offline, skip):
     return client.backfill(offline.times_ms[:end], offline.closes[:end])
 
 
-def test_forecasts_over_the_wire_equal_those_made_at_once(offline):
+def test_forecasts_and_targets_over_the_wire_equal_those_of_the_backtest(offline):
     expected = offline.forecasts()
     with running(offline.desk) as address, Client.connect(address, SERIES) as client:
         got = [backfilled(client, offline, offline.count - 1)]
@@ -53,7 +58,8 @@ def test_forecasts_over_the_wire_equal_those_made_at_once(offline):
         ):
             got.append(client.send_bar(time_ms, close))
     assert len(got) == len(expected)
-    assert len({forecast.position for forecast in got}) > 1
+    backtests = targets(offline.bars, expected, offline.rules, offline.desk.windows.context)
+    assert {forecast.position for forecast in got} == {-1.0, 1.0}
     for index, forecast in enumerate(got):
         row = expected.row(index)
         assert forecast.close_ref == row.anchor
@@ -64,6 +70,14 @@ def test_forecasts_over_the_wire_equal_those_made_at_once(offline):
         assert forecast.input_sha == row.input_sha
         assert forecast.model_sha == offline.desk.forecaster.sha
         assert forecast.issued_ms <= forecast.ts_ms
+        wanted = backtests[index]
+        assert (forecast.position, forecast.stop, forecast.take_profit) == (
+            wanted.position,
+            wanted.stop,
+            wanted.take_profit,
+        )
+        assert (forecast.size, forecast.reason) == (wanted.size, wanted.reason)
+        assert np.datetime64(forecast.expiry_ms, "ms") == wanted.expiry
 
 
 def test_heartbeats_are_answered_while_a_forecast_is_being_made(offline, dealer):
