@@ -10,6 +10,7 @@ was sampled, and all methods share them. Paths come in antithetic pairs (u, 1 - 
 """
 
 import os
+import threading
 from collections.abc import Callable, Iterator
 from concurrent.futures import ThreadPoolExecutor
 from contextlib import contextmanager
@@ -134,6 +135,7 @@ def sample(
     ids, state = codec.encode(contexts.closes, contexts.times, context)
     factors = codec.factors(contexts.ahead)
     tables = _CodecTables.of(codec)
+    reporting = threading.Lock()
 
     def run(indices: range) -> list[_Window]:
         model, done = make_model(), []
@@ -143,7 +145,8 @@ def sample(
                 ewma = Ewma(state.ewma.total[i : i + 1], state.ewma.weight[i : i + 1])
                 done.append(_roll(model, ids[i], ewma, float(state.close[i]), factors[i], uniform, tables))
                 if progress:
-                    progress(1)
+                    with reporting:
+                        progress(1)
         return done
 
     workers = min(options.workers, max(1, len(contexts)))

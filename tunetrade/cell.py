@@ -234,7 +234,8 @@ def main(arguments: list[str] | None = None) -> int:
     threading.Thread(target=_end_with_parent, daemon=True).start()
 
     def emit(message: dict[str, Any]) -> None:
-        print(json.dumps(message), flush=True)
+        sys.stdout.write(json.dumps(message) + "\n")
+        sys.stdout.flush()
 
     try:
         run_cell(folder, emit)
@@ -253,7 +254,9 @@ def main(arguments: list[str] | None = None) -> int:
 
 
 def _end_with_parent() -> None:
-    sys.stdin.buffer.read()
+    """Blocks on the raw descriptor: a buffered read would hold a lock that the interpreter needs to shut down."""
+    while os.read(0, 1024):
+        pass
     os._exit(130)
 
 

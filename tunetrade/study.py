@@ -206,8 +206,8 @@ def _workers(todo: list[Cell], slots: int, threads: int, board: Board) -> Iterat
                 return
             try:
                 failure = _run_process(cell, threads, partial(running.__setitem__, slot), _teller(board, slot, cell))
-            except OSError as error:
-                failure = str(error)
+            except Exception as error:  # whatever it is, the study must hear of it rather than wait for ever
+                failure = f"{type(error).__name__}: {error}"
             results.put((cell, failure))
 
     def finished() -> Iterator[Finished]:
@@ -255,6 +255,7 @@ def _run_process(
         "PYTHONUTF8": "1",
         "TOKENIZERS_PARALLELISM": "false",
         "HF_HUB_OFFLINE": "1",
+        "PYTHONWARNINGS": "ignore::FutureWarning",
         "OMP_NUM_THREADS": str(threads),
         "TUNETRADE_THREADS": str(threads),
     }

@@ -55,9 +55,7 @@ def _run_and_report(config: Any, asked: Arguments) -> int:
     if asked.json:
         emit_json({**dataclasses.asdict(outcome), "report": str(page)})
     else:
-        if not asked.json:
-            print((page.parent / "summary.txt").read_text(encoding="utf-8"), end="")
-        print(f"\n{len(outcome.done)} cells done, {len(outcome.skipped)} unchanged, {len(outcome.failed)} failed")
+        print(f"{len(outcome.done)} cells done, {len(outcome.skipped)} unchanged, {len(outcome.failed)} failed")
         for name, why in outcome.failed.items():
             print(f"  failed: {name}: {why}")
         print(f"report: {page}")

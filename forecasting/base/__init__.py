@@ -50,7 +50,9 @@ def find_base(name: str) -> Base:
 def load_model(base: Base) -> nn.Module:
     """The base's GPT-2, float32 on the CPU; CheckpointError where the files do not hold together."""
     from transformers import GPT2LMHeadModel
+    from transformers.utils import logging
 
+    logging.disable_progress_bar()
     try:
         model = GPT2LMHeadModel.from_pretrained(base.folder, local_files_only=True, dtype=torch.float32)
     except Exception as error:

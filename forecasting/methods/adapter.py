@@ -15,7 +15,7 @@ from safetensors.torch import load_file, save_file
 from torch import Tensor, nn
 
 from forecasting.base import Base, load_model
-from forecasting.decoder import Adapter, DecoderWeights, weights_of
+from forecasting.decoder import Adapter, DecoderWeights, Product, weights_of
 from forecasting.errors import CheckpointError, ConfigError
 from forecasting.methods.method import Method, MethodOptions
 
@@ -93,10 +93,10 @@ def _load(base: Base, options: AdapterOptions, folder: Path) -> nn.Module:
 
 
 def _weights(model: nn.Module) -> DecoderWeights:
-    def pair(layer: nn.Linear) -> tuple[Tensor, Tensor]:
-        return layer.weight.detach().T.contiguous().to(torch.float32), layer.bias.detach().to(torch.float32)
+    def product(layer: nn.Linear) -> Product:
+        return Product(layer.weight.detach().to(torch.float32).T, layer.bias.detach().to(torch.float32))
 
-    adapters = tuple(Adapter(pair(adapter[0]), pair(adapter[3])) for adapter in model.adapters)
+    adapters = tuple(Adapter(product(adapter[0]), product(adapter[3])) for adapter in model.adapters)
     return weights_of(model.base, adapters=adapters)
 
 
