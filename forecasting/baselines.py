@@ -1,8 +1,8 @@
 """Forecasters that need no training; every table shows them beside GPT-2.
 
 `random-walk`: the last close, as a point. It is the denominator of every point error; its CRPS is its absolute error.
-`ewma-t`: the same centre with exponentially weighted volatility and Student-t innovations, volatility carried along each
-path: the density to beat. It is the codec with all tokens equally likely.
+`ewma-t`: the same centre with exponentially weighted volatility and Student-t innovations, volatility carried along
+each path: the density to beat. It is the codec with all tokens equally likely.
 """
 
 from collections.abc import Callable

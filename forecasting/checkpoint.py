@@ -1,7 +1,8 @@
 """A tuned model on disk, and the forecaster that comes back from it.
 
-The folder holds what its method stores (Hugging Face or PEFT layout, safetensors), codec.json and model.json: which method
-with which settings, on which base, for which windows. Nothing else is needed to forecast, except the base itself.
+The folder holds what its method stores (Hugging Face or PEFT layout, safetensors), codec.json and model.json: which
+method with which settings, on which base, for which windows. Nothing else is needed to forecast, except the base
+itself.
 """
 
 from dataclasses import asdict

@@ -52,9 +52,9 @@ def crps(knots: np.ndarray, weights: np.ndarray, y: np.ndarray) -> np.ndarray:
 def fair_crps(paths: np.ndarray, y: np.ndarray, group: int = 1) -> np.ndarray:
     """Unbiased CRPS of sampled closes, [N, H].
 
-    paths [N, S, H], y [N, H]. The fair estimator (Ferro 2014) is mean |x - y| minus half the mean |x - x'| over pairs of
-    independent draws. Paths come in `group`s that were drawn together (antithetic), so only pairs of different groups
-    count: those are independent, which keeps the estimator unbiased.
+    paths [N, S, H], y [N, H]. The fair estimator (Ferro 2014) is mean |x - y| minus half the mean |x - x'| over pairs
+    of independent draws. Paths come in `group`s that were drawn together (antithetic), so only pairs of different
+    groups count: those are independent, which keeps the estimator unbiased.
     """
     _, size, _ = paths.shape
     error = np.abs(paths - y[:, None, :]).mean(axis=1)

@@ -19,8 +19,8 @@ Progress = Callable[[int], None]
 class Prediction:
     """Forecasts, and how well each scores once the truth is known.
 
-    `crps(y)` takes the closes that came, [N, H], and gives the score of each distribution in price units, [N, H], NaN where y
-    is NaN. `paths` [N, S, H] are the sampled closes, None where none were needed.
+    `crps(y)` takes the closes that came, [N, H], and gives the score of each distribution in price units, [N, H], NaN
+    where y is NaN. `paths` [N, S, H] are the sampled closes, None where none were needed.
     """
 
     forecasts: Forecasts

@@ -21,9 +21,9 @@ class Forecast:
     """What is believed at one cutoff; prices in quote currency.
 
     cutoff: close time of the last context bar, datetime64[ns] UTC. ds [H]: the calendar's stamps of the bars ahead.
-    anchor: the last close. sigma: one-bar volatility of log-returns at step 1. mean [H], mean_se [H]: predictive mean and
-    its Monte Carlo standard error (0 at step 1, which is exact). quantiles [Q, H] at QUANTILE_LEVELS.
-    p_up [H]: probability of a close above the anchor (a tie counts half).
+    anchor: the last close. sigma: one-bar volatility of log-returns at step 1. mean [H], mean_se [H]: predictive mean
+    and its Monte Carlo standard error (0 at step 1, which is exact). quantiles [Q, H] at QUANTILE_LEVELS. p_up [H]:
+    probability of a close above the anchor (a tie counts half).
     """
 
     unique_id: str

@@ -20,10 +20,11 @@ def errors(
 ) -> dict[str, float]:
     """All errors over rows [T] of one series, in price units where not a ratio.
 
-    mse, rmse (of the mean); nrmse = rmse / (max y - min y); mae (of the median); mase = mae / `naive_scale`, the mean absolute
-    one-bar change of the training part (Hyndman and Koehler 2006, m = 1); rmae = mae / mean |y - anchor|, the random walk's;
-    crps; coverage50, 80, 90: share of y inside the central interval, ends included; directional_accuracy: share of right
-    signs of mean - anchor where neither move is zero; origins: rows used. NaN where undefined.
+    mse, rmse (of the mean); nrmse = rmse / (max y - min y); mae (of the median); mase = mae / `naive_scale`, the mean
+    absolute one-bar change of the training part (Hyndman and Koehler 2006, m = 1); rmae = mae / mean |y - anchor|,
+    the random walk's; crps; coverage50, 80, 90: share of y inside the central interval, ends included;
+    directional_accuracy: share of right signs of mean - anchor where neither move is zero; origins: rows used. NaN
+    where undefined.
     """
     known = np.isfinite(y)
     y, mean, median, anchor, crps = (values[known] for values in (y, mean, median, anchor, crps))

@@ -1,7 +1,7 @@
 """The one training loop; methods are data to it.
 
-Nothing random is carried from step to step: the rows of a step and the dropout in it are functions of (seed, step), so a
-killed run resumes from its last state file and ends bit for bit where an unbroken one ends. One state file holds
+Nothing random is carried from step to step: the rows of a step and the dropout in it are functions of (seed, step),
+so a killed run resumes from its last state file and ends bit for bit where an unbroken one ends. One state file holds
 weights, best weights, optimiser and history together, so it can never be half of each.
 """
 
@@ -26,10 +26,10 @@ from forecasting.files import atomic
 
 @dataclass(frozen=True)
 class TrainingOptions:
-    """steps: most steps. batch_size: windows a step. learning_rate: 0 takes the method's own. warm_up: share of the steps.
-    evaluate_every: steps between validations, which are also the points a killed run resumes from. min_steps: never stop
-    before. patience: validations without improvement before stopping. threads: of matrix products; results depend on it,
-    so the default is 1 on every machine.
+    """steps: most steps. batch_size: windows a step. learning_rate: 0 takes the method's own. warm_up: share of the
+    steps. evaluate_every: steps between validations, which are also the points a killed run resumes from. min_steps:
+    never stop before. patience: validations without improvement before stopping. threads: of matrix products; results
+    depend on it, so the default is 1 on every machine.
     """
 
     steps: int = 300
@@ -92,8 +92,8 @@ def train(
 ) -> TrainingResult:
     """Train the parameters that require gradients and leave the best by validation loss in the model.
 
-    Resumes from `state_file` where one exists and writes it at every validation. `report(step, train loss, validation loss)` is
-    called after each step; the validation loss is None between validations.
+    Resumes from `state_file` where one exists and writes it at every validation. `report(step, train loss, validation
+    loss)` is called after each step; the validation loss is None between validations.
     """
     trainable = {name: value for name, value in model.named_parameters() if value.requires_grad}
     optimizer = torch.optim.AdamW(trainable.values(), lr=learning_rate, weight_decay=options.weight_decay)

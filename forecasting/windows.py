@@ -70,8 +70,8 @@ class Split:
 class Contexts:
     """All that a forecaster is given, for N cutoffs of one series.
 
-    cutoffs [N] datetime64[ns] UTC; closes [N, M + C] float64; times [N, M + C], their close times; ahead [N, H], the calendar's
-    close times of the bars to come.
+    cutoffs [N] datetime64[ns] UTC; closes [N, M + C] float64; times [N, M + C], their close times; ahead [N, H], the
+    calendar's close times of the bars to come.
     """
 
     unique_id: str

@@ -16,7 +16,7 @@ from forecasting.codecs import BinsCodec
 def bars_of(closes: np.ndarray, like: Bars) -> Bars:
     """`like`'s stamps and calendar with other closes (close-only)."""
     frame = pd.DataFrame(
-        {name: closes for name in ("open", "high", "low", "close")} | {"volume": 0.0, "spread": np.nan},
+        dict.fromkeys(("open", "high", "low", "close"), closes) | {"volume": 0.0, "spread": np.nan},
         index=like.frame.index[: len(closes)],
     )
     return Bars(frame, replace(like.instrument, sha256="0" * 64), like.calendar)
@@ -38,7 +38,7 @@ def hourly() -> Bars:
     rng = np.random.default_rng(7)
     closes = 1.1 * np.exp(np.cumsum(rng.standard_t(5, size=len(times)) * 1e-3))
     frame = pd.DataFrame(
-        {name: closes for name in ("open", "high", "low", "close")} | {"volume": 1.0, "spread": 10.0},
+        dict.fromkeys(("open", "high", "low", "close"), closes) | {"volume": 1.0, "spread": 10.0},
         index=pd.DatetimeIndex(times, name="time").tz_localize("UTC"),
     )
     return Bars(frame, Instrument("EURUSD", "EUR", "USD", 5, "H1", "simulated", "1" * 64, False), calendar)

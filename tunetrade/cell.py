@@ -1,8 +1,9 @@
 """One cell of a study, in a process of its own: train, forecast, backtest, each into files that appear whole.
 
-A stage is done when its fingerprint stands in run.json; the fingerprint covers everything its files depend on, so a cell
-that is asked for again does only what changed, and a killed one goes on where it stopped. The process speaks to its
-parent in JSON lines on standard output and ends when its standard input closes, so no orphan outlives a killed study.
+A stage is done when its fingerprint stands in run.json; the fingerprint covers everything its files depend on, so a
+cell that is asked for again does only what changed, and a killed one goes on where it stopped. The process speaks to
+its parent in JSON lines on standard output and ends when its standard input closes, so no orphan outlives a killed
+study.
 
     python -m tunetrade.cell runs/demo/EURUSD-D1/lora/1
 """

@@ -33,9 +33,9 @@ _NAME = re.compile(r"[A-Za-z0-9][A-Za-z0-9._-]*")
 class StudyConfig:
     """Everything a study depends on.
 
-    series x (methods x seeds + baselines + benchmarks) are its cells. `base` is `embedded` or a folder; `allow_seen` lets
-    validation or test reach into what the base has seen, and the report says so. `method` holds a section per method,
-    only its differences from the defaults.
+    series x (methods x seeds + baselines + benchmarks) are its cells. `base` is `embedded` or a folder; `allow_seen`
+    lets validation or test reach into what the base has seen, and the report says so. `method` holds a section per
+    method, only its differences from the defaults.
     """
 
     name: str

@@ -1,7 +1,7 @@
 """A study: the grid series x (methods x seeds, baselines, benchmarks) worked off into run folders.
 
-Each cell runs in a process of its own, so its peak memory is its own and a crash takes nothing else along. What is done is
-skipped, what was killed goes on, and a cell that fails is recorded as a row while the others go on.
+Each cell runs in a process of its own, so its peak memory is its own and a crash takes nothing else along. What is
+done is skipped, what was killed goes on, and a cell that fails is recorded as a row while the others go on.
 """
 
 import importlib.metadata

@@ -36,8 +36,8 @@ class BinsCodec:
     """Settings of the codec; they travel with the checkpoint.
 
     bins: odd number of tokens. dof: degrees of freedom of the unit-variance t whose quantiles bound the bins.
-    half_life: of the volatility, in bars. floor: least sigma of a one-bar log-return. profile: relative volatility of the
-    168 hours of the local week in `timezone`, for bars of `bar_seconds`; empty for daily and longer bars.
+    half_life: of the volatility, in bars. floor: least sigma of a one-bar log-return. profile: relative volatility of
+    the 168 hours of the local week in `timezone`, for bars of `bar_seconds`; empty for daily and longer bars.
     """
 
     bins: int = 255

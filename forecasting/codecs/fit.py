@@ -15,8 +15,8 @@ DAILY_HALF_LIFE, INTRADAY_HALF_LIFE = 20.0, 48.0
 
 @dataclass(frozen=True)
 class CodecOptions:
-    """half_life of volatility in bars, 0 for 20 daily and 48 intraday; hour_of_week: divide intraday returns by their weekly
-    volatility pattern.
+    """half_life of volatility in bars, 0 for 20 daily and 48 intraday; hour_of_week: divide intraday returns by their
+    weekly volatility pattern.
     """
 
     half_life: float = 0.0

@@ -1,8 +1,9 @@
 """The article adapter: as many residual bottlenecks as layers, all applied in turn to the output of the last block.
 
-Linear(d -> 64), ReLU, dropout, Linear(64 -> d), weights N(0, 0.02), biases zero; h <- h + adapter_i(h) after ln_f. The source
-trains the base along with them, though it speaks of adapter-tuning; here the base is frozen unless `train_base` asks for
-the original. Sitting after the last block, the adapters cannot merge, but cost one small product per token.
+Linear(d -> 64), ReLU, dropout, Linear(64 -> d), weights N(0, 0.02), biases zero; h <- h + adapter_i(h) after ln_f.
+The source trains the base along with them, though it speaks of adapter-tuning; here the base is frozen unless
+`train_base` asks for the original. Sitting after the last block, the adapters cannot merge, but cost one small
+product per token.
 """
 
 from dataclasses import dataclass

@@ -16,7 +16,8 @@ from forecasting.methods.method import Method, MethodOptions
 class LoraOptions(MethodOptions):
     """Defaults of the source articles: rank 8, alpha 32, dropout 0.1, on the attention's fused projection.
 
-    targets: comma-separated module names; `c_proj` alone would name both attention and MLP, so qualify it (`attn.c_proj`).
+    targets: comma-separated module names; `c_proj` alone would name both attention and MLP, so qualify it
+    (`attn.c_proj`).
     """
 
     learning_rate: float = 1e-3

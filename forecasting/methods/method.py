@@ -27,9 +27,9 @@ class MethodOptions:
 class Method:
     """One way of tuning.
 
-    prepare(model, options) wraps a freshly loaded base and sets which parameters train; random initialisation draws from
-    torch's generator, which the caller seeds. save(model, folder) writes what load(base, options, folder) needs to give the same
-    model back. weights(model) gives what the decode engine runs, merged where the method merges.
+    prepare(model, options) wraps a freshly loaded base and sets which parameters train; random initialisation draws
+    from torch's generator, which the caller seeds. save(model, folder) writes what load(base, options, folder) needs
+    to give the same model back. weights(model) gives what the decode engine runs, merged where the method merges.
     """
 
     name: str

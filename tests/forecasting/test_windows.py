@@ -3,8 +3,8 @@ import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
-from forecasting.baselines import BASELINES, baseline
 from forecasting.bars import Bars
+from forecasting.baselines import BASELINES, baseline
 from forecasting.codecs import BinsCodec
 from forecasting.errors import ConfigError, DataError
 from forecasting.sampler import SamplingOptions
