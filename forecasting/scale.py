@@ -1,4 +1,4 @@
-"""Causal volatility: the one-bar scale by which log-returns are divided before they become tokens.
+"""Causal volatility: the one-bar scale by which returns are divided before they become tokens.
 
 An exponentially weighted mean of squared returns, with weights normalised over exactly the returns seen, so that sigma
 is a function of the closes in a window and of nothing before it. Intraday, returns are first divided by an hour-of-week

@@ -1,4 +1,4 @@
-"""One token a bar: the log-return in units of causal volatility, in an odd number of Student-t quantile bins.
+"""One token a bar: the return in units of causal volatility, in an odd number of Student-t quantile bins.
 
 Quantile bins spend tokens where returns are, so a uniform softmax is already a sensible density (a random walk with t
 innovations) and all a model learns is its correction. The middle bin holds zero: an unchanged close decodes to itself.
@@ -20,6 +20,20 @@ TAIL_SEGMENTS = 16
 """Pieces of each outer bin, each half as probable as the one before it; the last ends near 1e-7 of all moves."""
 
 
+LEAST_RATIO = 1e-3
+"""A bar never decodes to less than this part of the close before it; only the far tail at sigma above 2 % gets there."""
+
+
+def returns_of(closes: np.ndarray) -> np.ndarray:
+    """Simple returns along the last axis, one fewer than closes.
+
+    Not log-returns: a density symmetric in those has a mean price above the last close (by sigma^2 / 2 a bar, Siegel's
+    paradox), so that a signal on predicted means would be long whatever the model. In simple returns equally likely
+    tokens are exactly a random walk, and means are linear in token probabilities.
+    """
+    return np.asarray(np.diff(closes, axis=-1) / closes[..., :-1])
+
+
 @dataclass(frozen=True)
 class BinState:
     """What decoding needs beside tokens: volatility state and close at the last bar encoded, [N] each."""
@@ -36,7 +50,7 @@ class BinsCodec:
     """Settings of the codec; they travel with the checkpoint.
 
     bins: odd number of tokens. dof: degrees of freedom of the unit-variance t whose quantiles bound the bins.
-    half_life: of the volatility, in bars. floor: least sigma of a one-bar log-return. profile: relative volatility of
+    half_life: of the volatility, in bars. floor: least sigma of a one-bar return. profile: relative volatility of
     the 168 hours of the local week in `timezone`, for bars of `bar_seconds`; empty for daily and longer bars.
     """
 
@@ -105,7 +119,7 @@ class BinsCodec:
     def with_profile(self, closes: np.ndarray, times: np.ndarray) -> "BinsCodec":
         """The codec with an hour-of-week profile fitted on these bars: closes [T], times [T], training part only."""
         hours = hour_of_week(times[1:], self.timezone, self.bar_seconds)
-        return replace(self, profile=tuple(fit_profile(np.diff(np.log(closes)), hours).tolist()))
+        return replace(self, profile=tuple(fit_profile(returns_of(closes), hours).tolist()))
 
     def factors(self, times: np.ndarray) -> np.ndarray:
         """Relative volatility at each bar, of the shape of `times` (datetime64[ns] UTC close times)."""
@@ -119,7 +133,7 @@ class BinsCodec:
         closes [N, T] float64, times [N, T]; T > tokens, the bars before go into the scale only.
         Gives (ids int64 [N, tokens], state after the last bar).
         """
-        returns = np.diff(np.log(np.ascontiguousarray(closes)), axis=1)
+        returns = returns_of(np.ascontiguousarray(closes))
         factors = self.factors(times[:, 1:])
         scaled = returns / factors
         sigma, ewma = causal_sigma(scaled, self.decay, self.floor)
@@ -134,7 +148,7 @@ class BinsCodec:
         closes = np.empty(ids.shape)
         for h in range(ids.shape[1]):
             scaled = self.centres[ids[:, h]] * ewma.sigma(self.floor)
-            close = close * np.exp(scaled * factors[:, h])
+            close = close * np.maximum(1 + scaled * factors[:, h], LEAST_RATIO)
             ewma = ewma.after(scaled, self.decay)
             closes[:, h] = close
         return closes
