@@ -22,6 +22,7 @@ import torch
 from torch import Tensor
 
 from forecasting.codecs import BinsCodec
+from forecasting.codecs.bins import LEAST_RATIO
 from forecasting.decoder import Decoder, DecoderWeights
 from forecasting.errors import ConfigError
 from forecasting.files import sha256_of
@@ -134,7 +135,7 @@ def sample(
     steps = contexts.ahead.shape[1]
     ids, state = codec.encode(contexts.closes, contexts.times, context)
     factors = codec.factors(contexts.ahead)
-    tables = _CodecTables.of(codec)
+    tables = _Tables.of(codec)
     reporting = threading.Lock()
 
     def run(indices: range) -> list[_Window]:
@@ -172,22 +173,46 @@ def _single_threaded_products() -> Iterator[None]:
 
 
 @dataclass(frozen=True)
-class _CodecTables:
-    """The codec's constants as tensors."""
+class _Tables:
+    """The codec's constants as tensors, and its density inside a token.
+
+    Returns are counted in sigma. `ladder` [K + 1] runs through all tokens: token k spans k to k + 1, and a segment of it the
+    part that is its share, so `k + v` is the point below which a part v of token k's probability lies.
+    """
 
     codec: BinsCodec
     knots: Tensor
+    centres: Tensor
     segment_token: Tensor
-    segment_share: Tensor
+    ladder: Tensor
 
     @staticmethod
-    def of(codec: BinsCodec) -> "_CodecTables":
-        return _CodecTables(
+    def of(codec: BinsCodec) -> "_Tables":
+        ladder = np.concatenate([[0.0], np.cumsum(codec.segment_share)])
+        return _Tables(
             codec,
             torch.from_numpy(codec.knots),
+            torch.from_numpy(codec.centres),
             torch.from_numpy(codec.segment_token),
-            torch.from_numpy(codec.segment_share),
+            torch.from_numpy(ladder),
         )
+
+    def value(self, token: Tensor, part: Tensor) -> Tensor:
+        """Return in sigma below which `part` of the token's probability lies, [S]."""
+        return _interpolate(token + part, self.ladder, self.knots)
+
+    def part(self, value: Tensor) -> tuple[Tensor, Tensor]:
+        """Inverse of `value`: the token that holds a return, and the part of its probability below, [S] each."""
+        rung = _interpolate(value, self.knots, self.ladder)
+        token = rung.floor().clamp_max(self.codec.bins - 1)
+        return token.long(), rung - token
+
+
+def _interpolate(x: Tensor, xs: Tensor, ys: Tensor) -> Tensor:
+    """Piecewise linear through (xs, ys), constant outside, [S]."""
+    i = (torch.searchsorted(xs, x, right=True) - 1).clamp_(0, len(xs) - 2)
+    part = ((x - xs[i]) / (xs[i + 1] - xs[i])).clamp_(0, 1)
+    return ys[i] + part * (ys[i + 1] - ys[i])
 
 
 @dataclass(frozen=True)
@@ -209,51 +234,62 @@ def _roll(
     anchor: float,
     factors: np.ndarray,
     uniform: np.ndarray,
-    tables: _CodecTables,
+    tables: _Tables,
 ) -> _Window:
     """One window: factors [H], uniform [H, S]. Each path carries its own close and volatility."""
     steps, size = uniform.shape
-    decay, floor = tables.codec.decay, tables.codec.floor
+    codec = tables.codec
     total = torch.full((size,), float(ewma.total[0]), dtype=torch.float64)
     weight = float(ewma.weight[0])
     close = torch.full((size,), anchor, dtype=torch.float64)
-    paths, moves, ups = np.empty((size, steps)), torch.empty((steps, size)), torch.empty((steps, size))
-    moves, ups = moves.double(), ups.double()
+    paths, moves, ups = (torch.empty((steps, size), dtype=torch.float64) for _ in range(3))
     logits = model.start(torch.from_numpy(ids)).expand(size, -1)
     for h in range(steps):
-        sigma = torch.clamp_min(torch.sqrt(total / max(weight, 1e-300)), floor)
-        weights = torch.softmax(logits.double(), dim=1)[:, tables.segment_token] * tables.segment_share
-        knots = close[:, None] * torch.exp((sigma * float(factors[h]))[:, None] * tables.knots)
-        below = torch.cumsum(weights, dim=1)
-        moves[h] = (weights * (knots[:, :-1] + knots[:, 1:])).sum(1) / (2 * below[:, -1]) - close
-        ups[h] = 1 - _fraction_below(knots, weights, below, anchor)
+        factor = float(factors[h])
+        sigma = torch.sqrt(total / max(weight, 1e-300)).clamp_min_(codec.floor) * factor
+        chance = torch.softmax(logits.double(), dim=1)
+        below = torch.cumsum(chance, dim=1)
+        moves[h] = close * sigma * (chance @ tables.centres)
+        ups[h] = 1 - _chance_below(tables, chance, below, (anchor / close - 1) / sigma)
         if h == 0:
-            first = (knots[0].numpy().copy(), weights[0].numpy().copy(), float(sigma[0]) * float(factors[0]))
-        drawn = torch.from_numpy(uniform[h])[:, None] * below[:, -1:]
-        segment = torch.searchsorted(below, drawn, right=True).clamp_max_(weights.shape[1] - 1)
-        inside = weights.gather(1, segment)
-        part = ((drawn - (below.gather(1, segment) - inside)) / inside.clamp_min(1e-300)).clamp(0, 1)
-        low = knots.gather(1, segment)
-        new = (low + part * (knots.gather(1, segment + 1) - low))[:, 0]
-        scaled = torch.log(new / close) / float(factors[h])
-        total, weight, close = decay * total + scaled * scaled, decay * weight + 1.0, new
-        paths[:, h] = new.numpy()
+            first = chance[0].numpy().copy(), float(sigma[0])
+        token, part = _draw(chance, below, torch.from_numpy(uniform[h]))
+        new = close * (1 + sigma * tables.value(token, part)).clamp_min_(LEAST_RATIO)
+        scaled = (new / close - 1) / factor
+        total, weight, close = codec.decay * total + scaled * scaled, codec.decay * weight + 1.0, new
+        paths[h] = new
         if h + 1 < steps:
-            logits = model.advance(tables.segment_token[segment[:, 0]])
+            logits = model.advance(token)
     mean, mean_se = _over_pairs(torch.cumsum(moves, 0))
     p_up, p_up_se = _over_pairs(ups)
     mean_se[0] = p_up_se[0] = 0.0
-    return _Window(paths, anchor + mean, mean_se, p_up, p_up_se, *first)
+    chance, sigma_1 = first
+    return _Window(
+        paths=paths.T.numpy().copy(),
+        mean=anchor + mean,
+        mean_se=mean_se,
+        p_up=p_up,
+        p_up_se=p_up_se,
+        first_knots=anchor * np.maximum(1 + sigma_1 * codec.knots, LEAST_RATIO),
+        first_weights=chance[codec.segment_token] * codec.segment_share,
+        sigma=sigma_1,
+    )
 
 
-def _fraction_below(knots: Tensor, weights: Tensor, below: Tensor, price: float) -> Tensor:
-    """P(close < price) on each path, [S]."""
-    wanted = torch.full((len(knots), 1), price, dtype=torch.float64)
-    segment = (torch.searchsorted(knots, wanted, right=True) - 1).clamp_(0, weights.shape[1] - 1)
-    low, high = knots.gather(1, segment), knots.gather(1, segment + 1)
-    part = ((wanted - low) / (high - low)).clamp(0, 1)
-    inside = weights.gather(1, segment)
-    return ((below.gather(1, segment) - inside + part * inside) / below[:, -1:])[:, 0]
+def _draw(chance: Tensor, below: Tensor, uniform: Tensor) -> tuple[Tensor, Tensor]:
+    """Inverse CDF: the token each path takes, and how far into it the uniform reaches, [S] each; chance, below [S, V]."""
+    wanted = uniform * below[:, -1]
+    token = torch.searchsorted(below, wanted[:, None], right=True).clamp_max_(chance.shape[1] - 1)
+    inside = chance.gather(1, token)[:, 0]
+    part = (wanted - below.gather(1, token)[:, 0] + inside) / inside.clamp_min(1e-300)
+    return token[:, 0], part.clamp_(0, 1)
+
+
+def _chance_below(tables: _Tables, chance: Tensor, below: Tensor, value: Tensor) -> Tensor:
+    """P(return < value) on each path, [S]; value [S] in sigma."""
+    token, part = tables.part(value)
+    inside = chance.gather(1, token[:, None])[:, 0]
+    return (below.gather(1, token[:, None])[:, 0] - (1 - part) * inside) / below[:, -1]
 
 
 def _over_pairs(values: Tensor) -> tuple[np.ndarray, np.ndarray]:

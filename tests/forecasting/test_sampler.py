@@ -47,9 +47,9 @@ def slow_paths(model, codec, inputs, seed, paths):
                 segments = (p / p.sum())[codec.segment_token] * codec.segment_share
                 below = np.concatenate([[0], np.cumsum(segments)])
                 sigma = ewma.sigma(codec.floor)[0]
-                price = np.interp(uniform[h, s] * below[-1], below, close * np.exp(sigma * codec.knots))
+                price = np.interp(uniform[h, s] * below[-1], below, close * (1 + sigma * codec.knots))
                 token = codec.segment_token[np.searchsorted(below, uniform[h, s] * below[-1], side="right") - 1]
-                ewma, close = ewma.after(np.array([np.log(price / close)]), codec.decay), price
+                ewma, close = ewma.after(np.array([price / close - 1]), codec.decay), price
                 seen.append(int(token))
                 result[n, s, h], tokens[n, s, h] = price, token
     return result, tokens
@@ -179,9 +179,9 @@ def test_sigma_is_carried_along_each_path():
     for _ in range(10):
         z = rng.standard_t(codec.dof, size=200_000) * np.sqrt((codec.dof - 2) / codec.dof)
         move = z * np.sqrt(total / weight)
-        position += move
+        position = (1 + position) * (1 + move) - 1
         total, weight = codec.decay * total + move**2, codec.decay * weight + 1
-    ours = np.log(drawn.paths[0, :, -1] / closes[0, -1])
+    ours = drawn.paths[0, :, -1] / closes[0, -1] - 1
     for level in (0.05, 0.25, 0.75, 0.95):
         assert np.quantile(ours, level) == pytest.approx(np.quantile(position, level), rel=0.05)
 
@@ -190,3 +190,13 @@ def test_sigma_is_carried_along_each_path():
 def test_options_out_of_range_are_refused(wrong):
     with pytest.raises(ConfigError, match="sampling"):
         SamplingOptions(**wrong)
+
+
+def test_equal_tokens_are_a_random_walk_in_price(eurusd):
+    """No drift from the shape of the distribution: its mean is the last close at every step, exactly."""
+    codec, spec = BinsCodec(), WindowSpec(16, 6)
+    inputs = contexts(eurusd, spec, codec.warm_up, np.arange(3000, 3020))
+    made = PathForecaster("e", codec, 16, SamplingOptions(16), lambda: UniformTokens(codec.bins, 16))
+    forecasts = made.predict(inputs).forecasts
+    assert np.abs(forecasts.mean / forecasts.anchor[:, None] - 1).max() < 1e-14
+    assert forecasts.p_up[:, 0] == pytest.approx(np.full(20, 0.5), abs=1e-12)
