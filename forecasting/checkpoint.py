@@ -13,9 +13,9 @@ from torch import nn
 from forecasting.base import find_base, load_model
 from forecasting.codecs import BinsCodec
 from forecasting.errors import CheckpointError
-from forecasting.files import read_json, sha256_of, write_folder, write_json
+from forecasting.files import read_json, reading, sha256_of, write_folder, write_json
 from forecasting.forecaster import PathForecaster
-from forecasting.methods import MethodOptions, method
+from forecasting.methods import CURE, MethodOptions, method
 from forecasting.sampler import SamplingOptions, gpt2_decoders
 from forecasting.windows import WindowSpec
 
@@ -73,22 +73,15 @@ def load_checkpoint(folder: Path, options: SamplingOptions) -> tuple[PathForecas
 
 
 def _read(folder: Path) -> tuple[BinsCodec, WindowSpec, str, MethodOptions, str, str]:
-    try:
-        model = read_json(folder / "model.json")
+    with reading(folder / "codec.json", CURE):
         codec = BinsCodec.from_dict(read_json(folder / "codec.json"))
+    with reading(folder / "model.json", CURE):
+        model = read_json(folder / "model.json")
         if model["layout"] != LAYOUT:
-            raise CheckpointError(f"{folder}: layout {model['layout']}, this version reads {LAYOUT}; train it anew")
+            raise CheckpointError(f"layout {model['layout']}, this version reads {LAYOUT}")
         options = method(model["method"]).options(**model["options"])
         spec = WindowSpec(**model["windows"])
-        return codec, spec, model["method"], options, model["base"], model["base_sha"]
-    except FileNotFoundError as error:
-        raise CheckpointError(
-            f"{folder} is no checkpoint (no {Path(error.filename).name}); run `tunetrade train`"
-        ) from None
-    except (KeyError, TypeError, ValueError) as error:
-        if isinstance(error, CheckpointError):
-            raise
-        raise CheckpointError(f"{folder}: damaged ({error}); train it anew") from error
+        return codec, spec, model["method"], options, str(model["base"]), str(model["base_sha"])
 
 
 def new_model(base_name: str, name: str, options: MethodOptions) -> nn.Module:

@@ -15,7 +15,7 @@ def mean(knots: np.ndarray, weights: np.ndarray) -> np.ndarray:
 def cumulative(weights: np.ndarray) -> np.ndarray:
     """Probability below each knot, [N, K + 1], ending in exactly 1."""
     below = np.concatenate([np.zeros((len(weights), 1)), np.cumsum(weights, axis=1)], axis=1)
-    return below / below[:, -1:]
+    return np.asarray(below / below[:, -1:])
 
 
 def probability_below(knots: np.ndarray, weights: np.ndarray, price: np.ndarray) -> np.ndarray:

@@ -27,12 +27,16 @@ class Latency:
 
 
 def forbid_seen(cutoff: str, first: np.datetime64, allowed: bool) -> bool:
-    """Whether evaluation from `first` on touches what a base trained up to `cutoff` has seen; ConfigError unless allowed."""
+    """Whether evaluation from `first` on touches what the base has seen, trained up to `cutoff`.
+
+    Raises ConfigError where it does, unless `allowed`.
+    """
     seen = first <= np.datetime64(cutoff, "ns") + np.timedelta64(1, "D")
     if seen and not allowed:
         raise ConfigError(
-            f"validation begins {first.astype('datetime64[D]')}, but the base was trained on data up to {cutoff}: it has "
-            f"seen the answers; move split.validation_start after {cutoff}, or set allow_seen = true and the report says so"
+            f"validation begins {first.astype('datetime64[D]')}, but the base was trained on data up to {cutoff}: it "
+            f"has seen the answers; move split.validation_start after {cutoff}, or set allow_seen = true and the "
+            f"report says so"
         )
     return bool(seen)
 

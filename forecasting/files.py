@@ -1,7 +1,7 @@
 """Files that appear whole or not at all, and the hashes that name their content.
 
 Every file of a run is written beside its final place, flushed to disk and renamed over it, so a kill, a full disk or a
-Ctrl-C leaves either the old file or the new one.
+Ctrl-C leaves either the old file or the new one. Reading turns damage into one error that names the file.
 """
 
 import contextlib
@@ -17,6 +17,8 @@ from typing import Any
 import numpy as np
 import pandas as pd
 
+from forecasting.errors import CheckpointError
+
 PARTIAL = ".partial-"
 
 
@@ -29,13 +31,17 @@ def atomic(path: Path) -> Iterator[Path]:
     partial = Path(name)
     try:
         yield partial
-        with partial.open("rb+") as written:
-            os.fsync(written.fileno())
+        _flush(partial)
         partial.chmod(0o666 & ~_umask())
         partial.replace(path)
     except BaseException:
         partial.unlink(missing_ok=True)
         raise
+
+
+def _flush(file: Path) -> None:
+    with file.open("rb+") as written:
+        os.fsync(written.fileno())
 
 
 def _umask() -> int:
@@ -45,7 +51,7 @@ def _umask() -> int:
 
 
 def write_text(path: Path, text: str) -> None:
-    """Write UTF-8 text with `\\n` line ends, atomically."""
+    """Write UTF-8 text with Unix line ends, atomically."""
     with atomic(path) as partial:
         partial.write_text(text, encoding="utf-8", newline="\n")
 
@@ -60,6 +66,18 @@ def read_json(path: Path) -> Any:
     return json.loads(path.read_text(encoding="utf-8"))
 
 
+@contextlib.contextmanager
+def reading(file: Path, cure: str) -> Iterator[None]:
+    """Whatever goes wrong while `file` is read becomes a one-line CheckpointError that names it and the cure."""
+    try:
+        yield
+    except FileNotFoundError:
+        raise CheckpointError(f"{file} is missing; {cure}") from None
+    except Exception as error:
+        reason = (str(error) or type(error).__name__).splitlines()[0]
+        raise CheckpointError(f"{file} cannot be read ({reason}); {cure}") from error
+
+
 def write_parquet(path: Path, table: pd.DataFrame) -> None:
     """Write a table as Parquet, atomically."""
     with atomic(path) as partial:
@@ -69,24 +87,30 @@ def write_parquet(path: Path, table: pd.DataFrame) -> None:
 def write_folder(path: Path, fill: Callable[[Path], None]) -> None:
     """Let `fill` write into a temporary folder, then put it in the place of `path`, replacing what was there.
 
-    Between removal and rename a kill leaves no folder rather than half of one; the stage that wrote it runs again.
+    The old folder is moved aside first, so a kill between the two renames leaves no folder rather than half of one; the
+    stage that wrote it runs again.
     """
     path.parent.mkdir(parents=True, exist_ok=True)
     partial = Path(tempfile.mkdtemp(prefix=PARTIAL, dir=path.parent))
+    aside = partial.with_name(f"{partial.name}-old")
     try:
         fill(partial)
+        for file in partial.rglob("*"):
+            if file.is_file():
+                _flush(file)
         partial.chmod(0o777 & ~_umask())
         if path.exists():
-            shutil.rmtree(path)
+            path.replace(aside)
         partial.replace(path)
     except BaseException:
         shutil.rmtree(partial, ignore_errors=True)
         raise
+    shutil.rmtree(aside, ignore_errors=True)
 
 
 def remove_partials(folder: Path) -> None:
     """Remove what a killed process left half-written anywhere under `folder`."""
-    for leftover in folder.rglob(f"{PARTIAL}*"):
+    for leftover in list(folder.rglob(f"{PARTIAL}*")):
         if leftover.is_dir():
             shutil.rmtree(leftover, ignore_errors=True)
         else:
@@ -111,11 +135,9 @@ def plain(value: Any) -> Any:
     """JSON's own types for dicts, sequences, NumPy scalars and arrays, paths and timestamps."""
     if isinstance(value, dict):
         return {str(key): plain(item) for key, item in value.items()}
-    if isinstance(value, np.ndarray):
-        return plain(value.tolist())
-    if isinstance(value, (list, tuple)):
+    if isinstance(value, (list, tuple, np.ndarray)):
         return [plain(item) for item in value]
-    if isinstance(value, np.generic):
+    if isinstance(value, np.generic) and not isinstance(value, np.datetime64):
         return plain(value.item())
     if isinstance(value, float):
         return value if np.isfinite(value) else None

@@ -1,4 +1,4 @@
-"""One protocol for everything that forecasts: the random walk, EWMA-t and every tuned GPT-2 are asked the same question."""
+"""One protocol for everything that forecasts: random walk, EWMA-t and every tuned GPT-2 are asked the same question."""
 
 from collections.abc import Callable
 from dataclasses import dataclass

@@ -8,6 +8,8 @@ from dataclasses import dataclass, fields
 import numpy as np
 import pandas as pd
 
+from forecasting.errors import DataError
+
 QUANTILE_LEVELS = (0.05, 0.10, 0.25, 0.50, 0.75, 0.90, 0.95)
 QUANTILE_COLUMNS = tuple(f"q{round(100 * level):02d}" for level in QUANTILE_LEVELS)
 TABLE_COLUMNS = (
@@ -128,24 +130,31 @@ def to_table(forecasts: Forecasts, y: np.ndarray, crps: np.ndarray) -> pd.DataFr
     return pd.DataFrame({name: columns[name] for name in TABLE_COLUMNS})
 
 
+_INCOMPLETE = "forecast table is incomplete: a cutoff lacks steps; make it anew with `tunetrade forecast`"
+
+
 def from_table(table: pd.DataFrame) -> Forecasts:
     """Inverse of `to_table`, without the truth columns.
 
-    Raises ValueError where the table does not hold every step of every cutoff in order.
+    Raises DataError where the table does not hold every step of every cutoff, in order, of one series.
     """
-    horizon = int(table["h"].max())
-    if len(table) % horizon or not (table["h"].to_numpy().reshape(-1, horizon) == np.arange(1, horizon + 1)).all():
-        raise ValueError("forecast table is incomplete: a cutoff lacks steps; make it anew with `tunetrade forecast`")
+    horizon = int(table["h"].max()) if len(table) else 0
+    if not horizon or len(table) % horizon or table["unique_id"].nunique() != 1:
+        raise DataError(_INCOMPLETE)
 
     def grid(name: str) -> np.ndarray:
-        return table[name].to_numpy(np.float64).reshape(-1, horizon)
+        return np.asarray(table[name].to_numpy(np.float64).reshape(-1, horizon))
 
     def stamps(name: str) -> np.ndarray:
-        return table[name].dt.tz_convert("UTC").dt.tz_localize(None).to_numpy("datetime64[ns]").reshape(-1, horizon)
+        naive = table[name].dt.tz_convert("UTC").dt.tz_localize(None)
+        return np.asarray(naive.to_numpy("datetime64[ns]").reshape(-1, horizon))
 
+    cutoff = stamps("cutoff")
+    if (grid("h") != np.arange(1, horizon + 1)).any() or (cutoff != cutoff[:, :1]).any():
+        raise DataError(_INCOMPLETE)
     return Forecasts(
         unique_id=str(table["unique_id"].iloc[0]),
-        cutoff=stamps("cutoff")[:, 0],
+        cutoff=cutoff[:, 0],
         ds=stamps("ds"),
         anchor=grid("anchor")[:, 0],
         sigma=grid("sigma")[:, 0],

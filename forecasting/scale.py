@@ -24,7 +24,7 @@ class Ewma:
 
     def sigma(self, floor: float) -> np.ndarray:
         """Root mean square, at least `floor`, [N]."""
-        return np.maximum(np.sqrt(self.total / np.maximum(self.weight, 1e-300)), floor)
+        return np.asarray(np.maximum(np.sqrt(self.total / np.maximum(self.weight, 1e-300)), floor))
 
     def after(self, scaled_return: np.ndarray, decay: float) -> "Ewma":
         """State after one more return, [N]."""

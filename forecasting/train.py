@@ -8,10 +8,9 @@ weights, best weights, optimiser and history together, so it can never be half o
 import json
 import math
 import time
-from collections.abc import Callable
-from dataclasses import dataclass
+from collections.abc import Callable, Mapping
+from dataclasses import dataclass, field
 from pathlib import Path
-from typing import Any
 
 import numpy as np
 import torch
@@ -21,12 +20,14 @@ from torch import Tensor, nn
 from torch.nn import functional as F
 
 from forecasting.errors import ConfigError
-from forecasting.files import atomic
+from forecasting.files import atomic, reading
 
 
 @dataclass(frozen=True)
 class TrainingOptions:
-    """steps: most steps. batch_size: windows a step. learning_rate: 0 takes the method's own. warm_up: share of the
+    """Settings of the loop.
+
+    steps: most steps. batch_size: windows a step. learning_rate: 0 takes the method's own. warm_up: share of the
     steps. evaluate_every: steps between validations, which are also the points a killed run resumes from. min_steps:
     never stop before. patience: validations without improvement before stopping. threads: of matrix products; results
     depend on it, so the default is 1 on every machine.
@@ -53,6 +54,8 @@ class TrainingOptions:
             )
         if not 0 <= self.warm_up < 1:
             raise ConfigError(f"training.warm_up is {self.warm_up}; give a share of the steps from 0 to below 1")
+        if self.weight_decay < 0 or self.min_steps < 0:
+            raise ConfigError("training.weight_decay and training.min_steps must not be negative; 0 turns either off")
         if self.clip <= 0:
             raise ConfigError(f"training.clip is {self.clip}; give a positive gradient norm")
 
@@ -68,7 +71,11 @@ class TrainingData:
 
 @dataclass(frozen=True)
 class TrainingResult:
-    """How a training went; `history` rows are {step, train_loss, validation_loss, validation_perplexity}, nats per token."""
+    """How a training went.
+
+    `history` has a row for each validation, {step, train_loss, validation_loss, validation_perplexity}; losses are in
+    nats per token.
+    """
 
     steps: int
     best_step: int
@@ -93,19 +100,19 @@ def train(
     """Train the parameters that require gradients and leave the best by validation loss in the model.
 
     Resumes from `state_file` where one exists and writes it at every validation. `report(step, train loss, validation
-    loss)` is called after each step; the validation loss is None between validations.
+    loss)` is called after each step; the validation loss is None between validations. Raises ConfigError as soon as a
+    loss is not finite.
     """
     trainable = {name: value for name, value in model.named_parameters() if value.requires_grad}
     optimizer = torch.optim.AdamW(trainable.values(), lr=learning_rate, weight_decay=options.weight_decay)
-    progress = _Progress(best={name: value.detach().clone() for name, value in trainable.items()})
-    if state_file.is_file():
-        progress = _load_state(state_file, trainable, optimizer)
+    progress = _load_state(state_file, trainable, optimizer) if state_file.is_file() else _Progress()
     started = time.perf_counter() - progress.seconds
     while progress.step < options.steps and not progress.finished(options):
-        if progress.step == 0 and not progress.history:
+        if not progress.history:
             _validate(model, data, progress, trainable, float("nan"))
         loss = _step(model, data.train, options, optimizer, learning_rate, seed, progress.step)
         progress.step += 1
+        _refuse_divergence("training", loss, progress.step)
         progress.losses.append(loss)
         due = progress.step % options.evaluate_every == 0 or progress.step == options.steps
         if due:
@@ -135,6 +142,11 @@ def untrained(model: nn.Module, data: TrainingData) -> TrainingResult:
     return TrainingResult(0, 0, False, [_row(0, float("nan"), loss)], 0.0, 0.0)
 
 
+def _refuse_divergence(kind: str, loss: float, step: int) -> None:
+    if not math.isfinite(loss):
+        raise ConfigError(f"the {kind} loss is not finite at step {step}; lower the learning rate")
+
+
 def _row(step: int, train_loss: float, loss: float) -> dict[str, float]:
     return {
         "step": step,
@@ -144,18 +156,18 @@ def _row(step: int, train_loss: float, loss: float) -> dict[str, float]:
     }
 
 
+@dataclass
 class _Progress:
-    """Where a training stands."""
+    """Where a training stands; `stale` counts validations since the best, `losses` are those since the last one."""
 
-    def __init__(self, best: dict[str, Tensor]) -> None:
-        self.step = 0
-        self.best = best
-        self.best_step = 0
-        self.best_loss = math.inf
-        self.stale = 0
-        self.seconds = 0.0
-        self.history: list[dict[str, float]] = []
-        self.losses: list[float] = []
+    step: int = 0
+    best_step: int = 0
+    best_loss: float = math.inf
+    stale: int = 0
+    seconds: float = 0.0
+    history: list[dict[str, float]] = field(default_factory=list)
+    best: dict[str, Tensor] = field(default_factory=dict)
+    losses: list[float] = field(default_factory=list)
 
     def finished(self, options: TrainingOptions) -> bool:
         return self.step >= options.min_steps and self.stale >= options.patience
@@ -219,11 +231,12 @@ def _validate(
     model: nn.Module,
     data: TrainingData,
     progress: _Progress,
-    trainable: dict[str, Tensor],
+    trainable: Mapping[str, Tensor],
     train_loss: float,
 ) -> None:
     """Append a row to the history and keep the weights where they are the best so far."""
     loss = target_loss(model, data.validation, data.context)
+    _refuse_divergence("validation", loss, progress.step)
     progress.history.append(_row(progress.step, train_loss, loss))
     if loss < progress.best_loss:
         progress.best_loss, progress.best_step, progress.stale = loss, progress.step, 0
@@ -232,41 +245,29 @@ def _validate(
         progress.stale += 1
 
 
+_NUMBERS = ("step", "best_step", "best_loss", "stale", "seconds", "history")
+_MOMENTS = ("step", "exp_avg", "exp_avg_sq")
+
+
 def _save_state(
-    file: Path, progress: _Progress, trainable: dict[str, Tensor], optimizer: torch.optim.Optimizer
+    file: Path, progress: _Progress, trainable: Mapping[str, Tensor], optimizer: torch.optim.Optimizer
 ) -> None:
-    tensors = {f"model.{name}": value.detach() for name, value in trainable.items()}
-    tensors |= {f"best.{name}": value for name, value in progress.best.items()}
+    tensors = {}
     for name, value in trainable.items():
-        moments = optimizer.state[value]
-        tensors |= {f"optimizer.{key}.{name}": moment for key, moment in moments.items()}
-    meta: dict[str, Any] = {
-        "step": progress.step,
-        "best_step": progress.best_step,
-        "best_loss": progress.best_loss,
-        "stale": progress.stale,
-        "seconds": progress.seconds,
-        "history": progress.history,
-    }
+        tensors[f"model.{name}"] = value.detach().contiguous()
+        tensors[f"best.{name}"] = progress.best[name].contiguous()
+        tensors |= {f"{key}.{name}": moment.contiguous() for key, moment in optimizer.state[value].items()}
+    numbers = {name: getattr(progress, name) for name in _NUMBERS}
     with atomic(file) as partial:
-        save_file(
-            {name: value.contiguous() for name, value in tensors.items()}, partial, {"progress": json.dumps(meta)}
-        )
+        save_file(tensors, partial, {"progress": json.dumps(numbers)})
 
 
-def _load_state(file: Path, trainable: dict[str, Tensor], optimizer: torch.optim.Optimizer) -> _Progress:
-    with safe_open(file, framework="pt") as stored, torch.no_grad():
-        meta = json.loads(stored.metadata()["progress"])
-        tensors = {name: stored.get_tensor(name) for name in stored.keys()}  # noqa: SIM118
+def _load_state(file: Path, trainable: Mapping[str, Tensor], optimizer: torch.optim.Optimizer) -> _Progress:
+    """Put weights and moments back where `_save_state` took them."""
+    with reading(file, "remove it to train from the start"), safe_open(file, framework="pt") as stored, torch.no_grad():
+        progress = _Progress(**json.loads(stored.metadata()["progress"]))
         for name, value in trainable.items():
-            value.copy_(tensors[f"model.{name}"])
-            prefix, suffix = "optimizer.", f".{name}"
-            optimizer.state[value] = {
-                key[len(prefix) : -len(suffix)]: tensor
-                for key, tensor in tensors.items()
-                if key.startswith(prefix) and key.endswith(suffix) and key[len(prefix) : -len(suffix)].isidentifier()
-            }
-    progress = _Progress({name: tensors[f"best.{name}"] for name in trainable})
-    for key, value in meta.items():
-        setattr(progress, key, value)
+            value.copy_(stored.get_tensor(f"model.{name}"))
+            progress.best[name] = stored.get_tensor(f"best.{name}")
+            optimizer.state[value] = {key: stored.get_tensor(f"{key}.{name}") for key in _MOMENTS}
     return progress

@@ -132,8 +132,8 @@ def split(bars: Bars, spec: WindowSpec, parts: SplitSpec, warm_up: int) -> Split
     embargo = spec.horizon if parts.embargo < 0 else parts.embargo
     if embargo < spec.horizon:
         raise ConfigError(
-            f"split.embargo is {embargo} bars, less than the horizon of {spec.horizon}: targets of one part would lie in "
-            f"the next; give at least {spec.horizon}, or -1"
+            f"split.embargo is {embargo} bars, less than the horizon of {spec.horizon}: targets of one part would lie "
+            f"in the next; give at least {spec.horizon}, or -1"
         )
     times = bars.times
     earliest = warm_up + spec.context - 1
@@ -154,13 +154,16 @@ def split(bars: Bars, spec: WindowSpec, parts: SplitSpec, warm_up: int) -> Split
     )
     for name in ("train", "validation", "test"):
         if len(getattr(result, name)) == 0:
+            span = f"from {_day(times[0])} to {_day(times[-1])}, " if len(times) else ""
             raise DataError(
-                f"{bars.instrument.source}: no {name} windows: {len(bars)} bars from {times[0].astype('datetime64[D]')} to {times[-1].astype('datetime64[D]')}, "
-                f"each window needs {earliest + 1 + spec.horizon} bars; move split.{name}_start or use a longer series"
-                if len(times)
-                else f"{bars.instrument.source}: no bars at all"
+                f"{bars.instrument.source}: no {name} windows: {len(bars)} bars {span}each window needs "
+                f"{earliest + 1 + spec.horizon} bars; move split.{name}_start or use a longer series"
             )
     return result
+
+
+def _day(time: np.datetime64) -> str:
+    return str(time.astype("datetime64[D]"))
 
 
 def _utc(date: str) -> np.datetime64:
@@ -170,6 +173,6 @@ def _utc(date: str) -> np.datetime64:
 
 def _too_short(bars: Bars, length: int, available: int) -> str:
     return (
-        f"{bars.instrument.source}: a context of {length} closes (warm-up included) was asked for where only {available} "
-        f"exist; use a longer series, a shorter windows.context or a later start"
+        f"{bars.instrument.source}: a context of {length} closes (warm-up included) was asked for where only "
+        f"{available} exist; use a longer series, a shorter windows.context or a later start"
     )

@@ -6,17 +6,21 @@ card.json, which states corpus and cut-off: the last day the model has seen.
 
 from dataclasses import dataclass
 from pathlib import Path
-from typing import Any
+from typing import TYPE_CHECKING, Any
 
+import numpy as np
 import torch
-from torch import nn
 
 from forecasting.codecs import BinsCodec
 from forecasting.errors import CheckpointError
-from forecasting.files import read_json, sha256_of, write_folder, write_json
+from forecasting.files import read_json, reading, sha256_of, write_folder, write_json
+
+if TYPE_CHECKING:
+    from transformers import GPT2LMHeadModel
 
 EMBEDDED = Path(__file__).parent / "embedded"
 FILES = ("config.json", "model.safetensors", "codec.json", "card.json")
+CURE = "use 'embedded' or a folder that `tunetrade pretrain --out FOLDER` wrote"
 
 
 @dataclass(frozen=True)
@@ -35,45 +39,58 @@ class Base:
 
 
 def find_base(name: str) -> Base:
-    """The base called `embedded`, or the folder of that name; CheckpointError says what is missing and how to get it."""
+    """The base called `embedded`, or the folder of that name; CheckpointError says what is wrong and the cure."""
     folder = EMBEDDED if name == "embedded" else Path(name)
     missing = [file for file in FILES if not (folder / file).is_file()]
     if missing:
-        raise CheckpointError(
-            f"base {name!r}: {folder} lacks {', '.join(missing)}; use 'embedded' or a folder that "
-            f"`tunetrade pretrain --out FOLDER` wrote"
-        )
-    codec = BinsCodec.from_dict(read_json(folder / "codec.json"))
-    return Base(folder, codec, read_json(folder / "card.json"), sha256_of(*(folder / file for file in FILES[:3])))
+        raise CheckpointError(f"base {name!r}: {folder} lacks {', '.join(missing)}; {CURE}")
+    with reading(folder / "codec.json", CURE):
+        codec = BinsCodec.from_dict(read_json(folder / "codec.json"))
+    with reading(folder / "card.json", CURE):
+        card = read_json(folder / "card.json")
+        np.datetime64(card["cutoff"], "D")
+    return Base(folder, codec, card, sha256_of(*(folder / file for file in FILES[:3])))
 
 
-def load_model(base: Base) -> nn.Module:
+def load_model(base: Base) -> "GPT2LMHeadModel":
     """The base's GPT-2, float32 on the CPU; CheckpointError where the files do not hold together."""
-    from transformers import GPT2LMHeadModel
+    return load_gpt2(base.folder, base.codec, CURE)
+
+
+def load_gpt2(folder: Path, codec: BinsCodec, cure: str) -> "GPT2LMHeadModel":
+    """The GPT-2 in a Hugging Face folder, complete and with a token for each of the codec's bins."""
+    from transformers import GPT2Config, GPT2LMHeadModel
     from transformers.utils import logging
 
     logging.disable_progress_bar()
-    try:
-        model = GPT2LMHeadModel.from_pretrained(base.folder, local_files_only=True, dtype=torch.float32)
-    except Exception as error:
-        reason = str(error).splitlines()[0]
-        raise CheckpointError(
-            f"base {base.folder}: cannot be read ({reason}); restore or rebuild the folder"
-        ) from error
-    if model.config.vocab_size != base.codec.bins:
-        raise CheckpointError(
-            f"base {base.folder}: {model.config.vocab_size} token rows but a codec of {base.codec.bins} bins; "
-            f"they must come from one `tunetrade pretrain`"
-        )
+    with reading(folder / "config.json", cure):
+        (folder / "config.json").stat()
+        config = GPT2Config.from_pretrained(folder, local_files_only=True)
+    file = folder / "model.safetensors"
+    with reading(file, cure):
+        file.stat()
+        model, loaded = GPT2LMHeadModel.from_pretrained(
+            folder, config=config, local_files_only=True, use_safetensors=True, dtype=torch.float32,
+            output_loading_info=True,
+        )  # fmt: skip
+        if loaded["missing_keys"]:  # transformers would leave them random
+            raise ValueError(f"no weights for {', '.join(sorted(loaded['missing_keys']))}")
+    if config.vocab_size != codec.bins:
+        raise CheckpointError(f"{file} has {config.vocab_size} token rows, its codec {codec.bins} bins; {cure}")
     return model
 
 
-def save_base(folder: Path, model: nn.Module, codec: BinsCodec, card: dict[str, Any]) -> None:
+def save_gpt2(model: "GPT2LMHeadModel", folder: Path) -> None:
+    """Write config.json and model.safetensors; `generate` is not used, so its settings are left out."""
+    model.save_pretrained(folder, safe_serialization=True)
+    (folder / "generation_config.json").unlink(missing_ok=True)
+
+
+def save_base(folder: Path, model: "GPT2LMHeadModel", codec: BinsCodec, card: dict[str, Any]) -> None:
     """Write model, codec and card as one folder that appears whole."""
 
     def fill(partial: Path) -> None:
-        model.save_pretrained(partial, safe_serialization=True)
-        (partial / "generation_config.json").unlink(missing_ok=True)
+        save_gpt2(model, partial)
         write_json(partial / "codec.json", codec.as_dict())
         write_json(partial / "card.json", card)
 

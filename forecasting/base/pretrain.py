@@ -61,16 +61,21 @@ class PretrainOptions:
 
 @dataclass(frozen=True)
 class Corpus:
-    """Tokens of all crosses end to end: `tokens` int64 [T]; `starts` [P, 2] first and one-past-last index of each series."""
+    """Tokens of all crosses end to end.
+
+    tokens: int64 [T], each below `bins`. spans: int64 [P, 2], first and one-past-last index of each series.
+    """
 
     tokens: np.ndarray
-    starts: np.ndarray
+    spans: np.ndarray
     symbols: tuple[str, ...]
+    bins: int
 
 
 def corpus(codec: BinsCodec, first: str, last: str, least: int) -> Corpus:
-    """Every cross of the ECB rates between two dates (inclusive), tokenised; series shorter than `least` are left out.
+    """Every cross of the ECB rates between two dates (inclusive), tokenised.
 
+    Rates that hardly move and series of fewer than `least` tokens are left out; ConfigError where none is left.
     Volatility at `first` is carried in from what came before it, so that validation does not begin blind.
     """
     parts: list[np.ndarray] = []
@@ -84,8 +89,11 @@ def corpus(codec: BinsCodec, first: str, last: str, least: int) -> Corpus:
         if len(ids) >= least:
             parts.append(ids)
             symbols.append(f"{base}{quote}")
-    ends = np.cumsum([len(part) for part in parts])
-    return Corpus(np.concatenate(parts), np.stack([ends - [len(p) for p in parts], ends], axis=1), tuple(symbols))
+    if not parts:
+        raise ConfigError(f"pretrain: no cross rate has {least} tokens from {first} to {last}; move the dates apart")
+    lengths = np.array([len(part) for part in parts])
+    ends = np.cumsum(lengths)
+    return Corpus(np.concatenate(parts), np.stack([ends - lengths, ends], axis=1), tuple(symbols), codec.bins)
 
 
 def _tokens_between(codec: BinsCodec, bars: Bars, first: str, last: str) -> np.ndarray:
@@ -96,18 +104,17 @@ def _tokens_between(codec: BinsCodec, bars: Bars, first: str, last: str) -> np.n
     if stop - begin < 2 or np.mean(np.diff(closes) == 0) > PEGGED:
         return np.empty(0, dtype=np.int64)
     ids, _ = codec.encode(closes[None], times[None, :stop], stop - begin)
-    return ids[0]
+    return np.asarray(ids[0])
 
 
 def batch(data: Corpus, options: PretrainOptions, step: int) -> torch.Tensor:
-    """Rows of step `step`, int64 [batch, length]: random stretches, half of them mirrored; a function of seed and step."""
+    """Rows of a step, int64 [batch, length], a function of seed and step: random stretches, half of them mirrored."""
     draw = np.random.default_rng([options.seed, step])
-    begin, end = data.starts[draw.integers(len(data.starts), size=options.batch)].T
+    begin, end = data.spans[draw.integers(len(data.spans), size=options.batch)].T
     offset = begin + (draw.random(options.batch) * (end - begin - options.length + 1)).astype(np.int64)
     rows = data.tokens[offset[:, None] + np.arange(options.length)]
     mirrored = draw.random(options.batch) < 0.5
-    top = int(BinsCodec().bins) - 1
-    return torch.from_numpy(np.where(mirrored[:, None], top - rows, rows))
+    return torch.from_numpy(np.where(mirrored[:, None], data.bins - 1 - rows, rows))
 
 
 def learning_rate_at(step: int, options: PretrainOptions) -> float:
@@ -160,7 +167,8 @@ def pretrain(
     card = {
         "name": "embedded",
         "cutoff": options.cutoff,
-        "corpus": f"{len(data.symbols)} cross rates of the ECB euro reference rates, 1999-01-04 to {options.cutoff}, and inverses",
+        "corpus": f"{len(data.symbols)} cross rates of the ECB euro reference rates, 1999-01-04 to {options.cutoff}, "
+        f"and inverses",
         "corpus_tokens": len(data.tokens),
         "corpus_sha": sha256_of(data.tokens),
         "validation": f"{len(held_out.symbols)} cross rates, {after} to {options.validation_end}",
@@ -181,7 +189,7 @@ def pretrain(
 @torch.no_grad()
 def evaluate_loss(model: torch.nn.Module, data: Corpus, length: int) -> float:
     """Mean nats per token over stretches of `length` tokens laid end to end in each series."""
-    offsets = np.concatenate([np.arange(a, b - length + 1, length) for a, b in data.starts])
+    offsets = np.concatenate([np.arange(a, b - length + 1, length) for a, b in data.spans])
     rows = torch.from_numpy(data.tokens[offsets[:, None] + np.arange(length)])
     losses = [next_token_loss(model, chunk).item() * len(chunk) for chunk in rows.split(32)]
     return sum(losses) / len(rows)

@@ -19,9 +19,8 @@ from forecasting.scale import Ewma, causal_sigma, decay_of, fit_profile, hour_of
 TAIL_SEGMENTS = 16
 """Pieces of each outer bin, each half as probable as the one before it; the last ends near 1e-7 of all moves."""
 
-
 LEAST_RATIO = 1e-3
-"""A bar never decodes to less than this part of the close before it; only the far tail at sigma above 2 % gets there."""
+"""A bar never decodes to less than this part of the close before it; only the far tail of sigmas above 2 % does so."""
 
 
 def returns_of(closes: np.ndarray) -> np.ndarray:
@@ -110,7 +109,7 @@ class BinsCodec:
 
     @cached_property
     def centres(self) -> np.ndarray:
-        """Value to which each token decodes, in units of sigma, [bins]: middle of an inner bin, mean of an outer one."""
+        """Value each token decodes to, in units of sigma, [bins]: middle of an inner bin, mean of an outer one."""
         middle = (self.knots[:-1] + self.knots[1:]) / 2 * self.segment_share
         centres = np.bincount(self.segment_token, weights=middle, minlength=self.bins)
         centres[self.bins // 2] = 0.0
@@ -125,7 +124,8 @@ class BinsCodec:
         """Relative volatility at each bar, of the shape of `times` (datetime64[ns] UTC close times)."""
         if not self.profile:
             return np.ones(times.shape)
-        return np.asarray(self.profile)[hour_of_week(times, self.timezone, self.bar_seconds)]
+        profile = np.asarray(self.profile, dtype=np.float64)
+        return np.asarray(profile[hour_of_week(times, self.timezone, self.bar_seconds)])
 
     def encode(self, closes: np.ndarray, times: np.ndarray, tokens: int) -> tuple[np.ndarray, BinState]:
         """Tokens of the last `tokens` bars of each window.
@@ -142,7 +142,10 @@ class BinsCodec:
         return ids.astype(np.int64), BinState(ewma, np.ascontiguousarray(closes[:, -1]))
 
     def decode(self, ids: np.ndarray, state: BinState, times: np.ndarray) -> np.ndarray:
-        """Closes that follow from tokens, each at the centre of its bin, [N, H]; ids [N, H], times [N, H] of those bars."""
+        """Closes that follow from tokens, each at the centre of its bin, [N, H].
+
+        ids [N, H], times [N, H] of those bars.
+        """
         factors = self.factors(times)
         ewma, close = state.ewma, state.close
         closes = np.empty(ids.shape)

@@ -15,7 +15,9 @@ DAILY_HALF_LIFE, INTRADAY_HALF_LIFE = 20.0, 48.0
 
 @dataclass(frozen=True)
 class CodecOptions:
-    """half_life of volatility in bars, 0 for 20 daily and 48 intraday; hour_of_week: divide intraday returns by their
+    """What a study may set of the codec.
+
+    half_life: of volatility in bars, 0 for 20 daily and 48 intraday. hour_of_week: divide intraday returns by their
     weekly volatility pattern.
     """
 
@@ -42,7 +44,10 @@ def scale_codec(template: BinsCodec, bars: Bars, options: CodecOptions) -> BinsC
 
 
 def fit_codec(codec: BinsCodec, bars: Bars, options: CodecOptions, first: int, last: int) -> BinsCodec:
-    """The codec with its hour-of-week profile, where there is one, fitted on bars first..last only (the training part)."""
+    """The codec with its hour-of-week profile, where there is one.
+
+    Fitted on bars first..last only, the training part.
+    """
     if bar_seconds(bars) >= DAY or not options.hour_of_week:
         return codec
     part = slice(max(first, 0), last + 1)

@@ -6,7 +6,7 @@ The training loop, the sampler and the study know nothing else about it.
 
 from forecasting.errors import ConfigError, unknown
 from forecasting.methods import adapter, full, lora, untuned
-from forecasting.methods.method import Method, MethodOptions, stored_bytes, trained_parameters
+from forecasting.methods.method import CURE, Method, MethodOptions, stored_bytes, trained_parameters
 
 METHODS: dict[str, Method] = {
     "untuned": untuned.METHOD,
@@ -23,4 +23,4 @@ def method(name: str) -> Method:
     return METHODS[name]
 
 
-__all__ = ["METHODS", "Method", "MethodOptions", "method", "stored_bytes", "trained_parameters"]
+__all__ = ["CURE", "METHODS", "Method", "MethodOptions", "method", "stored_bytes", "trained_parameters"]

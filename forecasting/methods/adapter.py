@@ -9,16 +9,19 @@ product per token.
 from dataclasses import dataclass
 from pathlib import Path
 from types import SimpleNamespace
-from typing import Any
+from typing import TYPE_CHECKING, Any
 
 import torch
-from safetensors.torch import load_file, save_file
+from safetensors.torch import save_file
 from torch import Tensor, nn
 
-from forecasting.base import Base, load_model
+from forecasting.base import Base, load_gpt2, load_model, save_gpt2
 from forecasting.decoder import Adapter, DecoderWeights, Product, weights_of
-from forecasting.errors import CheckpointError, ConfigError
-from forecasting.methods.method import Method, MethodOptions
+from forecasting.errors import ConfigError
+from forecasting.methods.method import CURE, Method, MethodOptions, load_tensors
+
+if TYPE_CHECKING:
+    from transformers import GPT2LMHeadModel
 
 
 @dataclass(frozen=True)
@@ -38,66 +41,69 @@ class AdapterOptions(MethodOptions):
             raise ConfigError(f"adapter.dropout is {self.dropout}; give a number from 0 to below 1")
 
 
+class Bottleneck(nn.Module):
+    """One residual adapter, hidden states [..., d] to the same shape."""
+
+    def __init__(self, width: int, bottleneck: int, dropout: float) -> None:
+        super().__init__()
+        self.down = nn.Linear(width, bottleneck)
+        self.dropout = nn.Dropout(dropout)
+        self.up = nn.Linear(bottleneck, width)
+        for layer in (self.down, self.up):
+            nn.init.normal_(layer.weight, std=0.02)
+            nn.init.zeros_(layer.bias)
+
+    def forward(self, hidden: Tensor) -> Tensor:
+        """Apply `hidden + up(dropout(relu(down(hidden))))`."""
+        change: Tensor = self.up(self.dropout(torch.relu(self.down(hidden))))
+        return hidden + change
+
+    def packed(self) -> Adapter:
+        """The same for the decode engine, dropout off."""
+
+        def product(layer: nn.Linear) -> Product:
+            return Product(layer.weight.detach().to(torch.float32).T, layer.bias.detach().to(torch.float32))
+
+        return Adapter(product(self.down), product(self.up))
+
+
 class AdaptedGPT2(nn.Module):
     """GPT-2 with residual adapters between ln_f and the head."""
 
-    def __init__(self, base: nn.Module, options: AdapterOptions) -> None:
+    def __init__(self, base: "GPT2LMHeadModel", options: AdapterOptions) -> None:
         super().__init__()
-        self.base = base
+        self.base: Any = base
         self.options = options
-        width = base.config.n_embd
-        self.adapters = nn.ModuleList(
-            nn.Sequential(
-                nn.Linear(width, options.bottleneck),
-                nn.ReLU(),
-                nn.Dropout(options.dropout),
-                nn.Linear(options.bottleneck, width),
-            )
-            for _ in range(base.config.n_layer)
+        self.adapters = nn.Sequential(
+            *(Bottleneck(base.config.n_embd, options.bottleneck, options.dropout) for _ in range(base.config.n_layer))
         )
-        for adapter in self.adapters:
-            for layer in (adapter[0], adapter[3]):
-                nn.init.normal_(layer.weight, std=0.02)
-                nn.init.zeros_(layer.bias)
 
     def forward(self, input_ids: Tensor, **options: Any) -> SimpleNamespace:
         """Logits [N, L, V] of token ids [N, L], as `.logits`."""
         hidden = self.base.transformer(input_ids=input_ids, **options).last_hidden_state
-        for adapter in self.adapters:
-            hidden = hidden + adapter(hidden)
-        return SimpleNamespace(logits=self.base.lm_head(hidden))
+        return SimpleNamespace(logits=self.base.lm_head(self.adapters(hidden)))
 
 
-def _prepare(model: nn.Module, options: AdapterOptions) -> nn.Module:
+def _prepare(model: "GPT2LMHeadModel", options: AdapterOptions) -> AdaptedGPT2:
     model.requires_grad_(options.train_base)
     return AdaptedGPT2(model, options)
 
 
-def _save(model: nn.Module, folder: Path) -> None:
+def _save(model: AdaptedGPT2, folder: Path) -> None:
     save_file(model.adapters.state_dict(), folder / "adapters.safetensors")
     if model.options.train_base:
-        model.base.save_pretrained(folder, safe_serialization=True)
-        (folder / "generation_config.json").unlink(missing_ok=True)
+        save_gpt2(model.base, folder)
 
 
-def _load(base: Base, options: AdapterOptions, folder: Path) -> nn.Module:
-    file = folder / "adapters.safetensors"
-    if not file.is_file():
-        raise CheckpointError(f"{folder} lacks adapters.safetensors; train it anew with `tunetrade train`")
-    inside = Base(folder, base.codec, base.card, base.sha) if options.train_base else base
-    model = AdaptedGPT2(load_model(inside), options)
-    try:
-        model.adapters.load_state_dict(load_file(file))
-    except (RuntimeError, ValueError, KeyError) as error:
-        raise CheckpointError(f"{file}: does not fit the base or its settings; train it anew") from error
+def _load(base: Base, options: AdapterOptions, folder: Path) -> AdaptedGPT2:
+    inside = load_gpt2(folder, base.codec, CURE) if options.train_base else load_model(base)
+    model = AdaptedGPT2(inside, options)
+    model.adapters.load_state_dict(load_tensors(folder / "adapters.safetensors", like=model.adapters.state_dict()))
     return model.eval()
 
 
-def _weights(model: nn.Module) -> DecoderWeights:
-    def product(layer: nn.Linear) -> Product:
-        return Product(layer.weight.detach().to(torch.float32).T, layer.bias.detach().to(torch.float32))
-
-    adapters = tuple(Adapter(product(adapter[0]), product(adapter[3])) for adapter in model.adapters)
+def _weights(model: AdaptedGPT2) -> DecoderWeights:
+    adapters = tuple(adapter.packed() for adapter in model.adapters if isinstance(adapter, Bottleneck))
     return weights_of(model.base, adapters=adapters)
 
 

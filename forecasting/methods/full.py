@@ -2,13 +2,16 @@
 
 from dataclasses import dataclass
 from pathlib import Path
+from typing import TYPE_CHECKING
 
 from torch import nn
 
-from forecasting.base import Base, load_model
+from forecasting.base import Base, load_gpt2, save_gpt2
 from forecasting.decoder import weights_of
-from forecasting.errors import CheckpointError
-from forecasting.methods.method import Method, MethodOptions
+from forecasting.methods.method import CURE, Method, MethodOptions
+
+if TYPE_CHECKING:
+    from transformers import GPT2LMHeadModel
 
 
 @dataclass(frozen=True)
@@ -22,15 +25,8 @@ def _prepare(model: nn.Module, _: FullOptions) -> nn.Module:
     return model.requires_grad_(True)
 
 
-def _save(model: nn.Module, folder: Path) -> None:
-    model.save_pretrained(folder, safe_serialization=True)
-    (folder / "generation_config.json").unlink(missing_ok=True)
+def _load(base: Base, _: FullOptions, folder: Path) -> "GPT2LMHeadModel":
+    return load_gpt2(folder, base.codec, CURE).eval()
 
 
-def _load(base: Base, _: FullOptions, folder: Path) -> nn.Module:
-    if not (folder / "model.safetensors").is_file():
-        raise CheckpointError(f"{folder} lacks model.safetensors; train it anew with `tunetrade train`")
-    return load_model(Base(folder, base.codec, base.card, base.sha)).eval()
-
-
-METHOD = Method("full", True, False, FullOptions, _prepare, _save, _load, weights_of)
+METHOD = Method("full", True, False, FullOptions, _prepare, save_gpt2, _load, weights_of)

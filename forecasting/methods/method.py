@@ -1,15 +1,19 @@
 """What a tuning method is: a handful of functions, and settings with defaults from the literature."""
 
-from collections.abc import Callable
+from collections.abc import Callable, Mapping
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
-from torch import nn
+from safetensors.torch import load_file
+from torch import Tensor, nn
 
 from forecasting.base import Base
 from forecasting.decoder import DecoderWeights
-from forecasting.errors import ConfigError
+from forecasting.errors import CheckpointError, ConfigError
+from forecasting.files import reading
+
+CURE = "train it anew with `tunetrade train`"
 
 
 @dataclass(frozen=True)
@@ -29,22 +33,32 @@ class Method:
 
     prepare(model, options) wraps a freshly loaded base and sets which parameters train; random initialisation draws
     from torch's generator, which the caller seeds. save(model, folder) writes what load(base, options, folder) needs
-    to give the same model back. weights(model) gives what the decode engine runs, merged where the method merges.
+    to give the same model back. weights(model) gives what the decode engine runs, merged where the method merges, and
+    leaves the model as it was. Each method knows the class of its models, hence `Any`.
     """
 
     name: str
     trains: bool
     merges: bool
     options: type[MethodOptions]
-    prepare: Callable[[nn.Module, Any], nn.Module]
-    save: Callable[[nn.Module, Path], None]
+    prepare: Callable[[Any, Any], nn.Module]
+    save: Callable[[Any, Path], None]
     load: Callable[[Base, Any, Path], nn.Module]
-    weights: Callable[[nn.Module], DecoderWeights]
+    weights: Callable[[Any], DecoderWeights]
 
 
 def trained_parameters(model: nn.Module) -> int:
     """Number of parameters the optimiser changes."""
     return sum(value.numel() for value in model.parameters() if value.requires_grad)
+
+
+def load_tensors(file: Path, like: Mapping[str, Tensor]) -> dict[str, Tensor]:
+    """Tensors of a safetensors file; CheckpointError unless their names and shapes are those of `like`."""
+    with reading(file, CURE):
+        tensors: dict[str, Tensor] = load_file(file)
+    if {name: t.shape for name, t in tensors.items()} != {name: t.shape for name, t in like.items()}:
+        raise CheckpointError(f"{file} does not fit the base or its settings; {CURE}")
+    return tensors
 
 
 def stored_bytes(folder: Path) -> int:

@@ -34,7 +34,7 @@ def test_round_trip_lands_within_half_a_bin(seed, level, scale):
     _, state = codec.encode(closes[None, :seen], times[None, :seen], context)
     for step in range(horizon):  # one step at a time: the state holds the true closes before it
         now = seen + step
-        ids, state = codec.encode(closes[None, : now + 1], times[None, : now + 1], 1)
+        ids, _ = codec.encode(closes[None, : now + 1], times[None, : now + 1], 1)
         _, before = codec.encode(closes[None, :now], times[None, :now], 1)
         back = codec.decode(ids, before, times[None, now : now + 1])[0, 0]
         token, sigma = int(ids[0, 0]), float(before.ewma.sigma(codec.floor)[0])
@@ -97,7 +97,7 @@ def test_a_constant_series_is_finite_and_stays_put():
 
 
 def test_hour_of_week_follows_new_york_over_a_daylight_saving_change():
-    # 2016-03-13 02:00 New York springs forward: 17:00 local is 22:00 UTC on Friday the 11th, 21:00 UTC on Friday the 18th.
+    # New York springs forward on 2016-03-13: 17:00 local is 22:00 UTC on Friday the 11th, 21:00 UTC on the 18th.
     closes_at = np.array(["2016-03-11T22:00", "2016-03-18T21:00"], dtype="datetime64[ns]")
     assert hour_of_week(closes_at, "America/New_York", 3600).tolist() == [4 * 24 + 16] * 2
 

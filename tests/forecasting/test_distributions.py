@@ -1,3 +1,5 @@
+from itertools import pairwise
+
 import numpy as np
 import pytest
 from hypothesis import given, settings
@@ -23,7 +25,7 @@ def test_crps_against_numerical_integration(seed, y):
         return (np.interp(x, knots[0], below) - (x >= y)) ** 2
 
     points = np.unique(np.concatenate([knots[0], [y, -13.0, 13.0]]))
-    slow = sum(integrate.quad(integrand, a, b)[0] for a, b in zip(points[:-1], points[1:], strict=True))
+    slow = sum(integrate.quad(integrand, a, b)[0] for a, b in pairwise(points))
     assert d.crps(knots, weights, np.array([y]))[0] == pytest.approx(slow, abs=1e-7)
 
 
