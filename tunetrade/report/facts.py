@@ -4,7 +4,7 @@ The resolved configuration is searched by key, not by place: this page shows wha
 is absent. The whole of it stands at the end of the page.
 """
 
-from collections.abc import Iterable, Iterator, Mapping
+from collections.abc import Iterable, Iterator, Mapping, Sequence
 from dataclasses import dataclass
 from typing import Any
 
@@ -47,7 +47,7 @@ def header(study: Study) -> list[Fact]:
         ("Sampled paths", ", ".join(_distinct(cell.forecast.get("paths") for cell in cells if cell.kind == "method"))),
         ("Signal", "; ".join(_distinct(cell.backtest.get("signal") for cell in traders))),
         ("Costs and size", "; ".join(dict.fromkeys(filter(None, (_rules(cell) for cell in cells))))),
-        ("Seeds", ", ".join(str(seed) for seed in sorted({cell.seed for cell in cells if cell.kind == "method"}))),
+        ("Training seeds", ", ".join(str(seed) for seed in sorted(_training_seeds(cells)))),
         ("Cells", f"{len(study.of())} finished of {len(study.cells)}"),
     ]
     return [(label, text) for label, text in lines if text]
@@ -81,16 +81,21 @@ def configuration(study: Study) -> list[Fact]:
 
 
 def period(study: Study, series: str) -> tuple[str, str]:
-    """First and last date of the test part, from forecasts, else from equity; empty where neither exists."""
+    """Dates of the first and the last cutoff of the test part, else of equity; empty where neither exists."""
     for cell in study.of(series):
         forecasts = read_forecasts(cell)
         if forecasts is not None and len(forecasts):
-            return _date(forecasts["cutoff"].min()), _date(forecasts["ds"].max())
+            return _date(forecasts["cutoff"].min()), _date(forecasts["cutoff"].max())
     for cell in study.of(series):
         equity = read_equity(cell)
         if equity is not None and len(equity):
             return _date(equity["time"].min()), _date(equity["time"].max())
     return "", ""
+
+
+def _training_seeds(cells: Sequence[Cell]) -> set[int]:
+    """Seeds of the cells that were trained; what is not trained has none to tell."""
+    return {cell.seed for cell in cells if cell.train.get("trained_parameters")}
 
 
 def base_cutoff(study: Study) -> str:
