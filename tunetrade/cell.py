@@ -1,17 +1,11 @@
 """One cell of a study, in a process of its own: train, forecast, backtest, each into files that appear whole.
 
 A stage is done when its fingerprint stands in run.json; the fingerprint covers everything its files depend on, so a
-cell that is asked for again does only what changed, and a killed one goes on where it stopped. The process speaks to
-its parent in JSON lines on standard output and ends when its standard input closes, so no orphan outlives a killed
-study.
-
-    python -m tunetrade.cell runs/demo/EURUSD-D1/lora/1
+cell that is asked for again does only what changed, and a killed one goes on where it stopped.
 """
 
 import json
-import os
-import sys
-import threading
+import shutil
 from collections.abc import Callable
 from dataclasses import asdict, dataclass
 from pathlib import Path
@@ -23,7 +17,7 @@ from forecasting.bars import Bars, load_bars
 from forecasting.errors import UserError
 from forecasting.files import read_json, remove_partials, sha256_of, write_json, write_parquet
 from tunetrade.config import StudyConfig, study_from
-from tunetrade.layout import CellPaths, mark
+from tunetrade.layout import CellPaths, done_stages, mark, reopen
 
 Emit = Callable[[dict[str, Any]], None]
 
@@ -40,6 +34,11 @@ class Cell:
     kind: str
     method: str
     seed: int
+
+    @property
+    def name(self) -> str:
+        """Series, method and seed, such as `EURUSD-D1/lora/1`."""
+        return "/".join(self.paths.folder.parts[-3:])
 
 
 def read_cell(folder: Path) -> Cell:
@@ -62,10 +61,7 @@ def fingerprints(cell: Cell, data_sha: str, base_sha: str) -> dict[str, str]:
     study = cell.study
     shared = [data_sha, asdict(study.source), asdict(study.windows), asdict(study.split), asdict(study.codec), base_sha]
     of_stage: dict[str, list[Any]] = {
-        "train": [cell.method, cell.seed, asdict(study.training), study.learning_rate_of(cell.method)]
-        + [asdict(study.options_of(cell.method))]
-        if cell.kind == "method"
-        else [],
+        "train": _training_parts(cell) if cell.kind == "method" else [],
         "forecast": [cell.method, study.sampling.paths, study.sampling.seed] if cell.kind != "benchmark" else [],
         "backtest": [cell.method, asdict(study.trading)],
     }
@@ -77,6 +73,11 @@ def fingerprints(cell: Cell, data_sha: str, base_sha: str) -> dict[str, str]:
     return result
 
 
+def _training_parts(cell: Cell) -> list[Any]:
+    study, name = cell.study, cell.method
+    return [name, cell.seed, asdict(study.training), study.learning_rate_of(name), asdict(study.options_of(name))]
+
+
 def run_cell(folder: Path, emit: Emit, until: str = "") -> None:
     """Do the stages of a cell that are not done yet, up to `until` where given, and mark each in run.json."""
     from forecasting.base import find_base
@@ -85,12 +86,14 @@ def run_cell(folder: Path, emit: Emit, until: str = "") -> None:
     cell = read_cell(folder)
     bars = load_bars(cell.source, cell.study.source)
     wanted = fingerprints(cell, bars.instrument.sha256, find_base(cell.study.base).sha)
-    done = read_json(cell.paths.run)["stages"]
+    done = done_stages(cell.paths, read_json(cell.paths.run)["stages"], wanted)
     for name, stage in stages(cell).items():
-        if done.get(name) != wanted[name]:
+        if name not in done:
             emit({"stage": name})
+            reopen(cell.paths, keep=done)
             stage(cell, bars, wanted[name], emit)
             mark(cell.paths, name, wanted[name])
+            done.append(name)
         if name == until:
             break
     emit({"stage": "done"})
@@ -124,6 +127,8 @@ def train(cell: Cell, bars: Bars, fingerprint: str, emit: Emit) -> None:
     state = cell.paths.folder / f"train-state-{fingerprint[:16]}.safetensors"
     data = prepared.training_data(bars, study)
     if chosen.trains:
+        if not state.is_file():
+            shutil.rmtree(cell.paths.tensorboard, ignore_errors=True)
         with tensorboard(cell.paths.tensorboard) as log:
 
             def report(step: int, loss: float, validation: float | None) -> None:
@@ -134,7 +139,9 @@ def train(cell: Cell, bars: Bars, fingerprint: str, emit: Emit) -> None:
     else:
         result = training.untrained(model, data)
     if not np.isfinite(result.history[-1]["validation_loss"]):
-        raise UserError(f"{name}: the validation loss is not finite; lower [method.{name}] learning_rate")
+        state.unlink(missing_ok=True)
+        where = "training.learning_rate" if study.training.learning_rate else f"method.{name}.learning_rate"
+        raise UserError(f"{name}: the validation loss is not finite; lower {where}")
     checkpoint = cell.paths.checkpoint
     save_checkpoint(checkpoint, model, name, options, study.windows, prepared.codec, study.base)
     write_json(
@@ -227,39 +234,3 @@ def backtest(cell: Cell, bars: Bars, fingerprint: str, emit: Emit) -> None:
             "figures": result.figures,
         },
     )
-
-
-def main(arguments: list[str] | None = None) -> int:
-    """Run the cell of a folder; 0 done, 1 failed with a message on standard output, 130 interrupted."""
-    folder = Path((arguments or sys.argv[1:])[0])
-    threading.Thread(target=_end_with_parent, daemon=True).start()
-
-    def emit(message: dict[str, Any]) -> None:
-        sys.stdout.write(json.dumps(message) + "\n")
-        sys.stdout.flush()
-
-    try:
-        run_cell(folder, emit)
-    except KeyboardInterrupt:
-        return 130
-    except (UserError, OSError) as error:
-        emit({"failed": str(error)})
-        return 1
-    except Exception as error:  # a defect of ours or of a library: the study records it and goes on
-        import traceback
-
-        traceback.print_exc(file=sys.stderr)
-        emit({"failed": f"{type(error).__name__}: {error}"})
-        return 1
-    return 0
-
-
-def _end_with_parent() -> None:
-    """Blocks on the raw descriptor: a buffered read would hold a lock that the interpreter needs to shut down."""
-    while os.read(0, 1024):
-        pass
-    os._exit(130)
-
-
-if __name__ == "__main__":
-    sys.exit(main())

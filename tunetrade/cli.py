@@ -1,7 +1,9 @@
 """One command, one verb a job. A wing is imported when its verb runs, so that help and errors come at once."""
 
 import argparse
+import contextlib
 import json
+import os
 import sys
 from collections.abc import Callable, Sequence
 from typing import Any
@@ -12,43 +14,43 @@ Verb = Callable[[argparse.Namespace], int]
 
 
 def main(arguments: Sequence[str] | None = None) -> int:
-    """Entry point of the console script; gives the exit status: 0 done, 1 some cells failed, 2 the user's error, 130 Ctrl-C."""
-    parser = build_parser()
-    asked = parser.parse_args(arguments)
+    """Entry point of the console script.
+
+    Gives the exit status: 0 done, 1 some cells failed, 2 the user's error, 130 Ctrl-C, 141 nobody reads the output.
+    """
+    asked = build_parser().parse_args(arguments)
     try:
-        return int(asked.verb(asked))
+        status = int(asked.verb(asked))
+        sys.stdout.flush()
     except KeyboardInterrupt:
-        print("\ninterrupted; what is done is kept, the same command goes on from there", file=sys.stderr)
+        kept = "what is done is kept, the same command goes on from there" if asked.resumes else "nothing was written"
+        print(f"\ntunetrade: interrupted; {kept}", file=sys.stderr)
         return 130
     except BrokenPipeError:
-        sys.stderr.close()
+        _drop_output()
         return 141
     except Exception as error:
-        message = _one_line(error)
+        from tunetrade.faults import told
+
+        message = told(error)
         if message is None:
             raise
         print(f"tunetrade: error: {message}", file=sys.stderr)
         return 2
+    return status
 
 
-def _one_line(error: Exception) -> str | None:
-    """What to tell a user of an error that is theirs to cure; None for a defect of ours, which keeps its traceback."""
-    from forecasting.errors import UserError
-
-    if isinstance(error, UserError):
-        return " ".join(str(error).split())
-    if isinstance(error, OSError):
-        where = f"{error.filename}: " if error.filename else ""
-        cure = "; free some space and run the same command again" if error.errno == 28 else ""
-        return f"{where}{error.strerror or error}{cure}"
-    return None
+def _drop_output() -> None:
+    """Send what is still buffered nowhere, or the interpreter would complain about it on its way out."""
+    with contextlib.suppress(OSError, ValueError):
+        os.dup2(os.open(os.devnull, os.O_WRONLY), sys.stdout.fileno())
 
 
 def build_parser() -> argparse.ArgumentParser:
     """The parser of all verbs."""
     parser = argparse.ArgumentParser(
         prog="tunetrade",
-        description="Fine-tune GPT-2 on closing prices, trade its forecasts, and see which tuning method is worth its cost.",
+        description="Fine-tune GPT-2 on closing prices, trade its forecasts, see which tuning method earns its cost.",
         epilog="Each verb has help with an example: tunetrade study --help",
     )
     parser.add_argument("--version", action="version", version=f"tunetrade {__version__}")
@@ -80,7 +82,7 @@ def _verb(verbs: Any, name: str, job: str, example: str, run: str) -> argparse.A
         epilog=f"example:\n  {example}",
         formatter_class=argparse.RawDescriptionHelpFormatter,
     )
-    parser.set_defaults(verb=call)
+    parser.set_defaults(verb=call, resumes=name in ("demo", "study", "train"))
     return parser
 
 

@@ -4,6 +4,8 @@ Each wing owns the record of its own section; this module only reads TOML into t
 """
 
 import dataclasses
+import datetime
+import math
 import re
 import tomllib
 import types
@@ -72,6 +74,9 @@ class StudyConfig:
             for name in names:
                 if name not in known:
                     raise ConfigError(unknown(kind, name, known))
+        for seed in self.seeds:
+            if not 0 <= seed < 2**31:
+                raise ConfigError(f"seeds holds {seed}; give whole numbers from 0 to {2**31 - 1}")
         for what in ("series", "methods", "baselines", "benchmarks", "seeds"):
             values = getattr(self, what)
             if len(set(values)) < len(values):
@@ -154,6 +159,10 @@ def _checked(hint: Any, value: Any, where: str) -> Any:
             raise ConfigError(f"{where} is {value!r}; it must be a list, such as [{_example(arguments[0])}]")
         return tuple(_checked(arguments[0], item, f"{where}[{i}]") for i, item in enumerate(value))
     allowed = arguments if origin in (types.UnionType, typing.Union) else (hint,)
+    if str in allowed and isinstance(value, datetime.date | datetime.time):
+        return value.isoformat()  # TOML reads 2021-01-01 without quotes as a date
+    if isinstance(value, float) and math.isnan(value):
+        raise ConfigError(f"{where} is not a number (nan); leave it out for its default")
     for kind in allowed:
         if kind is float and isinstance(value, (int, float)) and not isinstance(value, bool):
             return float(value)

@@ -1,5 +1,6 @@
 """Where the files of a study lie, and the one file that says how far a cell has come."""
 
+import re
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
@@ -13,6 +14,16 @@ VOLATILE = {
 """Fields that measure the machine rather than the model; all else in a run folder is the same on every run."""
 
 VOLATILE_FOLDERS = ("tensorboard",)
+"""Event files carry wall-clock times."""
+
+STAGE_FILES = {
+    "train": ("checkpoint/model.json", "train.json"),
+    "forecast": ("forecasts.parquet", "forecast.json"),
+    "backtest": ("trades.parquet", "equity.parquet", "backtest.json"),
+}
+"""What each stage leaves, in the order of the stages."""
+
+_NO_FILE_NAME = re.compile(r'[<>:"/\\|?*\x00-\x1f]')
 
 
 @dataclass(frozen=True)
@@ -69,15 +80,49 @@ class CellPaths:
 
 def cell_folder(runs: Path, study: str, unique_id: str, method: str, seed: int) -> Path:
     """Folder of one cell."""
-    return runs / study / unique_id / method / str(seed)
+    return runs / study / safe_name(unique_id) / method / str(seed)
+
+
+def safe_name(unique_id: str) -> str:
+    """A series' name as a file name on any system.
+
+    >>> safe_name("BTC/USD-H1")
+    'BTC-USD-H1'
+    """
+    return _NO_FILE_NAME.sub("-", unique_id)
+
+
+def read_run(paths: CellPaths) -> dict[str, Any] | None:
+    """run.json; None where there is none or it is damaged, which means the same: the cell has yet to run."""
+    try:
+        run = read_json(paths.run)
+    except (FileNotFoundError, ValueError):
+        return None
+    return run if isinstance(run, dict) else None
+
+
+def done_stages(paths: CellPaths, recorded: dict[str, str], wanted: dict[str, str]) -> list[str]:
+    """The first stages of `wanted` that are recorded with the same fingerprint and whose files are there."""
+    done = []
+    for stage, fingerprint in wanted.items():
+        present = all((paths.folder / file).is_file() for file in STAGE_FILES[stage])
+        if recorded.get(stage) != fingerprint or not present:
+            break
+        done.append(stage)
+    return done
+
+
+def reopen(paths: CellPaths, keep: list[str]) -> None:
+    """Forget all stages but `keep` before others begin: their files are about to change, whatever happens next."""
+    run = read_json(paths.run)
+    stages = {name: value for name, value in run["stages"].items() if name in keep}
+    write_json(paths.run, {**run, "status": "pending", "failure": None, "stages": stages})
 
 
 def mark(paths: CellPaths, stage: str, fingerprint: str) -> None:
-    """Record a finished stage; later stages are no longer valid and are forgotten."""
+    """Record a finished stage."""
     run = read_json(paths.run)
-    order = ("train", "forecast", "backtest")
-    kept = {name: value for name, value in run["stages"].items() if order.index(name) < order.index(stage)}
-    write_json(paths.run, {**run, "stages": {**kept, stage: fingerprint}})
+    write_json(paths.run, {**run, "stages": {**run["stages"], stage: fingerprint}})
 
 
 def update(paths: CellPaths, **values: Any) -> None:

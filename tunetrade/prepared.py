@@ -1,4 +1,4 @@
-"""What every stage of a cell derives from its series before it begins: codec, split, and whether the base has seen it."""
+"""What every stage of a cell derives from its series first: codec, split, and whether the base has seen it."""
 
 from dataclasses import dataclass
 
@@ -19,14 +19,14 @@ CHUNK = 4096
 
 @dataclass(frozen=True)
 class Prepared:
-    """Codec (its profile fitted on the training part), cutoff positions, and whether evaluation touches what the base saw."""
+    """Codec (its profile fitted on the training part), cutoff positions, whether evaluation meets what the base saw."""
 
     codec: BinsCodec
     split: Split
     seen: bool
 
     def training_data(self, bars: Bars, study: StudyConfig) -> TrainingData:
-        """Token windows of C + H: every training cutoff, and validation cutoffs a horizon apart, so each bar counts once."""
+        """Token windows of C + H: each training cutoff; validation cutoffs a horizon apart, so each bar counts once."""
         return TrainingData(
             train=self._tokens(bars, study, self.split.train),
             validation=self._tokens(bars, study, self.split.validation[:: study.windows.horizon]),

@@ -5,17 +5,12 @@ done is skipped, what was killed goes on, and a cell that fails is recorded as a
 """
 
 import importlib.metadata
-import json
 import os
 import subprocess
 import sys
-import threading
-from collections.abc import Callable, Iterator
-from contextlib import contextmanager
+from contextlib import closing
 from dataclasses import asdict, dataclass
-from functools import partial
 from pathlib import Path
-from queue import Empty, SimpleQueue
 from typing import Any
 
 import pandas as pd
@@ -26,27 +21,35 @@ from forecasting.errors import ConfigError
 from forecasting.files import read_json, write_json
 from forecasting.methods import method
 from strategies.metrics import daily_returns
-from tunetrade import ledger
 from tunetrade.cell import Cell, fingerprints
 from tunetrade.config import StudyConfig, as_plain
-from tunetrade.layout import CellPaths, cell_folder, update
+from tunetrade.layout import CellPaths, cell_folder, done_stages, read_run, update
+from tunetrade.ledger import Ledger
+from tunetrade.locks import only_one
 from tunetrade.prepared import prepare
 from tunetrade.progress import Board
+from tunetrade.workers import run_cells
 
 LEDGER = "ledger.jsonl"
+LOCK = ".lock"
 PACKAGES = (
-    "tunetrade", "torch", "transformers", "peft", "accelerate", "numpy", "pandas", "scipy", "backtrader", "pyzmq", "pyarrow",
+    "tunetrade", "torch", "transformers", "peft", "accelerate", "numpy", "pandas", "scipy", "backtrader", "pyzmq",
+    "pyarrow",
 )  # fmt: skip
 
 
 @dataclass(frozen=True)
 class Outcome:
-    """What became of a study's cells: names of those done now, skipped because nothing changed, and failed with why."""
+    """What became of a study's cells: names of those done now, skipped because nothing changed, and failed with why.
+
+    left_over: run folders that an earlier form of the study made and this one does not name; they are left alone.
+    """
 
     folder: Path
     done: tuple[str, ...]
     skipped: tuple[str, ...]
     failed: dict[str, str]
+    left_over: tuple[str, ...]
 
 
 def cells(study: StudyConfig, runs: Path, loaded: dict[str, Bars]) -> list[Cell]:
@@ -86,57 +89,73 @@ def load_series(study: StudyConfig) -> dict[str, Bars]:
 def run_study(study: StudyConfig, runs: Path, jobs: int = 0) -> Outcome:
     """Work off every cell that is not done; `jobs` processes at once, 0 for one per core.
 
-    Results do not depend on `jobs`.
+    Results do not depend on `jobs`. One process at a time may work in a study's folder.
     """
+    folder = runs / study.name
     loaded = load_series(study)
-    base_sha = find_base(study.base).sha
-    todo, skipped = [], []
-    for cell in cells(study, runs, loaded):
-        bars = loaded[cell.source]
-        wanted = fingerprints(cell, bars.instrument.sha256, base_sha)
-        if _is_done(cell.paths, wanted):
-            skipped.append(cell)
-        else:
-            _open(cell, bars)
-            todo.append(cell)
+    with only_one(folder / LOCK, busy(folder)):
+        return _work_off(study, folder, cells(study, runs, loaded), loaded, jobs)
+
+
+def busy(folder: Path) -> str:
+    """What to say where another process works in a study's folder."""
+    return f"another tunetrade is at work in {folder}; wait until it ends, or give another --runs"
+
+
+def _work_off(study: StudyConfig, folder: Path, grid: list[Cell], loaded: dict[str, Bars], jobs: int) -> Outcome:
+    ledger = Ledger(folder.parent / LEDGER)
+    base = find_base(study.base)
+    todo: list[Cell] = []
+    skipped: list[Cell] = []
+    for cell in grid:
+        wanted = fingerprints(cell, loaded[cell.source].instrument.sha256, base.sha)
+        (skipped if _is_done(cell.paths, wanted) else todo).append(cell)
+    shared = {"versions": _versions(), "git": git_state(), "base": base.card} if todo else {}
+    for cell in todo:
+        _open(cell, loaded[cell.source], shared)
+    for cell in skipped:
+        _count_trial(ledger, cell)
     cores = os.cpu_count() or 1
     slots = max(1, min(jobs or cores, len(todo)))
     board = Board(slots)
+    done: list[str] = []
     failed: dict[str, str] = {}
     try:
-        with _workers(todo, slots, max(1, cores // slots), board) as finished:
+        with closing(run_cells(todo, slots, max(1, cores // slots), board)) as finished:
             for cell, failure in finished:
                 update(cell.paths, status="failed" if failure else "done", failure=failure)
                 if failure:
-                    failed[_name(cell)] = failure
-                    board.say(f"{_name(cell)} failed: {failure}")
+                    failed[cell.name] = failure
+                    board.say(f"{cell.name} failed: {failure}")
                 else:
-                    board.say(f"{_name(cell)} done")
+                    _count_trial(ledger, cell)
+                    done.append(cell.name)
+                    board.say(f"{cell.name} done")
     finally:
         board.close()
-    _count_trials(runs / LEDGER, [cell for cell in (*skipped, *todo) if _name(cell) not in failed])
-    done = tuple(_name(cell) for cell in todo if _name(cell) not in failed)
-    return Outcome(runs / study.name, done, tuple(map(_name, skipped)), failed)
+    return Outcome(folder, tuple(done), tuple(cell.name for cell in skipped), failed, _left_over(folder, grid))
+
+
+def _left_over(folder: Path, grid: list[Cell]) -> tuple[str, ...]:
+    found = {file.parent for file in folder.glob("*/*/*/run.json")} - {cell.paths.folder for cell in grid}
+    return tuple(sorted(path.relative_to(folder).as_posix() for path in found))
 
 
 def _same_id(one: Bars, other: Bars) -> bool:
     return one.instrument.unique_id == other.instrument.unique_id
 
 
-def _name(cell: Cell) -> str:
-    return "/".join(cell.paths.folder.parts[-3:])
-
-
 def _is_done(paths: CellPaths, wanted: dict[str, str]) -> bool:
-    if not paths.run.is_file():
-        return False
-    run = read_json(paths.run)
-    return bool(run["status"] == "done" and run["stages"] == wanted)
+    run = read_run(paths)
+    return run is not None and run.get("status") == "done" and _stages(paths, run, wanted) == list(wanted)
 
 
-def _open(cell: Cell, bars: Bars) -> None:
+def _stages(paths: CellPaths, run: dict[str, Any], wanted: dict[str, str]) -> list[str]:
+    return done_stages(paths, run.get("stages") or {}, wanted)
+
+
+def _open(cell: Cell, bars: Bars, shared: dict[str, Any]) -> None:
     """Write run.json as it stands before the work; finished stages of an earlier run are kept."""
-    stages = read_json(cell.paths.run)["stages"] if cell.paths.run.is_file() else {}
     write_json(
         cell.paths.run,
         {
@@ -149,16 +168,18 @@ def _open(cell: Cell, bars: Bars) -> None:
             "status": "pending",
             "failure": None,
             "config": as_plain(cell.study),
-            "versions": {name: _version(name) for name in PACKAGES} | {"python": sys.version.split()[0]},
             "data_sha": bars.instrument.sha256,
             "data_range": [str(bars.times[0]), str(bars.times[-1])],
             "bars": len(bars),
-            "base": find_base(cell.study.base).card,
-            "git": git_state(),
             "instrument": asdict(bars.instrument),
-            "stages": stages,
+            "stages": (read_run(cell.paths) or {}).get("stages") or {},
+            **shared,
         },
     )
+
+
+def _versions() -> dict[str, str | None]:
+    return {name: _version(name) for name in PACKAGES} | {"python": sys.version.split()[0]}
 
 
 def _version(package: str) -> str | None:
@@ -185,129 +206,27 @@ def _git(root: Path, *arguments: str) -> str:
     return subprocess.run(command, capture_output=True, text=True, check=True, timeout=30).stdout.strip()
 
 
-Finished = tuple[Cell, str | None]
-
-
-@contextmanager
-def _workers(todo: list[Cell], slots: int, threads: int, board: Board) -> Iterator[Iterator[Finished]]:
-    """Run cells in processes, `slots` at a time; yields (cell, failure or None) as they end, and ends all on the way out."""
-    queue: SimpleQueue[Cell] = SimpleQueue()
-    results: SimpleQueue[Finished] = SimpleQueue()
-    running: dict[int, subprocess.Popen[str]] = {}
-    stopping = threading.Event()
-    for cell in todo:
-        queue.put(cell)
-
-    def work(slot: int) -> None:
-        while not stopping.is_set():
-            try:
-                cell = queue.get_nowait()
-            except Empty:
-                return
-            try:
-                failure = _run_process(cell, threads, partial(running.__setitem__, slot), _teller(board, slot, cell))
-            except Exception as error:  # whatever it is, the study must hear of it rather than wait for ever
-                failure = f"{type(error).__name__}: {error}"
-            results.put((cell, failure))
-
-    def finished() -> Iterator[Finished]:
-        for _ in todo:
-            yield results.get()
-
-    for slot in range(slots):
-        threading.Thread(target=work, args=(slot,), daemon=True).start()
-    try:
-        yield finished()
-    finally:
-        stopping.set()
-        for child in running.values():
-            if child.poll() is None:
-                child.terminate()
-                child.wait(10)
-
-
-def _teller(board: Board, slot: int, cell: Cell) -> Callable[[dict[str, Any]], None]:
-    """Turns a cell's messages into progress."""
-    stage = "start"
-
-    def tell(message: dict[str, Any]) -> None:
-        nonlocal stage
-        stage = message.get("stage", stage)
-        what = f"{_name(cell)} {stage}"
-        if "step" in message:
-            board.show(slot, what, message["step"], message["of"], f"loss {message['loss']:.4f}")
-        elif "windows" in message:
-            board.show(slot, what, message["windows"], message["of"])
-
-    return tell
-
-
-def _run_process(
-    cell: Cell,
-    threads: int,
-    started: Callable[["subprocess.Popen[str]"], None],
-    tell: Callable[[dict[str, Any]], None],
-) -> str | None:
-    """Run one cell to its end; gives why it failed, or None."""
-    log = cell.paths.folder / "stderr.log"
-    environment = {
-        **os.environ,
-        "PYTHONUTF8": "1",
-        "TOKENIZERS_PARALLELISM": "false",
-        "HF_HUB_OFFLINE": "1",
-        "PYTHONWARNINGS": "ignore::FutureWarning",
-        "OMP_NUM_THREADS": str(threads),
-        "TUNETRADE_THREADS": str(threads),
-    }
-    failure = None
-    with log.open("w", encoding="utf-8") as errors:
-        child = subprocess.Popen(
-            [sys.executable, "-m", "tunetrade.cell", str(cell.paths.folder)],
-            stdin=subprocess.PIPE,
-            stdout=subprocess.PIPE,
-            stderr=errors,
-            text=True,
-            encoding="utf-8",
-            env=environment,
-        )
-        started(child)
-        assert child.stdout is not None
-        for line in child.stdout:
-            if line.startswith("{"):
-                message = json.loads(line)
-                failure = message.get("failed", failure)
-                tell(message)
-        code = child.wait()
-    if code == 0:
-        log.unlink(missing_ok=True)
-        return None
-    return failure or f"its process ended with code {code} (killed, or out of memory?); see {log}"
-
-
-def _count_trials(file: Path, done: list[Cell]) -> None:
-    """Append to the ledger the trials it does not hold yet."""
-    known = ledger.keys(file)
-    for cell in done:
-        run = read_json(cell.paths.run)
-        key = run["stages"]["backtest"]
-        if key in known:
-            continue
-        forecast = read_json(cell.paths.forecast) if cell.kind != "benchmark" else {}
-        returns = daily_returns(pd.read_parquet(cell.paths.equity))
-        settings = {name: run["config"][name] for name in ("windows", "split", "training", "sampling", "trading")}
-        ledger.append(
-            file,
-            {
-                "key": key,
-                "study": cell.study.name,
-                "unique_id": run["unique_id"],
-                "kind": cell.kind,
-                "method": cell.method,
-                "seed": cell.seed,
-                "data_sha": run["data_sha"],
-                "settings": settings | {"method": run["config"]["method"].get(cell.method)},
-                "validation": forecast.get("validation"),
-                "days": [str(day)[:10] for day in returns.index],
-                "daily_returns": [round(float(value), 10) for value in returns],
-            },
-        )
+def _count_trial(ledger: Ledger, cell: Cell) -> None:
+    """Append a cell's trial to the ledger unless it is there."""
+    run = read_json(cell.paths.run)
+    key = run["stages"]["backtest"]
+    if key in ledger:
+        return
+    forecast = read_json(cell.paths.forecast) if cell.kind != "benchmark" else {}
+    returns = daily_returns(pd.read_parquet(cell.paths.equity))
+    settings = {name: run["config"][name] for name in ("windows", "split", "training", "sampling", "trading")}
+    ledger.add(
+        {
+            "key": key,
+            "study": cell.study.name,
+            "unique_id": run["unique_id"],
+            "kind": cell.kind,
+            "method": cell.method,
+            "seed": cell.seed,
+            "data_sha": run["data_sha"],
+            "settings": settings | {"method": run["config"]["method"].get(cell.method)},
+            "validation": forecast.get("validation"),
+            "days": [str(day)[:10] for day in returns.index],
+            "daily_returns": [round(float(value), 10) for value in returns],
+        }
+    )

@@ -7,16 +7,20 @@ import platform
 import shutil
 import sys
 from collections.abc import Callable
+from functools import partial
 from pathlib import Path
 from typing import Any
 
 import numpy as np
 
 from forecasting.errors import CheckpointError, ConfigError, UserError
-from forecasting.files import read_json, write_json, write_parquet
+from forecasting.files import read_json, remove_partials, sha256_of, write_json, write_parquet, write_text
 from tunetrade.cli import emit_json
 
 Arguments = argparse.Namespace
+
+INPUTS = ".inputs"
+"""File beside a report: the hash of all it was made from."""
 
 SOURCE_FIELDS = ("symbol", "timeframe", "server_tz", "calendar", "digits", "integer_points")
 
@@ -47,19 +51,44 @@ def study_file(name: str) -> Path:
 
 
 def _run_and_report(config: Any, asked: Arguments) -> int:
-    from tunetrade.report import write_report
     from tunetrade.study import run_study
 
     outcome = run_study(config, Path(asked.runs), _jobs(asked))
-    page = write_report(outcome.folder, Path(asked.out or Path("reports") / config.name))
+    page = _report_unless_same(outcome.folder, Path(asked.out or Path("reports") / config.name))
     if asked.json:
         emit_json({**dataclasses.asdict(outcome), "report": str(page)})
     else:
         print(f"{len(outcome.done)} cells done, {len(outcome.skipped)} unchanged, {len(outcome.failed)} failed")
         for name, why in outcome.failed.items():
             print(f"  failed: {name}: {why}")
+        for name in outcome.left_over:
+            print(
+                f"  not in this study any more, but in its report: {outcome.folder / name} (delete it to be rid of it)"
+            )
         print(f"report: {page}")
     return 1 if outcome.failed else 0
+
+
+def _report_unless_same(runs: Path, out: Path) -> Path:
+    """Write a report, unless the one that is there was made from the same run folders by the same code."""
+    from tunetrade.report import write_report
+
+    page, made_from = out / "index.html", _inputs(runs)
+    if page.is_file() and (out / INPUTS).is_file() and (out / INPUTS).read_text(encoding="utf-8").strip() == made_from:
+        return page
+    if out.is_dir():
+        remove_partials(out)
+    (out / INPUTS).unlink(missing_ok=True)
+    page = write_report(runs, out)
+    write_text(out / INPUTS, made_from + "\n")
+    return page
+
+
+def _inputs(runs: Path) -> str:
+    """Hash of what a report depends on: its code and the runs' JSON, whose fingerprints stand for the tables."""
+    code = sorted((Path(__file__).parent / "report").glob("*.py"))
+    parts = [part for file in sorted(runs.glob("*/*/*/*.json")) for part in (file.relative_to(runs).as_posix(), file)]
+    return sha256_of(*code, *parts)
 
 
 def _jobs(asked: Arguments) -> int:
@@ -72,10 +101,11 @@ def data(asked: Arguments) -> int:
     """Quality of a source, and its plot."""
     from forecasting.bars import load_bars
     from forecasting.quality import describe, plot
+    from tunetrade.layout import safe_name
 
     bars = load_bars(asked.source, _source(asked))
     quality = describe(bars)
-    picture = Path(asked.plot or f"{bars.instrument.unique_id}.png")
+    picture = Path(asked.plot or f"{safe_name(bars.instrument.unique_id)}.png")
     plot(bars, quality, picture)
     if asked.json:
         emit_json({**quality.as_dict(), "plot": str(picture)})
@@ -136,8 +166,8 @@ def train(asked: Arguments) -> int:
     """One method on one series: a study of one cell, its checkpoint, forecasts and backtest."""
     from forecasting.methods import method
     from tunetrade.config import load_study, study_from
-    from tunetrade.layout import CellPaths, cell_folder
-    from tunetrade.study import load_series, run_study
+    from tunetrade.layout import CellPaths
+    from tunetrade.study import run_study
 
     chosen = method(asked.method)
     only = [f'series=["{_toml(asked.source)}"]', f'methods=["{chosen.name}"]', "baselines=[]", "benchmarks=[]"]
@@ -153,11 +183,9 @@ def train(asked: Arguments) -> int:
     outcome = run_study(config, Path(asked.runs), _jobs(asked))
     for name, why in outcome.failed.items():
         raise UserError(f"{name}: {why}")
-    (bars,) = load_series(config).values()
-    seed = asked.seed if chosen.trains else 0
-    folder = cell_folder(Path(asked.runs), config.name, bars.instrument.unique_id, chosen.name, seed)
-    paths = CellPaths(folder)
-    result = read_json(paths.train)
+    (name,) = outcome.done or outcome.skipped
+    folder = outcome.folder / name
+    result = read_json(CellPaths(folder).train)
     if asked.json:
         emit_json({"run": str(folder), **result})
         return 0
@@ -197,9 +225,22 @@ def forecast(asked: Arguments) -> int:
 def _test_part(cell: Any, asked: Arguments) -> int:
     import pandas as pd
 
-    from tunetrade.cell import run_cell
+    from tunetrade.cell import run_cell, stages
+    from tunetrade.layout import update
+    from tunetrade.locks import only_one
+    from tunetrade.progress import Board
+    from tunetrade.study import LOCK, busy
 
-    run_cell(cell.paths.folder, _stage_lines(), until="forecast")
+    folder = cell.paths.folder.resolve().parents[2]
+    board = Board(1)
+    try:
+        with only_one(folder / LOCK, busy(folder)):
+            run_cell(cell.paths.folder, _stage_lines(board), until="forecast")
+            run = read_json(cell.paths.run)
+            if run["status"] != "done" and set(run["stages"]) == set(stages(cell)):
+                update(cell.paths, status="done", failure=None)
+    finally:
+        board.close()
     report = read_json(cell.paths.forecast)
     if asked.json:
         emit_json(report)
@@ -222,7 +263,8 @@ def _latest(cell: Any, asked: Arguments) -> int:
     bars = load_bars(asked.source, study.source) if asked.source else own
     if bars.instrument.unique_id != own.instrument.unique_id:
         raise ConfigError(
-            f"--source is {bars.instrument.unique_id}, the run was tuned on {own.instrument.unique_id}; give the same series"
+            f"--source is {bars.instrument.unique_id}, the run was tuned on {own.instrument.unique_id}; "
+            "give the same series"
         )
     forecaster = forecaster_of(cell, prepare(study, own))
     inputs = contexts(bars, study.windows, forecaster.warm_up, np.array([len(bars) - 1]))
@@ -241,7 +283,8 @@ def _latest(cell: Any, asked: Arguments) -> int:
         return 0
     digits = bars.instrument.digits
     print(
-        f"{row.unique_id} after {str(row.cutoff)[:16]} UTC, last close {row.anchor:.{digits}f}, sigma {row.sigma:.3%} a bar"
+        f"{row.unique_id} after {str(row.cutoff)[:16].replace('T', ' ')} UTC, last close {row.anchor:.{digits}f}, "
+        f"sigma {row.sigma:.3%} a bar"
     )
     print(f"{'bar closes (UTC)':<18}{'mean':>12}{'5 %':>12}{'50 %':>12}{'95 %':>12}{'P(up)':>8}")
     for step in steps:
@@ -256,6 +299,7 @@ def backtest(asked: Arguments) -> int:
 
     from forecasting.bars import load_bars
     from forecasting.forecasts import from_table
+    from forecasting.sources.options import SourceOptions
     from strategies.backtest import run_backtest
     from strategies.rules import TradingRules
     from tunetrade.config import build, set_value
@@ -268,13 +312,11 @@ def backtest(asked: Arguments) -> int:
     values = dict(run["config"]["trading"])
     for override in asked.set:
         set_value(values, override.removeprefix("trading."))
-    from forecasting.sources.options import SourceOptions
-
+    rules = build(TradingRules, values, "trading")
     bars = load_bars(run["source"], build(SourceOptions, run["config"]["source"], "source"))
     forecasts = None if run["kind"] == "benchmark" else from_table(pd.read_parquet(paths.forecasts))
     equity = pd.read_parquet(paths.equity) if paths.equity.is_file() else None
     span = None if equity is None else _span(equity)
-    rules = build(TradingRules, values, "trading")
     policy = run["method"] if forecasts is None else "signal"
     context = run["config"]["windows"]["context"]
     result = run_backtest(bars, forecasts, rules, context=context, span=span, policy=policy)
@@ -324,9 +366,9 @@ def doctor(asked: Arguments) -> int:
 
     checks: list[tuple[str, bool, str]] = [("python", sys.version_info >= (3, 11), platform.python_version())]
     for name in PACKAGES:
-        checks.append(_attempt(name, lambda name=name: _package(name)))
+        checks.append(_attempt(name, partial(_package, name)))
     for name, why in (("CurrencyConverter", "ecb-latest:"), ("bitsandbytes", "QLoRA, later")):
-        _, found, text = _attempt(name, lambda name=name: _package(name))
+        _, found, text = _attempt(name, partial(_package, name))
         checks.append((name, True, text if found else f"not installed (optional: {why})"))
     checks.append(("cores", True, str(os.cpu_count())))
     checks.append(_attempt("torch threads", _torch_threads))
@@ -402,10 +444,7 @@ def _cell(folder: str) -> Any:
     return read_cell(Path(folder))
 
 
-def _stage_lines() -> Callable[[dict[str, Any]], None]:
-    from tunetrade.progress import Board
-
-    board = Board(1)
+def _stage_lines(board: Any) -> Callable[[dict[str, Any]], None]:
     stage = ""
 
     def tell(message: dict[str, Any]) -> None:
@@ -413,7 +452,5 @@ def _stage_lines() -> Callable[[dict[str, Any]], None]:
         stage = message.get("stage", stage)
         if "of" in message:
             board.show(0, stage, message.get("step", message.get("windows", 0)), message["of"])
-        elif stage == "done":
-            board.close()
 
     return tell
