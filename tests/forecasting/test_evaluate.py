@@ -1,0 +1,161 @@
+from dataclasses import fields
+
+import numpy as np
+import pandas as pd
+import pytest
+
+from forecasting import evaluate
+from forecasting.baselines import BASELINES, baseline
+from forecasting.codecs import BinsCodec
+from forecasting.errors import ConfigError, DataError
+from forecasting.evaluate import forbid_seen, latency, naive_scale, rolling_forecasts, table_errors
+from forecasting.files import write_parquet
+from forecasting.forecasts import QUANTILE_COLUMNS, TABLE_COLUMNS, from_table, to_table
+from forecasting.sampler import SamplingOptions
+from forecasting.windows import WindowSpec, contexts, targets
+
+SPEC = WindowSpec(context=10, horizon=3)
+CODEC = BinsCodec(half_life=5.0)
+SAMPLING = SamplingOptions(paths=8, threads=1)
+
+
+def forecaster(name):
+    return baseline(name, CODEC, SPEC, SAMPLING)
+
+
+@pytest.fixture(scope="module")
+def last(eurusd):
+    return len(eurusd) - 1
+
+
+@pytest.fixture(scope="module")
+def table(eurusd, last):
+    """The last 20 origins: the final ones lack some or all of their truth."""
+    return rolling_forecasts(forecaster("ewma-t"), eurusd, SPEC, np.arange(last - 19, last + 1))
+
+
+def test_the_random_walks_table_equals_a_loop(eurusd, last):
+    positions = np.arange(last - 5, last + 1)
+    found = rolling_forecasts(forecaster("random-walk"), eurusd, SPEC, positions)
+    closes, stamps, row = eurusd.closes, eurusd.frame.index, 0
+    assert tuple(found.columns) == TABLE_COLUMNS
+    for position in positions:
+        for h in (1, 2, 3):
+            line = found.iloc[row]
+            known = position + h <= last
+            assert (line.unique_id, line.cutoff, line.h) == ("EURUSD-D1", stamps[position], h)
+            assert line["mean"] == line.anchor == line.q05 == line.q95 == closes[position]
+            if known:
+                assert line.ds == stamps[position + h]
+                assert line.y == closes[position + h]
+                assert line.crps == abs(closes[position + h] - closes[position])
+            else:
+                assert line.ds > stamps[-1]
+                assert np.isnan(line.y)
+                assert np.isnan(line.crps)
+            row += 1
+    assert row == len(found)
+
+
+@pytest.mark.parametrize("name", BASELINES)
+def test_chunks_change_nothing(eurusd, name, monkeypatch):
+    positions = np.arange(3000, 3007)
+    whole = rolling_forecasts(forecaster(name), eurusd, SPEC, positions)
+    monkeypatch.setattr(evaluate, "CHUNK", 3)
+    seen = []
+    chunked = rolling_forecasts(forecaster(name), eurusd, SPEC, positions, seen.append)
+    pd.testing.assert_frame_equal(whole, chunked, check_exact=True)
+    assert sum(seen) == 7
+
+
+def test_truth_is_nan_exactly_where_it_is_not_yet_known(table):
+    unknown = table["y"].isna()
+    assert unknown.sum() == 3 + 2 + 1
+    assert (unknown == table["crps"].isna()).all()
+    assert not table[["mean", "anchor", "p_up", *QUANTILE_COLUMNS]].isna().any().any()
+
+
+def test_errors_leave_unknown_truth_out(table):
+    found = table_errors(table, 0.01)
+    known = table[table["y"].notna()]
+    assert found["overall"]["origins"] == len(known)
+    assert found["overall"]["mse"] == pytest.approx(((known["y"] - known["mean"]) ** 2).mean())
+    assert found["overall"]["mase"] == pytest.approx((known["y"] - known["q50"]).abs().mean() / 0.01)
+    inside = (known["q05"] <= known["y"]) & (known["y"] <= known["q95"])
+    assert found["overall"]["coverage90"] == pytest.approx(inside.mean())
+    assert list(found["by_step"]) == ["1", "2", "3"]
+    for h in (1, 2, 3):
+        rows = known[known["h"] == h]
+        assert found["by_step"][str(h)]["origins"] == len(rows) == 20 - h
+        assert found["by_step"][str(h)]["crps"] == pytest.approx(rows["crps"].mean())
+
+
+def test_a_table_with_no_truth_at_all_has_nan_errors(table):
+    nothing = table.assign(y=np.nan, crps=np.nan)
+    found = table_errors(nothing, 0.01)
+    assert found["overall"]["origins"] == 0
+    assert np.isnan(found["by_step"]["2"]["crps"])
+
+
+def test_naive_scale_is_the_mean_absolute_change_up_to_a_bar(eurusd):
+    closes = eurusd.closes
+    slow = sum(abs(closes[i] - closes[i - 1]) for i in range(1, 501)) / 500
+    assert naive_scale(eurusd, 500) == pytest.approx(slow, rel=1e-12)
+
+
+@pytest.mark.parametrize(
+    ("first", "seen"),
+    [("2014-06-01", True), ("2014-12-31T14:00", True), ("2015-01-01T14:00", False), ("2015-01-02T14:00", False)],
+)
+def test_what_the_base_has_seen_is_forbidden_or_marked(first, seen):
+    stamp = np.datetime64(first, "ns")
+    assert forbid_seen("2014-12-31", stamp, allowed=True) is seen
+    if seen:
+        with pytest.raises(ConfigError, match=r"2014-12-31: it has seen the answers; move split.validation_start"):
+            forbid_seen("2014-12-31", stamp, allowed=False)
+    else:
+        assert forbid_seen("2014-12-31", stamp, allowed=False) is False
+
+
+def same(one, other):
+    return all(
+        np.array_equal(np.asarray(getattr(one, field.name)), np.asarray(getattr(other, field.name)))
+        and np.asarray(getattr(one, field.name)).dtype.kind == np.asarray(getattr(other, field.name)).dtype.kind
+        for field in fields(one)
+    )
+
+
+@pytest.mark.parametrize("name", BASELINES)
+def test_a_table_gives_the_forecasts_back_also_from_disk(eurusd, last, name, tmp_path):
+    positions = np.array([500, 501, last])
+    prediction = forecaster(name).predict(contexts(eurusd, SPEC, CODEC.warm_up, positions))
+    truth = targets(eurusd, SPEC, positions)
+    made = to_table(prediction.forecasts, truth, prediction.crps(truth))
+    assert same(from_table(made), prediction.forecasts)
+    write_parquet(tmp_path / "forecasts.parquet", made)
+    read = pd.read_parquet(tmp_path / "forecasts.parquet")
+    assert same(from_table(read), prediction.forecasts)
+    pd.testing.assert_frame_equal(read, made, check_exact=True, check_dtype=False)
+    assert same(prediction.forecasts.row(1), from_table(read).row(1))
+
+
+@pytest.mark.parametrize(
+    "spoil",
+    [
+        lambda t: t.iloc[:-1],
+        lambda t: t.iloc[1:],
+        lambda t: t.iloc[::-1],
+        lambda t: t.iloc[:0],
+        lambda t: t.drop(index=[1, 4, 7]),
+        lambda t: t.assign(unique_id=["X", *t["unique_id"][1:]]),
+        lambda t: t.assign(cutoff=t["cutoff"].shift(1, fill_value=t["cutoff"].iloc[0])),
+    ],
+)
+def test_a_table_with_holes_is_refused(table, spoil):
+    with pytest.raises(DataError, match="incomplete"):
+        from_table(spoil(table.copy()))
+
+
+def test_latency_is_positive_and_ordered(eurusd):
+    found = latency(forecaster("ewma-t"), eurusd, SPEC, np.arange(1000, 1005), repeats=4)
+    assert 0 < found.p50 <= found.p99

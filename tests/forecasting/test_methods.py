@@ -1,0 +1,395 @@
+"""The contract every tuning method keeps, on a tiny base."""
+
+from copy import deepcopy
+from dataclasses import replace
+from pathlib import Path
+
+import numpy as np
+import pytest
+import torch
+from safetensors.torch import load_file, save_file
+from torch import nn
+
+from forecasting.base import find_base, load_model, save_base
+from forecasting.checkpoint import load_checkpoint, new_model, save_checkpoint
+from forecasting.decoder import Decoder
+from forecasting.errors import CheckpointError, ConfigError
+from forecasting.files import read_json, write_json
+from forecasting.forecaster import PathForecaster
+from forecasting.methods import METHODS, method, stored_bytes, trained_parameters
+from forecasting.methods.adapter import AdapterOptions
+from forecasting.methods.full import FullOptions
+from forecasting.methods.lora import LoraOptions
+from forecasting.methods.method import MethodOptions
+from forecasting.sampler import SamplingOptions, gpt2_decoders
+from forecasting.train import TrainingData, TrainingOptions, train
+from forecasting.windows import WindowSpec, contexts
+
+pytestmark = pytest.mark.usefixtures("one_thread")
+
+SPEC = WindowSpec(context=10, horizon=4)
+SAMPLING = SamplingOptions(paths=8, threads=1)
+LAYERS, WIDTH, BINS, POSITIONS = 2, 16, 31, 32  # of the tiny base
+
+CASES = {
+    "untuned": ("untuned", MethodOptions()),
+    "full": ("full", FullOptions()),
+    "lora": ("lora", LoraOptions(rank=3)),
+    "lora-everywhere": ("lora", LoraOptions(rank=2, targets="c_attn, attn.c_proj,mlp.c_fc,mlp.c_proj")),
+    "adapter": ("adapter", AdapterOptions(bottleneck=5)),
+    "adapter-train-base": ("adapter", AdapterOptions(bottleneck=5, train_base=True)),
+}
+TUNED = [case for case in CASES if case != "untuned"]
+
+OF_BASE = (
+    (BINS + POSITIONS) * WIDTH  # embeddings; the head is tied
+    + LAYERS * (4 * WIDTH + (WIDTH * 3 * WIDTH + 3 * WIDTH) + (WIDTH * WIDTH + WIDTH))  # norms, attention
+    + LAYERS * ((WIDTH * 4 * WIDTH + 4 * WIDTH) + (4 * WIDTH * WIDTH + WIDTH))  # MLP
+    + 2 * WIDTH  # last norm
+)
+OF_ADAPTERS = LAYERS * (WIDTH * 5 + 5 + 5 * WIDTH + WIDTH)
+TRAINED = {
+    "untuned": 0,
+    "full": OF_BASE,
+    "lora": LAYERS * 3 * (WIDTH + 3 * WIDTH),
+    "lora-everywhere": LAYERS * 2 * ((1 + 3) + (1 + 1) + (1 + 4) + (4 + 1)) * WIDTH,
+    "adapter": OF_ADAPTERS,
+    "adapter-train-base": OF_ADAPTERS + OF_BASE,
+}
+
+
+@pytest.fixture(scope="module")
+def base(tiny_base):
+    return find_base(str(tiny_base))
+
+
+def fresh(base, case) -> nn.Module:
+    name, options = CASES[case]
+    torch.manual_seed(11)
+    return new_model(str(base.folder), name, options)
+
+
+def trained(base, case, folder) -> nn.Module:
+    """Two steps on the rows that also validate, so that the second leaves the best weights."""
+    model = fresh(base, case)
+    if METHODS[CASES[case][0]].trains:
+        rows = np.random.default_rng(0).integers(0, BINS, size=(16, SPEC.context + SPEC.horizon))
+        options = TrainingOptions(steps=2, batch_size=16, warm_up=0.0, evaluate_every=1)
+        data = TrainingData(rows, rows, SPEC.context)
+        assert train(model, data, options, 0.01, 5, folder / "state.safetensors").best_step == 2
+    return model.eval()
+
+
+@pytest.fixture(scope="module")
+def tuned(base, tmp_path_factory):
+    """The trained model and its checkpoint folder, for each case."""
+
+    def make(case) -> tuple[nn.Module, Path]:
+        folder = tmp_path_factory.mktemp(case)
+        model = trained(base, case, folder)
+        name, options = CASES[case]
+        save_checkpoint(folder / "checkpoint", model, name, options, SPEC, base.codec, str(base.folder))
+        return model, folder / "checkpoint"
+
+    return {case: make(case) for case in CASES}
+
+
+def copy_of(tuned, case, folder) -> Path:
+    copied = folder / case
+    copied.mkdir()
+    for file in tuned[case][1].iterdir():
+        (copied / file.name).write_bytes(file.read_bytes())
+    return copied
+
+
+def logits_of(model, ids) -> np.ndarray:
+    with torch.no_grad():
+        return model(input_ids=ids, use_cache=False).logits.numpy()
+
+
+def some_ids(rows=3, length=12) -> torch.Tensor:
+    return torch.from_numpy(np.random.default_rng(4).integers(0, BINS, size=(rows, length)))
+
+
+def test_every_method_has_a_case():
+    assert {name for name, _ in CASES.values()} == set(METHODS)
+
+
+@pytest.mark.parametrize("case", CASES)
+def test_training_moves_what_trains_and_nothing_else(base, tuned, case):
+    before, after = dict(fresh(base, case).named_parameters()), dict(tuned[case][0].named_parameters())
+    assert before.keys() == after.keys()
+    for name, start in before.items():
+        same = start.detach().numpy().tobytes() == after[name].detach().numpy().tobytes()
+        assert same is not start.requires_grad, name
+
+
+@pytest.mark.parametrize("case", CASES)
+def test_trained_parameters_equal_the_formula(base, case):
+    model = fresh(base, case)
+    assert trained_parameters(model) == TRAINED[case]
+    assert sum(value.numel() for value in load_model(base).parameters()) == OF_BASE
+    assert METHODS[CASES[case][0]].trains is (TRAINED[case] > 0)
+
+
+@pytest.mark.parametrize("case", CASES)
+def test_a_checkpoint_from_disk_forecasts_the_same_bytes(base, tuned, eurusd, case):
+    model, folder = tuned[case]
+    loaded, spec = load_checkpoint(folder, SAMPLING)
+    weights = method(CASES[case][0]).weights(model)
+    made = gpt2_decoders(weights, SAMPLING.paths, SPEC.horizon)
+    in_memory = PathForecaster("memory", base.codec, SPEC.context, SAMPLING, made)
+    inputs = contexts(eurusd, SPEC, base.codec.warm_up, np.array([900, 4000]))
+    one, other = loaded.predict(inputs), in_memory.predict(inputs)
+    assert spec == SPEC
+    assert one.paths.tobytes() == other.paths.tobytes()
+    for name in ("mean", "mean_se", "quantiles", "p_up"):
+        assert getattr(one.forecasts, name).tobytes() == getattr(other.forecasts, name).tobytes()
+
+
+@pytest.mark.parametrize("case", TUNED)
+def test_tuning_changes_the_forecast(tuned, eurusd, base, case):
+    inputs = contexts(eurusd, SPEC, base.codec.warm_up, np.array([900]))
+    one, other = (load_checkpoint(tuned[name][1], SAMPLING)[0] for name in (case, "untuned"))
+    assert one.sha != other.sha
+    assert (one.predict(inputs).paths != other.predict(inputs).paths).all()
+
+
+@pytest.mark.parametrize("case", CASES)
+def test_the_engine_gives_the_logits_of_the_model(tuned, case):
+    model, chosen = tuned[case][0], method(CASES[case][0])
+    before = {name: value.clone() for name, value in model.state_dict().items()}
+    ids = some_ids(rows=1, length=12)
+    with torch.inference_mode():
+        decoder = Decoder(chosen.weights(model), 4, 4)
+        ours = [decoder.start(ids[0, :8])] + [decoder.advance(ids[0, t].repeat(4))[2] for t in range(8, 12)]
+    assert torch.stack(ours).numpy() == pytest.approx(logits_of(model, ids)[0, 7:], abs=1e-4)
+    assert all(torch.equal(value, before[name]) for name, value in model.state_dict().items())
+
+
+@pytest.mark.parametrize("case", ["lora", "lora-everywhere"])
+def test_merged_lora_equals_unmerged(tuned, case):
+    model, ids = tuned[case][0], some_ids()
+    apart = logits_of(model, ids)
+    assert logits_of(deepcopy(model).merge_and_unload(), ids) == pytest.approx(apart, abs=1e-5)
+    decoder = Decoder(method("lora").weights(model), 4, 1)
+    with torch.inference_mode():
+        assert decoder.start(ids[0]).numpy() == pytest.approx(apart[0, -1], abs=1e-5)
+
+
+def test_a_lora_layer_is_the_formula(tuned):
+    """y = x W + b + (alpha / rank) x A^T B^T, W [in, out] as GPT-2 keeps it, A [rank, in], B [out, rank]."""
+    layer = tuned["lora"][0].get_base_model().transformer.h[1].attn.c_attn
+    x = np.random.default_rng(1).normal(size=(7, WIDTH)).astype(np.float32)
+    weight, bias = layer.base_layer.weight.detach().numpy(), layer.base_layer.bias.detach().numpy()
+    a, b = (part["default"].weight.detach().numpy() for part in (layer.lora_A, layer.lora_B))
+    wanted = x @ weight + bias + 32 / 3 * (x @ a.T) @ b.T
+    assert layer(torch.from_numpy(x)).detach().numpy() == pytest.approx(wanted, abs=1e-5)
+    merged = method("lora").weights(tuned["lora"][0]).blocks[1].qkv
+    assert merged(torch.from_numpy(x)).detach().numpy() == pytest.approx(wanted, abs=1e-5)
+
+
+def test_the_article_adapter_is_the_formula(tuned):
+    """After ln_f, for each layer in turn: h + relu(h D^T + d) U^T + u."""
+    model, ids = tuned["adapter"][0], some_ids()
+    with torch.no_grad():
+        hidden = model.base.transformer(input_ids=ids).last_hidden_state.numpy().astype(np.float64)
+    state = {name: value.numpy() for name, value in model.adapters.state_dict().items()}
+    assert len(state) == 4 * LAYERS
+    for i in range(LAYERS):
+        inner = np.maximum(hidden @ state[f"{i}.down.weight"].T + state[f"{i}.down.bias"], 0)
+        hidden = hidden + inner @ state[f"{i}.up.weight"].T + state[f"{i}.up.bias"]
+    wanted = hidden @ model.base.lm_head.weight.detach().numpy().T
+    assert logits_of(model, ids) == pytest.approx(wanted, abs=1e-4)
+
+
+def test_adapters_begin_as_the_article_says(base):
+    torch.manual_seed(0)
+    model = method("adapter").prepare(load_model(base), AdapterOptions(bottleneck=2000))
+    for adapter in model.adapters:
+        for layer in (adapter.down, adapter.up):
+            assert layer.weight.std().item() == pytest.approx(0.02, rel=0.05)
+            assert (layer.bias == 0).all()
+
+
+def test_dropout_acts_in_training_only(base):
+    for case in ("lora", "adapter"):
+        model = fresh(base, case)
+        with torch.no_grad():
+            for name, value in model.named_parameters():
+                if value.requires_grad:
+                    value.fill_(0.3 if "bias" not in name else 0.0)
+        ids = some_ids()
+        assert (logits_of(model.eval(), ids) == logits_of(model.eval(), ids)).all()
+        assert (logits_of(model.train(), ids) != logits_of(model.train(), ids)).any()
+
+
+@pytest.mark.parametrize("case", ["lora", "lora-everywhere"])
+def test_pefts_own_loader_opens_the_folder(base, tuned, case):
+    from peft import PeftModel
+
+    model, folder = tuned[case]
+    opened = PeftModel.from_pretrained(load_model(base), folder).eval()
+    assert logits_of(opened, some_ids()) == pytest.approx(logits_of(model, some_ids()), abs=1e-6)
+
+
+@pytest.mark.parametrize("case", ["full", "adapter-train-base"])
+def test_transformers_opens_the_folder(tuned, case):
+    from transformers import GPT2LMHeadModel
+
+    model, folder = tuned[case]
+    opened = GPT2LMHeadModel.from_pretrained(folder).eval()
+    inner = model if case == "full" else model.base
+    assert (logits_of(opened, some_ids()) == logits_of(inner.eval(), some_ids())).all()
+
+
+FILES = {
+    "untuned": set(),
+    "full": {"config.json", "model.safetensors"},
+    "lora": {"adapter_config.json", "adapter_model.safetensors"},
+    "lora-everywhere": {"adapter_config.json", "adapter_model.safetensors"},
+    "adapter": {"adapters.safetensors"},
+    "adapter-train-base": {"adapters.safetensors", "config.json", "model.safetensors"},
+}
+
+
+@pytest.mark.parametrize("case", CASES)
+def test_a_checkpoint_holds_no_pickle_and_no_more_than_it_needs(tuned, case):
+    files = {file.name for file in tuned[case][1].rglob("*")}
+    assert files == FILES[case] | {"codec.json", "model.json"}
+    assert stored_bytes(tuned[case][1]) == sum(file.stat().st_size for file in tuned[case][1].iterdir())
+    stored = sum(
+        t.numel() for name in files if name.endswith(".safetensors") for t in load_file(tuned[case][1] / name).values()
+    )
+    assert stored == TRAINED[case]
+
+
+def test_a_lora_folder_does_not_depend_on_where_the_base_lies(tuned):
+    text = (tuned["lora"][1] / "adapter_config.json").read_text()
+    assert read_json(tuned["lora"][1] / "adapter_config.json")["base_model_name_or_path"] is None
+    assert "tiny" not in text
+
+
+@pytest.mark.parametrize(
+    ("kind", "wrong"),
+    [
+        (LoraOptions, {"rank": 0}),
+        (LoraOptions, {"alpha": 0.0}),
+        (LoraOptions, {"dropout": 1.0}),
+        (LoraOptions, {"dropout": -0.1}),
+        (LoraOptions, {"targets": ""}),
+        (LoraOptions, {"targets": "c_attn,wte"}),
+        (LoraOptions, {"targets": "lm_head"}),
+        (AdapterOptions, {"dropout": 1.0}),
+        (AdapterOptions, {"bottleneck": 0}),
+        *(
+            (kind, {"learning_rate": rate})
+            for kind in (MethodOptions, FullOptions, LoraOptions, AdapterOptions)
+            for rate in (0, 2)
+        ),
+    ],
+)
+def test_options_out_of_range_are_refused(kind, wrong):
+    with pytest.raises(ConfigError, match=next(iter(wrong))):
+        kind(**wrong)
+
+
+def test_an_unknown_module_names_the_nearest():
+    with pytest.raises(ConfigError, match=r"unknown module 'attn.c_pro' \(did you mean 'attn.c_proj'\?\)"):
+        LoraOptions(targets="attn.c_pro")
+
+
+def test_an_unknown_method_names_the_nearest():
+    with pytest.raises(ConfigError, match=r"'lorra' \(did you mean 'lora'\?\); known: adapter, full, lora, untuned"):
+        method("lorra")
+
+
+ALL_FILES = [(case, file) for case in CASES for file in sorted(FILES[case] | {"codec.json", "model.json"})]
+
+
+@pytest.mark.parametrize(("case", "name"), [pair for pair in ALL_FILES if pair[1] != "adapter_config.json"])
+@pytest.mark.parametrize("damage", ["missing", "cut", "noise"])
+def test_a_damaged_checkpoint_names_the_file(tuned, tmp_path, case, name, damage):
+    folder = copy_of(tuned, case, tmp_path)
+    content = (folder / name).read_bytes()
+    if damage == "missing":
+        (folder / name).unlink()
+    else:
+        (folder / name).write_bytes(content[: len(content) // 2] if damage == "cut" else b"\xff\xfe" * 40)
+    with pytest.raises(CheckpointError, match=f"{name} .*train it anew") as caught:
+        load_checkpoint(folder, SAMPLING)
+    assert "\n" not in str(caught.value)
+
+
+@pytest.mark.parametrize(("case", "name"), [pair for pair in ALL_FILES if pair[1].endswith(".safetensors")])
+def test_when_a_tensor_is_missing_then_it_is_not_left_random(tuned, tmp_path, case, name):
+    folder = copy_of(tuned, case, tmp_path)
+    tensors = load_file(folder / name)
+    tensors.pop(sorted(tensors)[3])
+    save_file(tensors, folder / name, {"format": "pt"})
+    with pytest.raises(CheckpointError, match=name):
+        load_checkpoint(folder, SAMPLING)
+
+
+def test_a_folder_that_is_none_is_refused(tmp_path):
+    with pytest.raises(CheckpointError, match=r"codec.json is missing; train it anew"):
+        load_checkpoint(tmp_path / "nowhere", SAMPLING)
+
+
+@pytest.mark.parametrize(
+    ("key", "value", "said"),
+    [
+        ("layout", 99, "layout 99"),
+        ("method", "lorra", "did you mean 'lora'"),
+        ("options", {"rank": 0}, "lora.rank is 0"),
+        ("options", {"rang": 3}, "rang"),
+        ("windows", {"context": 64, "horizon": 5}, "68 tokens"),
+        ("base", "no-such-folder", "no-such-folder"),
+    ],
+)
+def test_settings_that_do_not_hold_together_are_refused(tuned, tmp_path, key, value, said):
+    folder = copy_of(tuned, "lora", tmp_path)
+    write_json(folder / "model.json", read_json(folder / "model.json") | {key: value})
+    with pytest.raises(CheckpointError, match=said):
+        load_checkpoint(folder, SAMPLING)
+
+
+def test_stored_shapes_must_be_those_of_the_settings(tuned, tmp_path):
+    folder = copy_of(tuned, "lora", tmp_path)
+    settings = read_json(folder / "model.json")
+    write_json(folder / "model.json", settings | {"options": settings["options"] | {"rank": 4}})
+    with pytest.raises(CheckpointError, match=r"adapter_model.safetensors does not fit"):
+        load_checkpoint(folder, SAMPLING)
+
+
+def test_a_base_that_changed_is_refused(base, tmp_path):
+    folder = tmp_path / "base"
+    model = load_model(base)
+    save_base(folder, model, base.codec, base.card)
+    name, options = CASES["untuned"]
+    save_checkpoint(tmp_path / "checkpoint", model, name, options, SPEC, base.codec, str(folder))
+    load_checkpoint(tmp_path / "checkpoint", SAMPLING)
+    with torch.no_grad():
+        model.transformer.ln_f.bias[0] += 1e-3
+    save_base(folder, model, base.codec, base.card)
+    with pytest.raises(CheckpointError, match="another version of base"):
+        load_checkpoint(tmp_path / "checkpoint", SAMPLING)
+
+
+@pytest.mark.parametrize("name", ["config.json", "model.safetensors", "codec.json", "card.json"])
+@pytest.mark.parametrize("damage", ["missing", "noise"])
+def test_a_damaged_base_names_the_file(base, tmp_path, name, damage):
+    for file in base.folder.iterdir():
+        (tmp_path / file.name).write_bytes(file.read_bytes())
+    if damage == "missing":
+        (tmp_path / name).unlink()
+    else:
+        (tmp_path / name).write_bytes(b"{" * 30)
+    with pytest.raises(CheckpointError, match=rf"{name}.*tunetrade pretrain"):
+        load_model(find_base(str(tmp_path)))
+
+
+def test_base_and_codec_must_agree(base, tmp_path):
+    save_base(tmp_path / "odd", load_model(base), replace(base.codec, bins=33), base.card)
+    with pytest.raises(CheckpointError, match="31 token rows, its codec 33 bins"):
+        load_model(find_base(str(tmp_path / "odd")))

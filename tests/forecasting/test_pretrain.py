@@ -1,0 +1,157 @@
+"""The recipe of the base on a handful of currencies and a minute model."""
+
+from dataclasses import replace
+
+import numpy as np
+import pytest
+import torch
+
+from forecasting.bars import load_bars
+from forecasting.base import find_base, load_model, pretrain
+from forecasting.base.pretrain import PretrainOptions, batch, corpus, evaluate_loss, learning_rate_at, next_token_loss
+from forecasting.codecs import BinsCodec
+from forecasting.errors import ConfigError
+from forecasting.files import read_json
+from forecasting.sources import ecb
+
+pytestmark = pytest.mark.usefixtures("one_thread")
+
+CURRENCIES = ["USD", "JPY", "GBP", "DKK"]
+CUTOFF = "2001-12-31"
+OPTIONS = PretrainOptions(
+    cutoff=CUTOFF, validation_end="2002-12-31", layers=1, width=8, heads=2, length=32, batch=4, steps=3
+)
+
+
+@pytest.fixture
+def few(monkeypatch):
+    """The rates of four currencies to the euro, one of them pegged to it; gives a way to replace them."""
+
+    def use(table):
+        monkeypatch.setattr(ecb, "rates", lambda: table)
+        monkeypatch.setattr(pretrain, "rates", lambda: table)
+
+    real = ecb.rates()[CURRENCIES].loc[:"2003"]
+    use(real)
+    return real, use
+
+
+def test_pretraining_gives_the_same_bytes_twice(few, tmp_path):
+    seen = []
+    cards = [
+        pretrain.pretrain(OPTIONS, tmp_path / name, lambda step, loss: seen.append((step, loss))) for name in ("a", "b")
+    ]
+    for name in ("config.json", "model.safetensors", "codec.json"):
+        assert (tmp_path / "a" / name).read_bytes() == (tmp_path / "b" / name).read_bytes()
+    assert [step for step, _ in seen] == [0, 1, 2, 0, 1, 2]
+    assert seen[:3] == seen[3:]
+    volatile = {"seconds": None}
+    assert cards[0] | volatile == cards[1] | volatile == read_json(tmp_path / "a" / "card.json") | volatile
+    base = find_base(str(tmp_path / "a"))
+    assert base.cutoff == CUTOFF
+    assert sum(value.numel() for value in load_model(base).parameters()) == cards[0]["parameters"]
+
+
+def test_another_seed_gives_another_base(few, tmp_path):
+    for seed in (1, 2):
+        pretrain.pretrain(replace(OPTIONS, seed=seed), tmp_path / f"{seed}")
+    assert find_base(str(tmp_path / "1")).sha != find_base(str(tmp_path / "2")).sha
+
+
+def test_nothing_after_the_cut_off_is_in_the_corpus(few):
+    real, use = few
+    before = corpus(BinsCodec(), "1999-01-01", CUTOFF, 32)
+    altered = real.copy()
+    rng = np.random.default_rng(0)
+    later = altered.index > CUTOFF
+    altered[later] *= np.exp(rng.normal(size=(later.sum(), len(CURRENCIES))))
+    use(altered)
+    after = corpus(BinsCodec(), "1999-01-01", CUTOFF, 32)
+    assert after.symbols == before.symbols
+    assert after.tokens.tobytes() == before.tokens.tobytes()
+    altered.iloc[np.flatnonzero(~later)[-1]] *= np.linspace(1.1, 1.2, len(CURRENCIES))  # the last day before is in
+    use(altered)
+    assert corpus(BinsCodec(), "1999-01-01", CUTOFF, 32).tokens.tobytes() != before.tokens.tobytes()
+
+
+def test_the_corpus_is_the_tokens_of_each_cross_but_not_of_pegs(few):
+    """DKK is held to the euro, but within a band, so it stays; a rate that is really held is left out."""
+    real, use = few
+    held = real.assign(JPY=real["USD"] * 2)
+    use(held)
+    codec = BinsCodec()
+    found = corpus(codec, "1999-01-01", CUTOFF, 32)
+    assert found.symbols == ("EURUSD", "EURJPY", "EURGBP", "EURDKK", "USDGBP", "USDDKK", "JPYGBP", "JPYDKK", "GBPDKK")
+    for symbol, (begin, end) in zip(found.symbols, found.spans, strict=True):
+        bars = load_bars(f"ecb:{symbol}")
+        stop = int(np.searchsorted(bars.times, np.datetime64("2002-01-01")))
+        wanted, _ = codec.encode(bars.closes[None, :stop], bars.times[None, :stop], stop - codec.warm_up)
+        assert (found.tokens[begin:end] == wanted[0]).all()
+    assert found.spans[-1, 1] == len(found.tokens)
+
+
+def test_validation_begins_after_the_cut_off_and_is_not_blind(few):
+    found = corpus(BinsCodec(), "2002-01-01", "2002-12-31", 32)
+    days = ecb.rates().loc["2002"].index
+    assert (np.diff(found.spans) == len(days)).all()
+
+
+def test_a_corpus_without_a_series_is_refused(few):
+    with pytest.raises(ConfigError, match="no cross rate has 9999 tokens"):
+        corpus(BinsCodec(), "1999-01-01", CUTOFF, 9999)
+
+
+def test_mirrored_rows_are_the_tokens_of_the_inverse_rate(few):
+    """Up to the curvature of simple returns: 1 / (1 + r) - 1 is -r + r^2, which moves few tokens, and those hardly."""
+    codec = BinsCodec()
+    tokens = []
+    for pair in ("EURUSD", "USDEUR"):
+        bars = load_bars(f"ecb:{pair}")
+        tokens.append(codec.encode(bars.closes[None], bars.times[None], len(bars) - codec.warm_up)[0][0])
+    apart = np.abs((codec.bins - 1 - tokens[0]) - tokens[1])
+    assert apart.max() <= 2
+    assert np.mean(apart > 0) < 0.25
+    assert np.mean(np.abs(tokens[0] - tokens[1]) > 2) > 0.9
+
+
+def test_rows_are_stretches_of_one_series_half_of_them_mirrored(few):
+    data = corpus(BinsCodec(), "1999-01-01", CUTOFF, 32)
+    stretches = {data.tokens[i : i + 32].tobytes() for begin, end in data.spans for i in range(begin, end - 31)}
+    mirrored = 0
+    for step in range(25):
+        for row in batch(data, OPTIONS, step).numpy():
+            plain = row.tobytes() in stretches
+            assert plain or (data.bins - 1 - row).tobytes() in stretches
+            mirrored += not plain
+    assert 30 <= mirrored <= 70
+    assert (batch(data, OPTIONS, 1).numpy() == batch(data, OPTIONS, 1).numpy()).all()
+    assert (batch(data, OPTIONS, 1).numpy() != batch(data, OPTIONS, 2).numpy()).any()
+
+
+def test_the_learning_rate_warms_up_and_falls_to_a_tenth():
+    options = PretrainOptions(steps=100, learning_rate=1.0)
+    rates = [learning_rate_at(step, options) for step in range(101)]
+    assert rates[:5] == pytest.approx([0.2, 0.4, 0.6, 0.8, 1.0])
+    assert rates[5] == pytest.approx(1.0)
+    assert rates[100] == pytest.approx(0.1)
+    assert (np.diff(rates[5:]) < 0).all()
+
+
+def test_the_losses_against_a_loop(few, tiny_base):
+    base = find_base(str(tiny_base))
+    model, data = load_model(base).eval(), corpus(base.codec, "1999-01-01", CUTOFF, 20)
+    losses = []
+    for begin, end in data.spans:
+        for i in range(begin, end - 19, 20):
+            row = torch.from_numpy(data.tokens[None, i : i + 20])
+            with torch.no_grad():
+                logits = torch.log_softmax(model(row).logits[0].double(), 1)
+            losses.append(-np.mean([float(logits[t, row[0, t + 1]]) for t in range(19)]))
+            assert len(losses) > 1 or next_token_loss(model, row).item() == pytest.approx(losses[0], rel=1e-5)
+    assert evaluate_loss(model, data, 20) == pytest.approx(np.mean(losses), rel=1e-5)
+
+
+@pytest.mark.parametrize("wrong", [{"width": 10, "heads": 4}, {"steps": 0}, {"layers": 0}])
+def test_options_out_of_range_are_refused(wrong):
+    with pytest.raises(ConfigError, match="pretrain"):
+        PretrainOptions(**wrong)
