@@ -1,0 +1,65 @@
+"""Small studies, and how two sets of run folders are compared."""
+
+import json
+from pathlib import Path
+from typing import Any
+
+from tunetrade.layout import VOLATILE, VOLATILE_FOLDERS
+
+STUDY = """
+name = "small"
+series = ["ecb:EURUSD"]
+base = "BASE"
+methods = ["full", "lora"]
+baselines = ["random-walk"]
+benchmarks = ["buy-and-hold"]
+[windows]
+context = 12
+horizon = 3
+[codec]
+half_life = 3.0
+[split]
+train_start = 2018-01-01
+validation_start = 2019-01-01
+test_start = 2019-06-01
+test_end = 2019-07-15
+[training]
+steps = 4
+evaluate_every = 2
+min_steps = 4
+[sampling]
+paths = 8
+[method.lora]
+targets = "nowhere"
+"""
+
+
+def write_study(folder: Path, base: Path) -> Path:
+    """The small study, whose lora fails."""
+    file = folder / "small.toml"
+    file.write_text(STUDY.replace("BASE", base.as_posix()), encoding="utf-8")
+    return file
+
+
+def contents(runs: Path) -> dict[str, Any]:
+    """Every file of the run folders below `runs`, without the volatile fields and folders.
+
+    The commit a run came from is left out too: someone may commit between two runs.
+    """
+    found: dict[str, Any] = {}
+    for file in sorted(path for path in runs.glob("*/*/*/*/**/*") if path.is_file()):
+        name = file.relative_to(runs).as_posix()
+        if set(file.relative_to(runs).parts) & set(VOLATILE_FOLDERS):
+            continue
+        if file.suffix == ".json":
+            left_out = (*VOLATILE.get(file.name, ()), "git")
+            value = json.loads(file.read_text(encoding="utf-8"))
+            found[name] = {key: item for key, item in value.items() if key not in left_out}
+        else:
+            found[name] = file.read_bytes()
+    return found
+
+
+def partials(folder: Path) -> list[Path]:
+    """What was left half-written."""
+    return [*folder.rglob(".partial-*"), *folder.rglob("train-state-*"), *folder.rglob("stderr.log")]

@@ -1,0 +1,155 @@
+"""A study file is read strictly, and read back as it was."""
+
+import dataclasses
+import json
+from pathlib import Path
+from typing import Any
+
+import pytest
+
+from forecasting.codecs.fit import CodecOptions
+from forecasting.errors import ConfigError
+from forecasting.methods import METHODS
+from forecasting.sampler import SamplingOptions
+from forecasting.sources.options import SourceOptions
+from forecasting.train import TrainingOptions
+from forecasting.windows import SplitSpec, WindowSpec
+from strategies.rules import TradingRules
+from tunetrade.config import StudyConfig, as_plain, load_study, study_from
+from tunetrade.verbs import study_file
+
+MINIMAL: dict[str, Any] = {"name": "s", "series": ["ecb:EURUSD"]}
+
+
+def fails(*overrides: str) -> str:
+    with pytest.raises(ConfigError) as caught:
+        study_from(MINIMAL, overrides)
+    return str(caught.value)
+
+
+@pytest.mark.parametrize(
+    ("override", "parts"),
+    [
+        ("training.step=3", ("'training.step'", "did you mean 'training.steps'?")),
+        ("metods=[]", ("'metods'", "did you mean 'methods'?")),
+        ("method.lora.rnk=2", ("'method.lora.rnk'", "did you mean 'method.lora.rank'?")),
+        ("method.lorra.rank=2", ("'lorra'", "did you mean 'lora'?", "adapter, full, lora, untuned")),
+        ('methods=["fulll"]', ("'fulll'", "did you mean 'full'?")),
+        ('baselines=["random_walk"]', ("did you mean 'random-walk'?",)),
+        ('benchmarks=["hold"]', ("always-flat, buy-and-hold",)),
+        ("trading.signal=mean-vs-lst", ("did you mean 'mean-vs-last'?",)),
+        ("training.steps=many", ("training.steps is 'many'", "whole number")),
+        ("training.steps=2.5", ("training.steps is 2.5", "whole number")),
+        ("training.steps=true", ("training.steps is True", "whole number")),
+        ("training.learning_rate=nan", ("training.learning_rate", "not a number")),
+        ("series=ecb:EURUSD", ("series is 'ecb:EURUSD'", "must be a list")),
+        ("seeds=[1, 'a']", ("seeds[1] is 'a'", "whole number")),
+        ("seeds=[-1]", ("seeds holds -1", "from 0")),
+        ("seeds=[]", ("seeds is empty", "seeds = [1]")),
+        ("seeds=[1, 1]", ("seeds names an entry twice",)),
+        ("series=[]", ("series is empty", "ecb:EURUSD")),
+        ("windows=3", ("windows is 3", "section")),
+        ("windows.context.size=3", ("windows.context is", "whole number")),
+        ("name=../up", ("names a folder",)),
+        ("allow_seen=1", ("allow_seen is 1", "true or false")),
+        ("split.test_start=soon", ("split.test_start is 'soon'", "2021-01-01")),
+        ("sampling.paths=7", ("sampling.paths is 7", "even number")),
+        ("training.steps", ("write key=value",)),
+        ("name.first=3", ("name is not a section",)),
+    ],
+)
+def test_a_wrong_setting_names_itself_and_the_cure(override: str, parts: tuple[str, ...]) -> None:
+    message = fails(override)
+    assert "\n" not in message
+    for part in parts:
+        assert part in message
+
+
+def test_a_missing_key_is_named() -> None:
+    with pytest.raises(ConfigError, match="missing: series"):
+        study_from({"name": "s"})
+
+
+def test_overrides_are_toml_or_else_text() -> None:
+    study = study_from(
+        MINIMAL,
+        ["training.steps=7", "trading.spread_points=data", 'methods=["lora"]', "seeds=[3, 4]", "method.lora.alpha=16"],
+    )
+    assert (study.training.steps, study.trading.spread_points, study.seeds) == (7, "data", (3, 4))
+    assert study.options_of("lora").alpha == 16.0  # type: ignore[attr-defined]
+
+
+def test_a_date_needs_no_quotes() -> None:
+    assert study_from(MINIMAL, ["split.test_end=2022-02-03"]).split.test_end == "2022-02-03"
+
+
+def test_overrides_leave_the_values_they_are_given_alone() -> None:
+    values = {**MINIMAL, "training": {"steps": 5}}
+    study_from(values, ["training.steps=7"])
+    assert values["training"] == {"steps": 5}
+
+
+@pytest.mark.parametrize("text", ["series = [", 'name = "a"\nname = "b"', "\x00"])
+def test_broken_toml_is_one_line_with_the_file(tmp_path: Path, text: str) -> None:
+    file = tmp_path / "s.toml"
+    file.write_text(text)
+    with pytest.raises(ConfigError, match=r"s\.toml: not valid TOML") as caught:
+        load_study(file)
+    assert "\n" not in str(caught.value)
+
+
+def test_files_windows_editors_write_are_read(tmp_path: Path) -> None:
+    file = tmp_path / "my study.toml"
+    file.write_bytes(b'\xef\xbb\xbfname = "a"\r\nseries = ["ecb:EURUSD"]\r\n')
+    assert load_study(file).name == "a"
+    file.write_bytes('name = "a"'.encode("utf-16"))
+    with pytest.raises(ConfigError, match="UTF-8"):
+        load_study(file)
+
+
+def test_the_demo_is_valid_and_at_its_word() -> None:
+    demo = load_study(study_file("demo"))
+    assert demo.series == ("ecb:EURUSD", "ecb:NZDUSD")
+    assert {"full", "lora", "adapter"} <= set(demo.methods)
+    assert demo.training.min_steps >= 200
+    assert demo.split.test_start == "2021-01-01"
+
+
+EVERYTHING = StudyConfig(
+    name="all",
+    series=("ecb:EURUSD", "a file.csv"),
+    methods=("lora", "adapter", "full", "untuned"),
+    baselines=("random-walk",),
+    benchmarks=(),
+    seeds=(2, 5),
+    base="somewhere",
+    allow_seen=True,
+    source=SourceOptions("EURUSD", "H1", "UTC", "round-the-clock", 5, True, "close", "when", "last"),
+    windows=WindowSpec(20, 7),
+    codec=CodecOptions(9.0, False),
+    split=SplitSpec("2015-01-01", "2016-01-01", "2017-01-01", "2018-01-01", 9),
+    training=TrainingOptions(11, 3, 0.002, 0.3, 0.02, 0.5, 2, 4, 6, 2),
+    sampling=SamplingOptions(8, 3, 2),
+    trading=TradingRules("threshold", 2.0, 0.2, 1000.0, 500.0, 10.0, "data", 3.5),
+    method={
+        "lora": METHODS["lora"].options(learning_rate=0.01, rank=2, alpha=3.0, dropout=0.0, targets="mlp.c_fc"),  # type: ignore[call-arg]
+        "adapter": METHODS["adapter"].options(bottleneck=3, train_base=True),  # type: ignore[call-arg]
+        "full": METHODS["full"].options(learning_rate=0.5),
+        "untuned": METHODS["untuned"].options(),
+    },
+)
+
+
+def test_the_round_trip_covers_every_field() -> None:
+    """Each field differs from its default, so a field that is not carried shows."""
+    plain = study_from(MINIMAL)
+    for field in dataclasses.fields(StudyConfig):
+        value, default = getattr(EVERYTHING, field.name), getattr(plain, field.name)
+        assert value != default, field.name
+        if dataclasses.is_dataclass(value):
+            for inner in dataclasses.fields(value):
+                assert getattr(value, inner.name) != getattr(default, inner.name), f"{field.name}.{inner.name}"
+
+
+def test_a_study_comes_back_from_json_as_it_was() -> None:
+    assert study_from(json.loads(json.dumps(as_plain(EVERYTHING)))) == EVERYTHING
