@@ -8,6 +8,10 @@ _FULL = (errno.ENOSPC, errno.EFBIG, getattr(errno, "EDQUOT", errno.ENOSPC))
 _FULL_IN_WORDS = ("no space left on device", "file too large", "disk quota exceeded")
 
 
+_NO_MEMORY = "DefaultCPUAllocator: "
+"""How torch says that memory is short."""
+
+
 def told(error: BaseException) -> str | None:
     """What to tell a user of an error that is theirs to cure; None for a defect of ours."""
     if isinstance(error, UserError):
@@ -19,7 +23,7 @@ def told(error: BaseException) -> str | None:
         where = f"{error.filename}: " if error.filename else ""
         cure = "; see that it is yours to read and write" if isinstance(error, PermissionError) else ""
         return f"{where}{' '.join(str(error.strerror or error).split())}{cure}"
-    if isinstance(error, MemoryError):
+    if isinstance(error, MemoryError) or _NO_MEMORY in str(error):
         return "out of memory; run with --jobs 1, or lower sampling.paths, training.batch_size or windows.context"
     return None
 

@@ -33,14 +33,14 @@ def study_file(tmp_path: Path, tiny_base: Path) -> Path:
 
 @pytest.fixture(scope="session")
 def finished(tmp_path_factory: pytest.TempPathFactory, tiny_base: Path) -> Iterator[Path]:
-    """A folder in which the small study ran undisturbed, one cell at a time, with a failing cell among the others."""
+    """A folder in which the small study ran undisturbed, with a failing cell among the others."""
     folder = tmp_path_factory.mktemp("finished")
     study = write_study(folder, tiny_base)
     before = Path.cwd()
     os.chdir(folder)
     try:
         done = subprocess.run(
-            [sys.executable, "-m", "tunetrade", "study", str(study), "--jobs", "1", "--json"],
+            [sys.executable, "-m", "tunetrade", "study", str(study), "--json"],
             capture_output=True, text=True, encoding="utf-8", check=False, timeout=200,
         )  # fmt: skip
     finally:

@@ -10,7 +10,7 @@ STUDY = """
 name = "small"
 series = ["ecb:EURUSD"]
 base = "BASE"
-methods = ["full", "lora"]
+methods = ["full", "adapter"]
 baselines = ["random-walk"]
 benchmarks = ["buy-and-hold"]
 [windows]
@@ -22,20 +22,20 @@ half_life = 3.0
 train_start = 2018-01-01
 validation_start = 2019-01-01
 test_start = 2019-06-01
-test_end = 2019-07-15
+test_end = 2019-07-15  # no quotes: a TOML date
 [training]
 steps = 4
 evaluate_every = 2
 min_steps = 4
 [sampling]
 paths = 8
-[method.lora]
-targets = "nowhere"
+[method.adapter]
+bottleneck = 10_000_000_000_000
 """
 
 
 def write_study(folder: Path, base: Path) -> Path:
-    """The small study, whose lora fails."""
+    """The small study, whose adapter fails: no machine has memory for it."""
     file = folder / "small.toml"
     file.write_text(STUDY.replace("BASE", base.as_posix()), encoding="utf-8")
     return file

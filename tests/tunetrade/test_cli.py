@@ -77,7 +77,9 @@ def test_data_tells_and_plots(tmp_path: Path, monkeypatch: pytest.MonkeyPatch, c
     assert (tmp_path / "EURUSD-D1.png").stat().st_size > 1000
 
 
-def test_a_full_disk_is_one_line(tmp_path: Path, monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture) -> None:
+def test_a_full_disk_is_one_line(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture
+) -> None:
     def full(*_: object) -> None:
         raise OSError(28, "No space left on device", "EURUSD-D1.png")
 

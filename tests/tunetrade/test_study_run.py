@@ -65,14 +65,14 @@ def test_every_file_of_the_documentation_is_there(finished: Path) -> None:
 def test_the_report_the_status_and_the_json_of_a_study_with_a_failed_cell(finished: Path) -> None:
     assert (finished / "status.txt").read_text() == "1"
     outcome = json.loads((finished / "stdout.json").read_text())
-    assert set(outcome["failed"]) == {"EURUSD-D1/lora/1"}
-    assert "nowhere" in outcome["failed"]["EURUSD-D1/lora/1"]
+    assert set(outcome["failed"]) == {"EURUSD-D1/adapter/1"}
+    assert "out of memory" in outcome["failed"]["EURUSD-D1/adapter/1"]
     assert set(outcome["done"]) == {"EURUSD-D1/full/1", "EURUSD-D1/random-walk/0", "EURUSD-D1/buy-and-hold/0"}
     page = (finished / outcome["report"]).read_text(encoding="utf-8")
-    assert "lora" in page
-    run = read_json(finished / "runs/small/EURUSD-D1/lora/1/run.json")
+    assert "adapter" in page
+    run = read_json(finished / "runs/small/EURUSD-D1/adapter/1/run.json")
     assert run["status"] == "failed"
-    assert "c_attn" in run["failure"]
+    assert "--jobs 1" in run["failure"]
     assert "Traceback" not in (finished / "stderr.txt").read_text()
     assert partials(finished) == []
 
@@ -89,7 +89,7 @@ def test_an_unchanged_study_starts_no_process_and_touches_no_file(copy: Path, mo
         return {path: path.stat().st_mtime_ns for path in files if path.is_file()}
 
     monkeypatch.setattr("subprocess.Popen", None)
-    shutil.rmtree("runs/small/EURUSD-D1/lora")
+    shutil.rmtree("runs/small/EURUSD-D1/adapter")
     write_report(Path("runs/small"), Path("reports/small"))
     assert main(["study", "small.toml", "--set", 'methods=["full"]']) == 0
     before = times()
@@ -151,7 +151,7 @@ def test_a_damaged_run_json_is_a_cell_to_run(copy: Path) -> None:
     Path("runs/small/EURUSD-D1/buy-and-hold/0/run.json").write_text("{")
     outcome = run_study(load_study(Path("small.toml"), ["methods=[]", "baselines=[]"]), Path("runs"))
     assert outcome.done == ("EURUSD-D1/buy-and-hold/0",)
-    assert set(outcome.left_over) == {f"EURUSD-D1/{name}" for name in ("full/1", "lora/1", "random-walk/0")}
+    assert set(outcome.left_over) == {f"EURUSD-D1/{name}" for name in ("full/1", "adapter/1", "random-walk/0")}
 
 
 def test_a_second_study_in_the_same_folder_is_refused(copy: Path) -> None:
@@ -220,7 +220,7 @@ def test_all_methods_on_two_series_do_not_depend_on_jobs(tmp_path: Path, tiny_ba
     file = write_study(tmp_path, tiny_base)
     changes = [
         'series=["ecb:EURUSD", "ecb:NZDUSD"]', 'methods=["untuned", "full", "lora", "adapter"]',
-        'baselines=["random-walk", "ewma-t"]', "method.lora.targets=c_attn",
+        'baselines=["random-walk", "ewma-t"]', "method.adapter.bottleneck=4",
     ]  # fmt: skip
     study = load_study(file, changes)
     assert len(load_series(study)) == 2
