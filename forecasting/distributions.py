@@ -1,27 +1,16 @@
 """Predictive distributions of one close: a cumulative distribution that is linear between given prices.
 
-Means, quantiles, probabilities and the continuous ranked probability score are then exact sums, with no sampling error.
+Quantiles and the continuous ranked probability score are then exact, with no sampling error.
 All arrays are float64; `knots` [N, K + 1] are increasing prices, `weights` [N, K] the probability between them.
 """
 
 import numpy as np
 
 
-def mean(knots: np.ndarray, weights: np.ndarray) -> np.ndarray:
-    """Expected price, [N]."""
-    return np.asarray((weights * (knots[:, :-1] + knots[:, 1:])).sum(axis=1) / 2)
-
-
 def cumulative(weights: np.ndarray) -> np.ndarray:
     """Probability below each knot, [N, K + 1], ending in exactly 1."""
     below = np.concatenate([np.zeros((len(weights), 1)), np.cumsum(weights, axis=1)], axis=1)
     return np.asarray(below / below[:, -1:])
-
-
-def probability_below(knots: np.ndarray, weights: np.ndarray, price: np.ndarray) -> np.ndarray:
-    """P(close < price), [N]; price [N]."""
-    below = cumulative(weights)
-    return np.array([np.interp(p, k, b) for p, k, b in zip(price, knots, below, strict=True)])
 
 
 def quantiles(knots: np.ndarray, weights: np.ndarray, levels: np.ndarray) -> np.ndarray:

@@ -183,7 +183,7 @@ def rows_of_step(count: int, batch_size: int, seed: int, step: int) -> np.ndarra
 
 
 def learning_rate_at(step: int, peak: float, options: TrainingOptions) -> float:
-    """Linear warm-up, then linear decay to zero at the last step."""
+    """Linear warm-up, then linear decay that would reach zero one step after the last."""
     warm = max(1, round(options.warm_up * options.steps))
     if step < warm:
         return peak * (step + 1) / warm

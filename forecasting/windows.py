@@ -83,9 +83,6 @@ class Contexts:
     def __len__(self) -> int:
         return len(self.cutoffs)
 
-    def __getitem__(self, chunk: slice) -> "Contexts":
-        return Contexts(self.unique_id, self.cutoffs[chunk], self.closes[chunk], self.times[chunk], self.ahead[chunk])
-
     def hashes(self) -> np.ndarray:
         """SHA-256 of everything each forecast depends on beside the model, str [N]."""
         return np.array(

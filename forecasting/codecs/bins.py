@@ -40,9 +40,6 @@ class BinState:
     ewma: Ewma
     close: np.ndarray
 
-    def __len__(self) -> int:
-        return len(self.close)
-
 
 @dataclass(frozen=True)
 class BinsCodec:

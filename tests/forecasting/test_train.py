@@ -65,17 +65,27 @@ def killed_at(steps):
     return report
 
 
+@pytest.mark.parametrize("best", ["first", "last"])
 @pytest.mark.parametrize("name", CASES)
-def test_a_run_killed_anywhere_ends_bit_for_bit_where_an_unbroken_one_ends(tiny_base, data, tmp_path, name):
+def test_a_run_killed_anywhere_ends_bit_for_bit_where_an_unbroken_one_ends(
+    tiny_base, data, tmp_path, monkeypatch, name, best
+):
+    start, sign = dict(model_of(tiny_base, name).named_parameters()), 1 if best == "first" else -1
+
+    def distance(model, *_):
+        return sign * sum((value - start[key]).abs().sum().item() for key, value in model.named_parameters())
+
+    monkeypatch.setattr(training, "target_loss", distance)
     whole_model = model_of(tiny_base, name)
-    whole = train(whole_model, data, OPTIONS, 3e-3, 1, tmp_path / "whole")
+    whole = train(whole_model, data, OPTIONS, 0.01, 1, tmp_path / "whole")
+    assert whole.best_step == (0 if best == "first" else OPTIONS.steps)
     every_point = [[step] for step in range(1, OPTIONS.steps + 1)]
     for kills in [*every_point, [2, 3, 3, 6]]:
         state, left = tmp_path / f"state-{kills}", list(kills)
         for _ in range(len(kills) + 1):
             model = model_of(tiny_base, name)  # a new process knows only the seed and the state file
             try:
-                result = train(model, data, OPTIONS, 3e-3, 1, state, killed_at(left))
+                result = train(model, data, OPTIONS, 0.01, 1, state, killed_at(left))
                 break
             except Killed:
                 continue
@@ -87,6 +97,15 @@ def test_a_run_killed_anywhere_ends_bit_for_bit_where_an_unbroken_one_ends(tiny_
             whole.steps,
             whole.stopped_early,
         )
+
+
+def test_a_resumed_run_stops_as_early_as_an_unbroken_one(tiny_base, data, tmp_path, monkeypatch):
+    monkeypatch.setattr(training, "target_loss", lambda *_: 3.0)
+    options = replace(OPTIONS, steps=9, evaluate_every=1, patience=4)
+    with pytest.raises(Killed):
+        train(model_of(tiny_base), data, options, 1e-3, 1, tmp_path / "state", killed_at([3]))
+    result = train(model_of(tiny_base), data, options, 1e-3, 1, tmp_path / "state")
+    assert (result.steps, result.stopped_early, result.best_step) == (4, True, 0)
 
 
 def test_a_resumed_run_does_not_repeat_steps_it_has_saved(tiny_base, data, tmp_path):
@@ -106,7 +125,6 @@ def test_another_seed_gives_another_model(tiny_base, data, tmp_path):
 
 @pytest.mark.parametrize("min_steps", [2, 12])
 def test_early_stopping_waits_for_min_steps_and_keeps_the_best(tiny_base, data, tmp_path, min_steps):
-    """Validation on pure noise: fitting the training rows can only harm."""
     noise = replace(data, validation=np.random.default_rng(9).integers(0, BINS, size=data.validation.shape))
     options = replace(OPTIONS, steps=40, evaluate_every=1, min_steps=min_steps, patience=3, warm_up=0.0)
     model, before = model_of(tiny_base), bits(model_of(tiny_base))
