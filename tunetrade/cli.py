@@ -23,7 +23,11 @@ def main(arguments: Sequence[str] | None = None) -> int:
         status = int(asked.verb(asked))
         sys.stdout.flush()
     except KeyboardInterrupt:
-        kept = "what is done is kept, the same command goes on from there" if asked.resumes else "nothing was written"
+        kept = (
+            "what is done is kept, the same command goes on from there"
+            if asked.resumes
+            else "give the same command again"
+        )
         print(f"\ntunetrade: interrupted; {kept}", file=sys.stderr)
         return 130
     except BrokenPipeError:
@@ -82,7 +86,7 @@ def _verb(verbs: Any, name: str, job: str, example: str, run: str) -> argparse.A
         epilog=f"example:\n  {example}",
         formatter_class=argparse.RawDescriptionHelpFormatter,
     )
-    parser.set_defaults(verb=call, resumes=name in ("demo", "study", "train"))
+    parser.set_defaults(verb=call, resumes=name in ("demo", "study", "train", "forecast"))
     return parser
 
 

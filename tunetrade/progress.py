@@ -8,7 +8,7 @@ from typing import TextIO
 from tqdm import tqdm
 
 EVERY_SECONDS = 10.0
-FORMAT = "{desc} {percentage:3.0f}%|{bar}| {n_fmt}/{total_fmt} {rate_fmt}{postfix}"
+FORMAT = "{desc} {percentage:3.0f}%|{bar}| {n_fmt}/{total_fmt} {remaining}{postfix}"
 
 
 class Board:

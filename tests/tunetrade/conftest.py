@@ -7,7 +7,6 @@ from collections.abc import Callable, Iterator
 from pathlib import Path
 
 import pytest
-
 from small import write_study
 
 Command = Callable[..., "subprocess.CompletedProcess[str]"]
