@@ -1,9 +1,9 @@
 """How the embedded base came to be: a small GPT-2 trained on the returns of ECB exchange rates before a cut-off.
 
 Each row of a batch is a stretch of one cross rate, as a stranger to its name and level: only volatility-scaled
-returns are seen, and half the rows are mirrored, which is the inverse rate. So the base learns how returns cluster,
-not where EURUSD went. Rates that hardly move (pegs) are left out. Weights are averaged over the last steps; the
-cut-off is a promise that `tunetrade` checks when it evaluates.
+returns are seen, and half the rows are mirrored, which is the inverse rate to within a bin or two. So the base learns
+how returns cluster, not where EURUSD went. Rates that hardly move (pegs) are left out. Weights are averaged over the
+last steps; the cut-off is a promise that `tunetrade` checks when it evaluates.
 """
 
 import time
