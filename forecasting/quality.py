@@ -47,7 +47,7 @@ class Quality:
     gaps: int
     longest_gaps: tuple[Gap, ...]
     off_calendar: int
-    percent: float
+    quality_percent: float
     unchanged: float
     largest_move: float
     largest_move_at: str
@@ -89,7 +89,7 @@ def describe(bars: Bars) -> Quality:
         gaps=len(gaps),
         longest_gaps=tuple(sorted(gaps, key=lambda gap: -gap.bars)[:LONGEST]),
         off_calendar=len(times) - int(present.sum()),
-        percent=100.0 * float(present.mean()) if len(expected) else 0.0,
+        quality_percent=100.0 * float(present.mean()) if len(expected) else 0.0,
         unchanged=float((moves == 0).mean()) if len(moves) else float("nan"),
         largest_move=float(moves[largest]) if len(moves) else float("nan"),
         largest_move_at=_iso(times[largest + 1]) if len(moves) else "",
@@ -111,7 +111,9 @@ def plot(bars: Bars, quality: Quality, path: Path) -> None:
     drawn[np.searchsorted(stamps, bars.times)] = bars.closes
     closes.plot(stamps, drawn, linewidth=0.6, color="tab:blue")
     closes.set_ylabel(f"close, {bars.instrument.quote}".rstrip(", "))
-    closes.set_title(f"{quality.symbol} {quality.timeframe}: {quality.bars:,} bars, quality {quality.percent:.2f} %")
+    closes.set_title(
+        f"{quality.symbol} {quality.timeframe}: {quality.bars:,} bars, quality {quality.quality_percent:.2f} %"
+    )
     months, counts = np.unique(missing_stamps(bars).astype("datetime64[M]"), return_counts=True)
     gaps.bar(months.astype("datetime64[D]"), counts, width=30.0, align="edge", color="tab:red")
     gaps.set_ylabel("missing\na month")

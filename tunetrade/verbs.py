@@ -51,6 +51,7 @@ def study_file(name: str) -> Path:
 
 
 def _run_and_report(config: Any, asked: Arguments) -> int:
+    from tunetrade.report.terminal import summary
     from tunetrade.study import run_study
 
     outcome = run_study(config, Path(asked.runs), _jobs(asked))
@@ -58,6 +59,7 @@ def _run_and_report(config: Any, asked: Arguments) -> int:
     if asked.json:
         emit_json({**dataclasses.asdict(outcome), "report": str(page)})
     else:
+        print(summary(outcome.folder))
         print(f"{len(outcome.done)} cells done, {len(outcome.skipped)} unchanged, {len(outcome.failed)} failed")
         for name, why in outcome.failed.items():
             print(f"  failed: {name}: {why}")

@@ -34,7 +34,7 @@ def test_a_week_worked_by_hand(bars):
         Gap("2024-01-09T10:00Z", "2024-01-09T12:00Z", 3),
         Gap("2024-01-12T21:00Z", "2024-01-12T21:00Z", 1),
     )
-    assert quality.percent == pytest.approx(100 * 116 / 120)
+    assert quality.quality_percent == pytest.approx(100 * 116 / 120)
     assert quality.unchanged == pytest.approx(115 / 116)
     assert quality.largest_move == pytest.approx(math.log(1.2 / 1.1))
     assert quality.largest_move_at == str(bars.times[50])[:16] + "Z"
@@ -60,7 +60,7 @@ def test_the_plot_is_a_small_picture_and_the_same_each_time(bars, tmp_path):
 
 
 def test_ecb_fixings_are_complete_but_for_real_holes():
-    assert describe(load_bars("ecb:EURUSD")).percent == 100.0
+    assert describe(load_bars("ecb:EURUSD")).quality_percent == 100.0
     holes = describe(load_bars("ecb:EURISK"))
     assert holes.longest_gaps == (Gap("2008-12-10T15:00Z", "2018-01-31T15:00Z", 2341),)
     assert math.isnan(holes.zero_spread)
@@ -68,5 +68,5 @@ def test_ecb_fixings_are_complete_but_for_real_holes():
 
 def test_a_single_bar_has_no_moves(bars):
     one = describe(Bars(bars.frame.iloc[:1], bars.instrument, bars.calendar))
-    assert (one.bars, one.missing, one.percent) == (1, 0, 100.0)
+    assert (one.bars, one.missing, one.quality_percent) == (1, 0, 100.0)
     assert math.isnan(one.unchanged)
