@@ -2,10 +2,10 @@
 
     python -m benchmarks.decode [--quick] [--json]
 
-The model is frozen: GPT-2 of 4 layers x 128, 256 tokens, float32, random weights (speed does not depend on them); context 64,
-horizon 20, 64 paths a window. Both sides use two threads, the engine as two windows side by side, `generate` inside its
-matrix products. Rounds alternate and the median ratio is kept, because machines are shared and noisy. `generate` only draws
-tokens; the engine's time also holds its exact means, probabilities and prices.
+The model is frozen: GPT-2 of 4 layers x 128, 255 tokens, float32, random weights (speed does not depend on them);
+context 64, horizon 20, 64 paths a window. Both sides use two threads, the engine as two tiles of windows side by side,
+`generate` inside its matrix products. Rounds alternate and the median ratio is kept, because machines are shared and
+noisy. `generate` only draws tokens; the engine's time also holds its exact means, probabilities and prices.
 """
 
 import argparse

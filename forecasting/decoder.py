@@ -1,15 +1,15 @@
 """A GPT-2 forward pass written as plain functions over named weights, made for sampling many paths from one context.
 
-transformers' `generate` recomputes or copies the context for each path. Here the context of a window is run once and its
-keys and values are shared by all paths, each of which keeps only its own few steps in a preallocated cache.
+transformers' `generate` recomputes or copies the context for each path. Here the context of a window is run once and
+its keys and values are shared by all paths, each of which keeps only its own few steps in a preallocated cache.
 
-Every product has one fixed shape: one window alone, its paths padded to a full tile, one thread. Products of other shapes
-differ in the last bits, so this is what makes a forecast independent of batch composition, order and thread count;
-parallelism comes from running windows side by side (see `sampler`). Tiles of several windows would raise arithmetic
-intensity a little but tie a window's bytes to its place in the tile.
+A call takes one window or a tile of several, on one thread; rows of different windows never meet in a sum. Whether a
+window's bytes are the same alone and anywhere in a tile is then up to the libraries beneath: a product that splits its
+sums differently for more rows would change the last bits. `sampler` tries it out before it uses tiles.
 """
 
 from dataclasses import dataclass
+from typing import Any
 
 import torch
 from torch import Tensor, nn
@@ -19,8 +19,8 @@ from torch.nn import functional as F
 class Product:
     """x W + b, W [inputs, outputs] packed once for skinny x, with the GELU of GPT-2 fused in where asked for.
 
-    oneDNN's packed products take about half the time of plain ones on 64 rows (docs/LOG.md); where torch lacks oneDNN the plain
-    product is used. The operators are those that torch's own compiler emits for frozen weights.
+    oneDNN's packed products take about half the time of plain ones on 64 rows (docs/LOG.md); where torch lacks oneDNN
+    the plain product is used. The operators are those that torch's own compiler emits for frozen weights.
     """
 
     def __init__(self, weight: Tensor, bias: Tensor | None = None, gelu: bool = False) -> None:
@@ -95,7 +95,7 @@ def weights_of(
     """Weights of a transformers `GPT2LMHeadModel`, detached, contiguous, float32; `state` overrides its own."""
     named = model.state_dict() if state is None else state
     state = {name: value.detach().to(torch.float32).contiguous() for name, value in named.items()}
-    config = model.config
+    config: Any = model.config
 
     def pair(name: str) -> tuple[Tensor, Tensor]:
         return state[f"{name}.weight"], state[f"{name}.bias"]
@@ -124,74 +124,86 @@ def weights_of(
 
 
 class Decoder:
-    """One window's decode: `start` with the context, then `advance` all its paths a token at a time.
+    """Decode of one window, or of several at once: `start` with contexts, then `advance` all paths a token at a time.
 
-    paths: rows of a tile, S; steps: most tokens a path will take. The path caches are allocated once and reused from
-    window to window.
+    paths: of a window, S; steps: most tokens a path will take. The path caches are allocated once and reused as long
+    as the number of windows stays the same.
     """
 
     def __init__(self, weights: DecoderWeights, paths: int, steps: int) -> None:
         self._w = weights
-        shape = (max(steps, 1), weights.heads, paths, weights.width // weights.heads)
-        self._keys = [torch.zeros(shape) for _ in weights.blocks]
-        self._values = [torch.zeros(shape) for _ in weights.blocks]
-        self._scratch = torch.empty(shape)
+        self._paths = paths
+        self._steps = max(steps, 1)
         self._context: list[tuple[Tensor, Tensor]] = []
         self._length = 0
         self._taken = 0
+        self._windows = 0
 
     def start(self, ids: Tensor) -> Tensor:
-        """Run the context, ids int64 [C]; gives logits of the next token, [V]."""
+        """Run contexts of equal length, ids int64 [..., C]; gives logits of the next token, [..., V]."""
         w = self._w
-        self._length, self._taken, self._context = len(ids), 0, []
-        hidden = w.tokens[ids] + w.positions[: len(ids)]
+        rows, length = ids.view(-1, ids.shape[-1]), ids.shape[-1]
+        self._make_room(len(rows))
+        self._length, self._taken, self._context = length, 0, []
+        hidden = (w.tokens[rows] + w.positions[:length]).view(-1, w.width)
         for block in w.blocks:
-            query, key, value = self._project(block, hidden)
-            self._context.append((key, value))
-            mixed = F.scaled_dot_product_attention(query[None], key[None], value[None], is_causal=True)[0]
-            hidden = self._finish(block, hidden, mixed)
-        return self._logits(hidden[-1:])[0]
+            query, key, value = self._project(block, hidden).view(len(rows), length, 3, w.heads, -1).unbind(2)
+            query, key, value = (part.transpose(1, 2).contiguous() for part in (query, key, value))
+            self._context.append((key.transpose(2, 3), value))
+            mixed = F.scaled_dot_product_attention(query, key, value, is_causal=True)
+            hidden = self._finish(block, hidden, mixed.transpose(1, 2))
+        last = hidden.view(len(rows), length, w.width)[:, -1:]
+        return torch.cat([self._logits(row) for row in last]).view(*ids.shape[:-1], -1)
 
     def advance(self, ids: Tensor) -> Tensor:
-        """Take one more token on every path, ids int64 [S]; gives logits of the next, [S, V]."""
+        """Take one more token on every path, ids int64 [..., S]; gives logits of the next, [..., S, V]."""
         w = self._w
         t = self._taken
         self._taken = t + 1
-        hidden = w.tokens[ids] + w.positions[self._length + t]
+        hidden = w.tokens[ids.reshape(-1)] + w.positions[self._length + t]
         for i, block in enumerate(w.blocks):
-            query, key, value = self._project(block, hidden)
+            query, key, value = self._project(block, hidden).view(len(hidden), 3, w.heads, -1).unbind(1)
             self._keys[i][t], self._values[i][t] = key, value
             hidden = self._finish(block, hidden, self._attend(i, query))
-        return self._logits(hidden)
+        return self._logits(hidden).view(*ids.shape, -1)
 
-    def _project(self, block: BlockWeights, hidden: Tensor) -> tuple[Tensor, Tensor, Tensor]:
-        """Queries, keys and values of all heads, each [heads, n, width of a head]."""
+    def _make_room(self, windows: int) -> None:
+        if windows == self._windows:
+            return
         w = self._w
-        normed = F.layer_norm(hidden, (w.width,), *block.ln_1, w.epsilon)
-        fused = block.qkv(normed)
-        query, key, value = fused.view(len(hidden), 3, w.heads, -1).permute(1, 2, 0, 3)
-        return query, key, value
+        self._windows = windows
+        shape = (self._steps, windows * self._paths, w.heads, w.width // w.heads)
+        self._keys = [torch.zeros(shape) for _ in w.blocks]
+        self._values = [torch.zeros(shape) for _ in w.blocks]
+        self._scratch = torch.empty(shape)
+
+    def _project(self, block: BlockWeights, hidden: Tensor) -> Tensor:
+        """Queries, keys and values side by side, [n, 3 d]."""
+        return block.qkv(F.layer_norm(hidden, (self._w.width,), *block.ln_1, self._w.epsilon))
 
     def _attend(self, i: int, query: Tensor) -> Tensor:
-        """Attention of block i over the shared context and each path's own steps, [heads, S, width of a head].
+        """Attention of block i over the shared contexts and each path's own steps.
+
+        query [windows x S, heads, width of a head]; gives [windows, S, heads, width of a head].
 
         The caches are laid out step by step, so that what is taken is one contiguous block; products land in scratch
         memory, because fresh temporaries of this size cost more in page faults than in arithmetic.
         """
         taken, (keys, values) = self._taken, self._context[i]
-        scratch = self._scratch[:taken]
-        on_context = torch.matmul(query, keys.transpose(1, 2))
-        on_own = torch.mul(self._keys[i][:taken], query, out=scratch).sum(-1).permute(1, 2, 0)
-        weight = torch.softmax(torch.cat([on_context, on_own], dim=2) * query.shape[-1] ** -0.5, dim=2)
-        split = keys.shape[1]
-        own = weight[:, :, split:].permute(2, 0, 1)[..., None]
+        scratch, split = self._scratch[:taken], self._length
+        on_context = torch.matmul(query.view(self._windows, self._paths, *query.shape[1:]).transpose(1, 2), keys)
+        on_own = torch.mul(self._keys[i][:taken], query, out=scratch).sum(-1)
+        on_own = on_own.view(taken, self._windows, self._paths, -1).permute(1, 3, 2, 0)
+        scores = torch.cat([on_context, on_own], dim=3).mul_(query.shape[-1] ** -0.5)
+        weight = torch.softmax(scores, dim=3)
+        own = weight[..., split:].permute(3, 0, 2, 1).reshape(taken, *query.shape[:2], 1)
         mixed = torch.mul(self._values[i][:taken], own, out=scratch).sum(0)
-        return mixed + torch.matmul(weight[:, :, :split], values)
+        shared = torch.matmul(weight[..., :split], values).transpose(1, 2)
+        return mixed.view(shared.shape).add_(shared)
 
     def _finish(self, block: BlockWeights, hidden: Tensor, mixed: Tensor) -> Tensor:
         w = self._w
-        merged = mixed.permute(1, 0, 2).reshape(len(hidden), w.width)
-        hidden = hidden + block.attention_out(merged)
+        hidden = hidden + block.attention_out(mixed.reshape(hidden.shape))
         normed = F.layer_norm(hidden, (w.width,), *block.ln_2, w.epsilon)
         return hidden + block.mlp_out(block.mlp_in(normed))
 

@@ -5,8 +5,12 @@ rather than draws. The mean of step h is the anchor plus the sum over steps of e
 drift away from the anchor is noise with mean zero and is never averaged, so the Monte Carlo error is that of the
 predictable part alone.
 
-Uniforms are counter-based, keyed by (sampling seed, series, cutoff, path, step), so a forecast depends on nothing else that
-was sampled, and all methods share them. Paths come in antithetic pairs (u, 1 - u); pairs are independent of each other.
+Uniforms are counter-based, keyed by (sampling seed, series, cutoff, path, step), so a forecast depends on nothing else
+that was sampled, and all methods share them. Paths come in antithetic pairs (u, 1 - u); pairs are independent.
+
+Big jobs roll windows in tiles of four: more arithmetic for each call into torch, which matters most where threads share
+one interpreter lock. A tile must not change a byte: before the first, one is compared with its windows rolled alone,
+and where the libraries of a machine make them differ, windows go one by one.
 """
 
 import os
@@ -14,8 +18,9 @@ import threading
 from collections.abc import Callable, Iterator
 from concurrent.futures import ThreadPoolExecutor
 from contextlib import contextmanager
-from dataclasses import dataclass
+from dataclasses import dataclass, fields
 from typing import Protocol
+from weakref import WeakKeyDictionary
 
 import numpy as np
 import torch
@@ -32,10 +37,15 @@ from forecasting.windows import Contexts
 GROUP = 2
 """Paths drawn together: an antithetic pair."""
 
+TILE_ROWS = 256
+"""Most paths in a tile: enough to make calls into torch cheap, few enough for a core's own cache."""
+
 
 @dataclass(frozen=True)
 class SamplingOptions:
-    """paths: per window, a multiple of 2. seed: of the uniforms, apart from any training seed. threads: windows at once
+    """How to sample.
+
+    paths: per window, a multiple of 2. seed: of the uniforms, apart from any training seed. threads: tiles at once
     (0: one per core); results do not depend on it.
     """
 
@@ -59,8 +69,8 @@ class SamplingOptions:
 class Samples:
     """What was drawn and what it implies, for N windows, S paths, H steps and K segments; prices float64.
 
-    paths [N, S, H]; mean, mean_se, p_up, p_up_se [N, H]; first_knots [N, K + 1] and first_weights [N, K], the exact distribution of
-    step 1; sigma [N] at step 1.
+    paths [N, S, H]; mean, mean_se, p_up, p_up_se [N, H]; first_knots [N, K + 1] and first_weights [N, K], the exact
+    distribution of step 1; sigma [N] at step 1.
     """
 
     paths: np.ndarray
@@ -74,31 +84,31 @@ class Samples:
 
 
 class TokenModel(Protocol):
-    """What the sampler asks of a model, one window at a time."""
+    """What the sampler asks of a model, a tile of windows at a time."""
 
     def start(self, ids: Tensor) -> Tensor:
-        """Logits [V] after the context, ids int64 [C]."""
+        """Logits [windows, V] after the contexts, ids int64 [windows, C]."""
         ...
 
     def advance(self, ids: Tensor) -> Tensor:
-        """Logits [S, V] after one more token on each path, ids int64 [S]."""
+        """Logits [windows, S, V] after one more token on each path, ids int64 [windows, S]."""
         ...
 
 
 class UniformTokens:
-    """The model that has learnt nothing: every quantile bin equally likely, which is EWMA volatility with t innovations."""
+    """The model that has learnt nothing: quantile bins equally likely, which is EWMA volatility with t innovations."""
 
     def __init__(self, vocabulary: int, paths: int) -> None:
         self._first = torch.zeros(vocabulary)
         self._later = torch.zeros(paths, vocabulary)
 
     def start(self, ids: Tensor) -> Tensor:
-        """Equal logits, [V]."""
-        return self._first
+        """Equal logits, [windows, V]."""
+        return self._first.expand(len(ids), -1)
 
     def advance(self, ids: Tensor) -> Tensor:
-        """Equal logits, [S, V]."""
-        return self._later
+        """Equal logits, [windows, S, V]."""
+        return self._later.expand(len(ids), -1, -1)
 
 
 def gpt2_decoders(weights: DecoderWeights, paths: int, horizon: int) -> Callable[[], TokenModel]:
@@ -111,7 +121,7 @@ def uniforms(seed: int, unique_id: str, cutoff: np.datetime64, paths: int, horiz
 
     Philox (Salmon 2011) keyed by a hash of seed, series and cutoff, counter = step; each pair of paths is u, 1 - u.
     """
-    key = int(sha256_of(f"{seed}|{unique_id}|{np.datetime64(cutoff, 'ns').astype(np.int64)}")[:32], 16)
+    key = int(sha256_of(f"{seed}|{unique_id}|{cutoff.astype('datetime64[ns]').astype(np.int64)}")[:32], 16)
     draws = np.empty((horizon, paths // GROUP))
     for step in range(horizon):
         raw = np.random.Philox(key=key, counter=step << 128).random_raw(paths // GROUP)
@@ -136,30 +146,58 @@ def sample(
     ids, state = codec.encode(contexts.closes, contexts.times, context)
     factors = codec.factors(contexts.ahead)
     tables = _Tables.of(codec)
+    windows: list[_Window | None] = [None] * len(contexts)
     reporting = threading.Lock()
 
-    def run(indices: range) -> list[_Window]:
-        model, done = make_model(), []
+    def roll(model: TokenModel, tile: range) -> list[_Window]:
+        at = slice(tile.start, tile.stop)
+        draws = [uniforms(options.seed, contexts.unique_id, contexts.cutoffs[i], options.paths, steps) for i in tile]
+        ewma = Ewma(state.ewma.total[at], state.ewma.weight[at])
+        return _roll(model, ids[at], ewma, state.close[at], factors[at], np.stack(draws, axis=1), tables)
+
+    def work(tiles: Iterator[range]) -> None:
+        model = make_model()
         with torch.inference_mode():
-            for i in indices:
-                uniform = uniforms(options.seed, contexts.unique_id, contexts.cutoffs[i], options.paths, steps)
-                ewma = Ewma(state.ewma.total[i : i + 1], state.ewma.weight[i : i + 1])
-                done.append(_roll(model, ids[i], ewma, float(state.close[i]), factors[i], uniform, tables))
+            for tile in tiles:
+                windows[tile.start : tile.stop] = roll(model, tile)
                 if progress:
                     with reporting:
-                        progress(1)
-        return done
+                        progress(len(tile))
+
+    def tiles_agree(tile: range) -> bool:
+        model = make_model()
+        with torch.inference_mode():
+            alone = [roll(model, range(i, i + 1))[0] for i in tile]
+            return all(one.same_bytes(other) for one, other in zip(alone, roll(model, tile), strict=True))
 
     workers = min(options.workers, max(1, len(contexts)))
-    bounds = np.linspace(0, len(contexts), workers + 1).astype(int)
     with _single_threaded_products():
+        size = max(1, TILE_ROWS // options.paths)
+        if size > 1 and len(contexts) >= size * workers:
+            shape = (options.paths, context, steps)
+            known = _AGREED.setdefault(make_model, {})
+            if shape not in known:
+                known[shape] = tiles_agree(range(size))
+            size = size if known[shape] else 1
+        pending = iter(_tiles(len(contexts), size, workers))
         if workers == 1:
-            windows = run(range(len(contexts)))
+            work(pending)
         else:
             with ThreadPoolExecutor(workers, initializer=torch.set_num_threads, initargs=(1,)) as pool:
-                parts = pool.map(run, (range(a, b) for a, b in zip(bounds[:-1], bounds[1:], strict=True)))
-                windows = [window for part in parts for window in part]
-    return _gather(windows)
+                for done in [pool.submit(work, pending) for _ in range(workers)]:
+                    done.result()
+    return _gather([window for window in windows if window is not None])
+
+
+_AGREED: WeakKeyDictionary[Callable[[], TokenModel], dict[tuple[int, int, int], bool]] = WeakKeyDictionary()
+"""For each maker of models and (paths, context, steps): does a tile give the bytes of its windows alone?"""
+
+
+def _tiles(count: int, size: int, workers: int) -> list[range]:
+    """Whole tiles, as many for each worker, then single windows; workers take the next as they become free."""
+    whole = count // (size * workers) * size * workers
+    tiles = [range(first, first + size) for first in range(0, whole, size)]
+    return tiles + [range(i, i + 1) for i in range(whole, count)]
 
 
 @contextmanager
@@ -176,8 +214,8 @@ def _single_threaded_products() -> Iterator[None]:
 class _Tables:
     """The codec's constants as tensors, and its density inside a token.
 
-    Returns are counted in sigma. `ladder` [K + 1] runs through all tokens: token k spans k to k + 1, and a segment of it the
-    part that is its share, so `k + v` is the point below which a part v of token k's probability lies.
+    Returns are counted in sigma. `ladder` [K + 1] runs through all tokens: token k spans k to k + 1, and a segment of
+    it the part that is its share, so `k + v` is the point below which a part v of token k's probability lies.
     """
 
     codec: BinsCodec
@@ -226,58 +264,74 @@ class _Window:
     first_weights: np.ndarray
     sigma: float
 
+    def same_bytes(self, other: "_Window") -> bool:
+        """Whether all figures are the same to the last bit."""
+        pairs = ((getattr(self, field.name), getattr(other, field.name)) for field in fields(self))
+        return all(np.asarray(one).tobytes() == np.asarray(two).tobytes() for one, two in pairs)
+
 
 def _roll(
     model: TokenModel,
     ids: np.ndarray,
     ewma: Ewma,
-    anchor: float,
+    anchors: np.ndarray,
     factors: np.ndarray,
     uniform: np.ndarray,
     tables: _Tables,
-) -> _Window:
-    """One window: factors [H], uniform [H, S]. Each path carries its own close and volatility."""
-    steps, size = uniform.shape
+) -> list[_Window]:
+    """A tile of W windows: ids [W, C], ewma and anchors [W], factors [W, H], uniform [H, W, S].
+
+    Each path carries its own close and volatility; the paths of all windows are rows R = W S of one table.
+    """
+    steps, count, size = uniform.shape
     codec = tables.codec
-    total = torch.full((size,), float(ewma.total[0]), dtype=torch.float64)
-    weight = float(ewma.weight[0])
-    close = torch.full((size,), anchor, dtype=torch.float64)
-    paths, moves, ups = (torch.empty((steps, size), dtype=torch.float64) for _ in range(3))
-    logits = model.start(torch.from_numpy(ids)).expand(size, -1)
+
+    def on_paths(values: np.ndarray) -> Tensor:
+        return torch.from_numpy(np.repeat(values, size, axis=-1))
+
+    drawn, factor = torch.from_numpy(uniform.reshape(steps, -1)), on_paths(factors.T)
+    total, weight = on_paths(ewma.total), on_paths(np.maximum(ewma.weight, 1e-300))
+    anchor = close = on_paths(anchors)
+    paths, moves, ups = (torch.empty((steps, count * size), dtype=torch.float64) for _ in range(3))
+    logits = model.start(torch.from_numpy(ids))[:, None].expand(-1, size, -1)
     for h in range(steps):
-        factor = float(factors[h])
-        sigma = torch.sqrt(total / max(weight, 1e-300)).clamp_min_(codec.floor) * factor
-        chance = torch.softmax(logits.double(), dim=1)
+        sigma = torch.sqrt(total / weight).clamp_min_(codec.floor) * factor[h]
+        chance = torch.softmax(logits.reshape(count * size, -1).double(), dim=1)
         below = torch.cumsum(chance, dim=1)
         moves[h] = close * sigma * (chance @ tables.centres)
         ups[h] = 1 - _chance_below(tables, chance, below, (anchor / close - 1) / sigma)
         if h == 0:
-            first = chance[0].numpy().copy(), float(sigma[0])
-        token, part = _draw(chance, below, torch.from_numpy(uniform[h]))
+            first_chance, first_sigma = chance[::size].numpy().copy(), sigma[::size].tolist()
+        token, part = _draw(chance, below, drawn[h])
         new = close * (1 + sigma * tables.value(token, part)).clamp_min_(LEAST_RATIO)
-        scaled = (new / close - 1) / factor
+        scaled = (new / close - 1) / factor[h]
         total, weight, close = codec.decay * total + scaled * scaled, codec.decay * weight + 1.0, new
         paths[h] = new
         if h + 1 < steps:
-            logits = model.advance(token)
-    mean, mean_se = _over_pairs(torch.cumsum(moves, 0))
-    p_up, p_up_se = _over_pairs(ups)
-    mean_se[0] = p_up_se[0] = 0.0
-    chance, sigma_1 = first
-    return _Window(
-        paths=paths.T.numpy().copy(),
-        mean=anchor + mean,
-        mean_se=mean_se,
-        p_up=p_up,
-        p_up_se=p_up_se,
-        first_knots=anchor * np.maximum(1 + sigma_1 * codec.knots, LEAST_RATIO),
-        first_weights=chance[codec.segment_token] * codec.segment_share,
-        sigma=sigma_1,
-    )
+            logits = model.advance(token.view(count, size))
+    windows = []
+    for i, start in enumerate(anchors.tolist()):
+        own = slice(i * size, (i + 1) * size)
+        mean, mean_se = _over_pairs(torch.cumsum(moves[:, own], 0))
+        p_up, p_up_se = _over_pairs(ups[:, own])
+        mean_se[0] = p_up_se[0] = 0.0
+        windows.append(
+            _Window(
+                paths=paths[:, own].T.numpy().copy(),
+                mean=start + mean,
+                mean_se=mean_se,
+                p_up=p_up,
+                p_up_se=p_up_se,
+                first_knots=start * np.maximum(1 + first_sigma[i] * codec.knots, LEAST_RATIO),
+                first_weights=first_chance[i, codec.segment_token] * codec.segment_share,
+                sigma=first_sigma[i],
+            )
+        )
+    return windows
 
 
 def _draw(chance: Tensor, below: Tensor, uniform: Tensor) -> tuple[Tensor, Tensor]:
-    """Inverse CDF: the token each path takes, and how far into it the uniform reaches, [S] each; chance, below [S, V]."""
+    """Inverse CDF: the token each path takes, how far into it the uniform reaches, [S] each; chance, below [S, V]."""
     wanted = uniform * below[:, -1]
     token = torch.searchsorted(below, wanted[:, None], right=True).clamp_max_(chance.shape[1] - 1)
     inside = chance.gather(1, token)[:, 0]

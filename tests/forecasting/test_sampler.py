@@ -32,7 +32,7 @@ def forecaster(base, model, **options):
 
 
 def slow_paths(model, codec, inputs, seed, paths):
-    """A plain loop over transformers' own forward pass: no cache, one path at a time, NumPy arithmetic, same uniforms."""
+    """A plain loop over transformers' own forward: no cache, one path at a time, NumPy arithmetic, same uniforms."""
     result = np.empty((len(inputs), paths, SPEC.horizon))
     tokens = np.empty(result.shape, dtype=int)
     for n in range(len(inputs)):
@@ -85,6 +85,17 @@ def test_a_decoder_forgets_its_last_window(model):
         assert torch.equal(used.advance(torch.arange(4)), fresh.advance(torch.arange(4)))
 
 
+def test_a_tile_gives_the_logits_of_its_windows_alone(model):
+    torch.manual_seed(0)
+    ids, steps = torch.randint(0, 31, (3, 12)), torch.randint(0, 31, (5, 3, 8))
+    with torch.inference_mode():
+        decoder = Decoder(weights_of(model), 8, 5)
+        tile = [decoder.start(ids)[:, None].expand(-1, 8, -1)] + [decoder.advance(step) for step in steps]
+        alone = [[decoder.start(ids[i]).expand(8, -1)] + [decoder.advance(step[i]) for step in steps] for i in range(3)]
+    for together, *single in zip(tile, *alone, strict=True):
+        assert together.numpy() == pytest.approx(torch.stack(single).numpy(), abs=1e-5)
+
+
 def same_bytes(one, other):
     fields = ("mean", "mean_se", "quantiles", "p_up", "p_up_se", "anchor", "sigma")
     return all(getattr(one, name).tobytes() == getattr(other, name).tobytes() for name in fields)
@@ -119,6 +130,49 @@ def test_one_and_two_threads_give_the_same_bytes_with_the_embedded_base(eurusd):
         results.append(PathForecaster("e", embedded.codec, 64, options, made).predict(inputs))
     assert results[0].paths.tobytes() == results[1].paths.tobytes()
     assert same_bytes(results[0].forecasts, results[1].forecasts)
+
+
+class TiesToTheTile(UniformTokens):
+    """Where a library's last bits depend on a window's place in the tile."""
+
+    def start(self, ids):
+        return super().start(ids) + torch.arange(len(ids))[:, None] * torch.linspace(0, 1e-6, 255)
+
+
+@pytest.mark.parametrize(("kind", "expected"), [(UniformTokens, {1, 4}), (TiesToTheTile, {1})])
+def test_tiles_are_used_only_where_they_give_the_same_bytes(eurusd, kind, expected):
+    class Seen(kind):
+        def start(self, ids):
+            seen.append(len(ids))
+            return super().start(ids)
+
+    codec, spec, seen = BinsCodec(), WindowSpec(12, 3), []
+    inputs = contexts(eurusd, spec, codec.warm_up, np.arange(3000, 3019))
+    options = SamplingOptions(64, threads=2)
+    made = PathForecaster("e", codec, spec.context, options, lambda: Seen(codec.bins, 64))
+    reports = []
+    first, checks = made.predict(inputs, reports.append), len(seen)
+    again = made.predict(inputs)
+    assert set(seen[checks:]) == expected, "the check runs once"
+    assert sum(reports) == sum(seen[checks:]) == 19
+    assert same_bytes(first.forecasts, again.forecasts)
+    alone = [made.predict(contexts(eurusd, spec, codec.warm_up, np.array([3000 + i]))).paths for i in range(19)]
+    assert np.concatenate(alone).tobytes() == first.paths.tobytes()
+
+
+@pytest.mark.parametrize("count", [1, 7, 8, 21])
+def test_tiles_of_the_embedded_base_and_single_windows_give_the_same_bytes(eurusd, monkeypatch, count):
+    embedded, spec = find_base("embedded"), WindowSpec(64, 5)
+    inputs = contexts(eurusd, spec, embedded.codec.warm_up, np.arange(6000, 6000 + count))
+    made = gpt2_decoders(weights_of(load_model(embedded)), 64, 5)
+    results = []
+    for rows, threads in ((64, 1), (256, 1), (256, 2)):
+        monkeypatch.setattr("forecasting.sampler.TILE_ROWS", rows)
+        options = SamplingOptions(paths=64, threads=threads)
+        results.append(PathForecaster("e", embedded.codec, 64, options, made).predict(inputs))
+    for other in results[1:]:
+        assert other.paths.tobytes() == results[0].paths.tobytes()
+        assert same_bytes(other.forecasts, results[0].forecasts)
 
 
 def test_uniforms_do_not_depend_on_how_many_are_asked_for():
