@@ -28,7 +28,7 @@ if TYPE_CHECKING:
 class AdapterOptions(MethodOptions):
     """bottleneck and dropout as in the source; train_base True gives its unfrozen original."""
 
-    learning_rate: float = 1e-3
+    learning_rate: float = 5e-5
     bottleneck: int = 64
     dropout: float = 0.1
     train_base: bool = False

@@ -18,7 +18,7 @@ if TYPE_CHECKING:
 class FullOptions(MethodOptions):
     """Full fine-tuning wants a small step: the base is already a good density."""
 
-    learning_rate: float = 1e-4
+    learning_rate: float = 2e-5
 
 
 def _prepare(model: nn.Module, _: FullOptions) -> nn.Module:

@@ -26,7 +26,7 @@ class LoraOptions(MethodOptions):
     targets: comma-separated names out of TARGETS.
     """
 
-    learning_rate: float = 1e-3
+    learning_rate: float = 1e-4
     rank: int = 8
     alpha: float = 32.0
     dropout: float = 0.1
@@ -61,7 +61,9 @@ def _prepare(model: "GPT2LMHeadModel", options: LoraOptions) -> "PeftModel":
         fan_in_fan_out=True,
         task_type="CAUSAL_LM",
     )
-    return get_peft_model(model, config)
+    with warnings.catch_warnings():  # peft reads an attribute that transformers is about to rename
+        warnings.filterwarnings("ignore", category=FutureWarning)
+        return get_peft_model(model, config)
 
 
 def _save(model: "PeftModel", folder: Path) -> None:
