@@ -8,7 +8,7 @@ from bridge.service import Desk, Session, contexts_of, handle
 from forecasting.calendars import RoundTheClock
 from forecasting.errors import ConfigError, UserError
 from forecasting.forecasts import Forecasts
-from forecasting.windows import WindowSpec
+from forecasting.windows import WindowSpec, contexts
 from strategies.signals import MarketState, SignalRules, target_position
 
 HOUR = 3_600_000
@@ -203,7 +203,8 @@ def test_the_window_is_the_backtests_own(offline):
         first = end - offline.desk.history
         session = Session(1, "EURUSD-D1", 1, tuple(offline.times_ms[first:end]), tuple(offline.closes[first:end]))
         window = contexts_of(session, offline.desk)
-        backtests = offline.windows[row : row + 1]
+        position = np.array([last - offline.count + row])
+        backtests = contexts(offline.bars, offline.desk.windows, offline.desk.forecaster.warm_up, position)
         assert window.hashes().tolist() == backtests.hashes().tolist()
         assert window.cutoffs.dtype == backtests.cutoffs.dtype
         assert window.cutoffs.tolist() == backtests.cutoffs.tolist()
