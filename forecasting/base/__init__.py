@@ -12,8 +12,9 @@ import numpy as np
 import torch
 
 from forecasting.codecs import BinsCodec
-from forecasting.errors import CheckpointError
+from forecasting.errors import CheckpointError, ConfigError
 from forecasting.files import read_json, reading, sha256_of, write_folder, write_json
+from forecasting.windows import WindowSpec
 
 if TYPE_CHECKING:
     from transformers import GPT2LMHeadModel
@@ -25,11 +26,12 @@ CURE = "use 'embedded' or a folder that `tunetrade pretrain --out FOLDER` wrote"
 
 @dataclass(frozen=True)
 class Base:
-    """A base on disk: where it lies, its codec and card, and the hash of what defines it."""
+    """A base on disk: where it lies, its codec and card, most tokens of a window, the hash of what defines it."""
 
     folder: Path
     codec: BinsCodec
     card: dict[str, Any]
+    positions: int
     sha: str
 
     @property
@@ -49,7 +51,20 @@ def find_base(name: str) -> Base:
     with reading(folder / "card.json", CURE):
         card = read_json(folder / "card.json")
         np.datetime64(card["cutoff"], "D")
-    return Base(folder, codec, card, sha256_of(*(folder / file for file in FILES[:3])))
+    with reading(folder / "config.json", CURE):
+        positions = int(read_json(folder / "config.json")["n_positions"])
+    return Base(folder, codec, card, positions, sha256_of(*(folder / file for file in FILES[:3])))
+
+
+def check_length(base: Base, spec: WindowSpec) -> None:
+    """ConfigError where a window has more tokens than the base has positions; the last one predicted is never read."""
+    most = base.positions - spec.horizon + 1
+    if spec.context > most:
+        cure = f"give at most {most} with a windows.horizon of {spec.horizon}" if most > 1 else "shorten both"
+        raise ConfigError(
+            f"windows.context is {spec.context}: with a windows.horizon of {spec.horizon} that makes "
+            f"{spec.context + spec.horizon - 1} tokens, and the base holds {base.positions}; {cure}"
+        )
 
 
 def load_model(base: Base) -> "GPT2LMHeadModel":

@@ -10,9 +10,9 @@ import torch
 from safetensors.torch import load_file, save_file
 from torch import nn
 
-from forecasting.base import find_base, load_model, save_base
+from forecasting.base import check_length, find_base, load_model, save_base
 from forecasting.checkpoint import load_checkpoint, new_model, save_checkpoint
-from forecasting.decoder import Decoder
+from forecasting.decoder import Decoder, weights_of
 from forecasting.errors import CheckpointError, ConfigError
 from forecasting.files import read_json, write_json
 from forecasting.forecaster import PathForecaster
@@ -21,7 +21,7 @@ from forecasting.methods.adapter import AdapterOptions
 from forecasting.methods.full import FullOptions
 from forecasting.methods.lora import LoraOptions
 from forecasting.methods.method import MethodOptions
-from forecasting.sampler import SamplingOptions, gpt2_decoders
+from forecasting.sampler import SamplingOptions, gpt2_decoders, sample
 from forecasting.train import TrainingData, TrainingOptions, train
 from forecasting.windows import WindowSpec, contexts
 
@@ -393,3 +393,25 @@ def test_base_and_codec_must_agree(base, tmp_path):
     save_base(tmp_path / "odd", load_model(base), replace(base.codec, bins=33), base.card)
     with pytest.raises(CheckpointError, match="31 token rows, its codec 33 bins"):
         load_model(find_base(str(tmp_path / "odd")))
+
+
+def test_when_a_window_is_longer_than_the_base_then_the_setting_and_the_most_are_named(base):
+    assert base.positions == 32
+    check_length(base, WindowSpec(28, 5))
+    with pytest.raises(ConfigError, match=r"windows.context is 29: .* the base holds 32; give at most 28"):
+        check_length(base, WindowSpec(29, 5))
+    with pytest.raises(ConfigError, match="shorten both"):
+        check_length(base, WindowSpec(8, 32))
+
+
+def test_the_longest_window_that_is_allowed_is_forecast(base, eurusd):
+    spec = WindowSpec(28, 5)
+    model = load_model(base)
+    paths = sample(
+        contexts(eurusd, spec, base.codec.warm_up, np.array([3000])),
+        base.codec,
+        gpt2_decoders(weights_of(model), 4, spec.horizon),
+        spec.context,
+        replace(SAMPLING, paths=4),
+    ).paths
+    assert np.isfinite(paths).all()
