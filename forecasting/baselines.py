@@ -57,13 +57,13 @@ class RandomWalk:
         )
         if progress:
             progress(len(contexts))
-        return Prediction(forecasts, lambda y: np.abs(y - flat), None)
+        return Prediction(forecasts, lambda y: np.abs(y - flat), lambda y: np.where(np.isnan(y), np.nan, 0.0), None)
 
 
 def ewma_t(codec: BinsCodec, spec: WindowSpec, options: SamplingOptions) -> Forecaster:
     """EWMA volatility with t innovations; codec settings are half-life and degrees of freedom."""
     return PathForecaster(
-        sha=sha256_of("ewma-t", repr(codec)),
+        model_sha=sha256_of("ewma-t"),
         codec=codec,
         context=spec.context,
         options=options,

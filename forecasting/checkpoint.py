@@ -63,7 +63,7 @@ def load_checkpoint(folder: Path, options: SamplingOptions) -> tuple[PathForecas
     if steps > len(weights.positions):
         raise CheckpointError(f"{folder}: {steps} tokens asked of a model with {len(weights.positions)} positions")
     forecaster = PathForecaster(
-        sha=sha256_of(base.sha, *(file for file in sorted(folder.iterdir()) if file.is_file())),
+        model_sha=sha256_of(base.sha, *(file for file in sorted(folder.iterdir()) if file.is_file())),
         codec=codec,
         context=spec.context,
         options=options,

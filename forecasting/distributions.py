@@ -45,7 +45,7 @@ def fair_crps(paths: np.ndarray, y: np.ndarray, group: int = 1) -> np.ndarray:
     of independent draws. Paths come in `group`s that were drawn together (antithetic), so only pairs of different
     groups count: those are independent, which keeps the estimator unbiased.
     """
-    _, size, _ = paths.shape
+    size = paths.shape[1]
     error = np.abs(paths - y[:, None, :]).mean(axis=1)
     ordered = np.sort(paths, axis=1)
     rank = np.arange(size, dtype=np.float64)
@@ -57,3 +57,29 @@ def fair_crps(paths: np.ndarray, y: np.ndarray, group: int = 1) -> np.ndarray:
             within += 2 * np.abs(members[:, :, i] - members[:, :, j]).sum(axis=1)
     independent = size * (size - group)
     return np.asarray(error - (all_pairs - within) / independent / 2)
+
+
+def crps_noise(paths: np.ndarray, y: np.ndarray, group: int = 1) -> np.ndarray:
+    """Half the difference of the fair CRPS of two halves of the groups, [N, H]: one draw of its sampling noise.
+
+    The halves are independent, so its square is, in the mean, the Monte Carlo variance of the score of all groups
+    (slightly more, as a half's score varies a little more than twice as much); sums over origins, and over the steps
+    of an origin, carry over: see `noise_of_mean`. NaN with fewer than two groups a half, where no half has a score.
+    """
+    groups = paths.shape[1] // group
+    if groups < 4:
+        return np.full_like(y, np.nan)
+    middle = groups // 2 * group
+    return np.asarray((fair_crps(paths[:, :middle], y, group) - fair_crps(paths[:, middle:], y, group)) / 2)
+
+
+def noise_of_mean(noise: np.ndarray, origin: np.ndarray) -> float:
+    """Monte Carlo standard error of a mean score over rows [T], from `crps_noise` of each.
+
+    origin [T] int: rows of one origin share their paths, so they are summed before they are squared; origins have
+    paths of their own. NaN where there is no row.
+    """
+    if not len(noise):
+        return float("nan")
+    _, index = np.unique(origin, return_inverse=True)
+    return float(np.sqrt(np.sum(np.bincount(index, weights=noise) ** 2)) / len(noise))

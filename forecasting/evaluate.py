@@ -8,6 +8,7 @@ import numpy as np
 import pandas as pd
 
 from forecasting.bars import Bars
+from forecasting.distributions import noise_of_mean
 from forecasting.errors import ConfigError
 from forecasting.forecaster import Forecaster, Progress
 from forecasting.forecasts import QUANTILE_COLUMNS, QUANTILE_LEVELS, concatenate, to_table
@@ -44,8 +45,8 @@ def forbid_seen(cutoff: str, first: np.datetime64, allowed: bool) -> bool:
 def rolling_forecasts(
     forecaster: Forecaster, bars: Bars, spec: WindowSpec, positions: np.ndarray, progress: Progress | None = None
 ) -> pd.DataFrame:
-    """Long table of forecasts at every given cutoff position, with truth and CRPS beside them."""
-    forecasts, truths, scores = [], [], []
+    """Long table of forecasts at every given cutoff position, with truth, CRPS and its noise beside them."""
+    forecasts, truths, scores, noises = [], [], [], []
     for first in range(0, len(positions), CHUNK):
         chunk = positions[first : first + CHUNK]
         prediction = forecaster.predict(contexts(bars, spec, forecaster.warm_up, chunk), progress)
@@ -53,28 +54,38 @@ def rolling_forecasts(
         forecasts.append(prediction.forecasts)
         truths.append(truth)
         scores.append(prediction.crps(truth))
-    return to_table(concatenate(forecasts), np.concatenate(truths), np.concatenate(scores))
+        noises.append(prediction.crps_noise(truth))
+    return to_table(concatenate(forecasts), *map(np.concatenate, (truths, scores, noises)))
 
 
 def table_errors(table: pd.DataFrame, naive_scale: float) -> dict[str, Any]:
-    """Errors over all steps, and by step: {"overall": {...}, "by_step": {"1": {...}, ...}}."""
+    """Errors over all steps, and by step: {"overall": {...}, "by_step": {"1": {...}, ...}}.
+
+    Beside `metrics.errors` each holds crps_mc_se, the Monte Carlo standard error of its mean CRPS.
+    """
 
     def of(rows: pd.DataFrame) -> dict[str, float]:
         columns = {name: rows[name].to_numpy(np.float64) for name in ("y", "mean", "anchor", "crps", *QUANTILE_COLUMNS)}
         quantiles = {level: columns[name] for level, name in zip(QUANTILE_LEVELS, QUANTILE_COLUMNS, strict=True)}
-        return errors(
+        found = errors(
             columns["y"], columns["mean"], columns["q50"], columns["anchor"], columns["crps"], quantiles, naive_scale
         )
+        known = rows[rows["y"].notna()]
+        noise = known["crps_noise"].to_numpy(np.float64)
+        return found | {"crps_mc_se": noise_of_mean(noise, known["cutoff"].to_numpy("datetime64[ns]"))}
 
     return {"overall": of(table), "by_step": {str(h): of(rows) for h, rows in table.groupby("h")}}
 
 
-def naive_scale(bars: Bars, last: int) -> float:
-    """Mean absolute one-bar change of the closes up to position `last`, the denominator of MASE."""
-    return float(np.mean(np.abs(np.diff(bars.closes[: last + 1]))))
+def naive_scale(bars: Bars, last: int, first: int = 0) -> float:
+    """Mean absolute one-bar change of the closes from position `first` to `last`, the training part.
+
+    It is the denominator of MASE.
+    """
+    return float(np.mean(np.abs(np.diff(bars.closes[first : last + 1]))))
 
 
-def latency(forecaster: Forecaster, bars: Bars, spec: WindowSpec, positions: np.ndarray, repeats: int = 30) -> Latency:
+def latency(forecaster: Forecaster, bars: Bars, spec: WindowSpec, positions: np.ndarray, repeats: int = 100) -> Latency:
     """Time of single forecasts at spread-out cutoffs, after one to warm up."""
     chosen = positions[np.linspace(0, len(positions) - 1, repeats).astype(int)]
     seconds = []

@@ -8,6 +8,7 @@ import numpy as np
 
 from forecasting import distributions
 from forecasting.codecs import BinsCodec
+from forecasting.files import sha256_of
 from forecasting.forecasts import QUANTILE_LEVELS, Forecasts
 from forecasting.sampler import GROUP, SamplingOptions, TokenModel, sample
 from forecasting.windows import Contexts
@@ -20,11 +21,14 @@ class Prediction:
     """Forecasts, and how well each scores once the truth is known.
 
     `crps(y)` takes the closes that came, [N, H], and gives the score of each distribution in price units, [N, H], NaN
-    where y is NaN. `paths` [N, S, H] are the sampled closes, None where none were needed.
+    where y is NaN. `crps_noise(y)` [N, H] is one draw of the sampling noise of each score
+    (`distributions.crps_noise`), 0 where it is exact. `paths` [N, S, H] are the sampled closes, None where none were
+    needed.
     """
 
     forecasts: Forecasts
     crps: Callable[[np.ndarray], np.ndarray]
+    crps_noise: Callable[[np.ndarray], np.ndarray]
     paths: np.ndarray | None
 
 
@@ -33,7 +37,7 @@ class Forecaster(Protocol):
 
     @property
     def sha(self) -> str:
-        """Hash of everything that defines the forecaster: weights, codec, settings."""
+        """Hash of everything that defines the forecaster: weights, codec, settings, sampling."""
         ...
 
     @property
@@ -48,13 +52,21 @@ class Forecaster(Protocol):
 
 @dataclass(frozen=True)
 class PathForecaster:
-    """A token model rolled forward by the sampler: GPT-2 however tuned, or the model of equal tokens (EWMA-t)."""
+    """A token model rolled forward by the sampler: GPT-2 however tuned, or the model of equal tokens (EWMA-t).
 
-    sha: str
+    `model_sha` is the hash of the model alone.
+    """
+
+    model_sha: str
     codec: BinsCodec
     context: int
     options: SamplingOptions
     make_model: Callable[[], TokenModel]
+
+    @property
+    def sha(self) -> str:
+        """Model, codec, context, paths and sampling seed; not threads, which change no result."""
+        return sha256_of(self.model_sha, repr(self.codec), f"{self.context}|{self.options.paths}|{self.options.seed}")
 
     @property
     def warm_up(self) -> int:
@@ -62,7 +74,13 @@ class PathForecaster:
         return self.codec.warm_up
 
     def predict(self, contexts: Contexts, progress: Progress | None = None) -> Prediction:
-        """Sample every context; see `sampler.sample`."""
+        """Sample every context; see `sampler.sample`.
+
+        Quantiles of step 1 are exact. Later ones are order statistics at rank p (S + 1), which is right for independent
+        paths; with antithetic pairs, which mirror each other, a central band of nominal coverage c holds
+        c + (1 - c) / (S + 2) instead: with 64 paths 0.8, 0.3 and 0.2 percentage points too much at 50, 80 and 90 %. A
+        model whose later steps depend on the path mirrors less and errs less, so no rank is right for all.
+        """
         drawn = sample(contexts, self.codec, self.make_model, self.context, self.options, progress)
         levels = np.asarray(QUANTILE_LEVELS)
         quantiles = np.quantile(drawn.paths, levels, axis=1, method="weibull").transpose(1, 0, 2)
@@ -86,4 +104,9 @@ class PathForecaster:
             score[:, 0] = distributions.crps(drawn.first_knots, drawn.first_weights, y[:, 0])
             return score
 
-        return Prediction(forecasts, crps, drawn.paths)
+        def crps_noise(y: np.ndarray) -> np.ndarray:
+            noise = distributions.crps_noise(drawn.paths, y, GROUP)
+            noise[:, 0] = np.where(np.isnan(y[:, 0]), np.nan, 0.0)
+            return noise
+
+        return Prediction(forecasts, crps, crps_noise, drawn.paths)

@@ -14,7 +14,7 @@ QUANTILE_LEVELS = (0.05, 0.10, 0.25, 0.50, 0.75, 0.90, 0.95)
 QUANTILE_COLUMNS = tuple(f"q{round(100 * level):02d}" for level in QUANTILE_LEVELS)
 TABLE_COLUMNS = (
     "unique_id", "cutoff", "ds", "h", "y", "mean", "mean_se", *QUANTILE_COLUMNS, "p_up", "p_up_se", "crps",
-    "anchor", "sigma", "input_sha",
+    "anchor", "sigma", "input_sha", "crps_noise",
 )  # fmt: skip
 
 
@@ -23,9 +23,9 @@ class Forecast:
     """What is believed at one cutoff; prices in quote currency.
 
     cutoff: close time of the last context bar, datetime64[ns] UTC. ds [H]: the calendar's stamps of the bars ahead.
-    anchor: the last close. sigma: one-bar volatility of log-returns at step 1. mean [H], mean_se [H]: predictive mean
-    and its Monte Carlo standard error (0 at step 1, which is exact). quantiles [Q, H] at QUANTILE_LEVELS. p_up [H]:
-    probability of a close above the anchor (a tie counts half).
+    anchor: the last close. sigma: one-bar volatility of simple returns at step 1. mean [H], mean_se [H]: predictive
+    mean and its Monte Carlo standard error (0 at step 1, which is exact). quantiles [Q, H] at QUANTILE_LEVELS. p_up
+    [H]: probability of a close above the anchor (a tie counts half).
     """
 
     unique_id: str
@@ -97,11 +97,12 @@ def concatenate(parts: list[Forecasts]) -> Forecasts:
     return Forecasts(unique_id=parts[0].unique_id, **arrays)
 
 
-def to_table(forecasts: Forecasts, y: np.ndarray, crps: np.ndarray) -> pd.DataFrame:
+def to_table(forecasts: Forecasts, y: np.ndarray, crps: np.ndarray, crps_noise: np.ndarray) -> pd.DataFrame:
     """Long table with a row for each cutoff and step, columns TABLE_COLUMNS.
 
     y [N, H]: the closes that came (NaN where not yet known); crps [N, H]: the score of each predictive distribution,
-    computed where the paths were still at hand.
+    computed where the paths were still at hand; crps_noise [N, H]: one draw of each score's sampling noise, signed, 0
+    where it is exact (`distributions.crps_noise`).
     """
     count, horizon = forecasts.mean.shape
 
@@ -122,6 +123,7 @@ def to_table(forecasts: Forecasts, y: np.ndarray, crps: np.ndarray) -> pd.DataFr
         "p_up": steps(forecasts.p_up),
         "p_up_se": steps(forecasts.p_up_se),
         "crps": steps(crps),
+        "crps_noise": steps(crps_noise),
         "anchor": repeated(forecasts.anchor),
         "sigma": repeated(forecasts.sigma),
         "input_sha": repeated(forecasts.input_sha.astype(object)),

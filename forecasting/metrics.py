@@ -23,8 +23,8 @@ def errors(
     mse, rmse (of the mean); nrmse = rmse / (max y - min y); mae (of the median); mase = mae / `naive_scale`, the mean
     absolute one-bar change of the training part (Hyndman and Koehler 2006, m = 1); rmae = mae / mean |y - anchor|,
     the random walk's; crps; coverage50, 80, 90: share of y inside the central interval, ends included;
-    directional_accuracy: share of right signs of mean - anchor where neither move is zero; origins: rows used. NaN
-    where undefined.
+    directional_accuracy: share of right signs of mean - anchor where neither move is zero; rows: those used. NaN where
+    undefined.
     """
     known = np.isfinite(y)
     y, mean, median, anchor, crps = (values[known] for values in (y, mean, median, anchor, crps))
@@ -32,7 +32,7 @@ def errors(
     if len(y) == 0:
         return dict.fromkeys(
             (*POINT, "crps", "coverage50", "coverage80", "coverage90", "directional_accuracy"), np.nan
-        ) | {"origins": 0.0}
+        ) | {"rows": 0.0}
     mse = float(np.mean((y - mean) ** 2))
     mae = float(np.mean(np.abs(y - median)))
     result = {
@@ -44,7 +44,7 @@ def errors(
         "rmae": _ratio(mae, float(np.mean(np.abs(y - anchor)))),
         "crps": float(np.mean(crps)),
         "directional_accuracy": directional_accuracy(y - anchor, mean - anchor),
-        "origins": float(len(y)),
+        "rows": float(len(y)),
     }
     for percent in (50, 80, 90):
         low, high = round(0.5 - percent / 200, 4), round(0.5 + percent / 200, 4)

@@ -62,7 +62,10 @@ class SamplingOptions:
     @property
     def workers(self) -> int:
         """Threads to use."""
-        return self.threads or int(os.environ.get("TUNETRADE_THREADS", "0")) or os.cpu_count() or 1
+        asked = os.environ.get("TUNETRADE_THREADS", "0")
+        if not asked.isdecimal():
+            raise ConfigError(f"TUNETRADE_THREADS is {asked!r}; give 0 (one per core) or a positive number")
+        return self.threads or int(asked) or os.cpu_count() or 1
 
 
 @dataclass(frozen=True)

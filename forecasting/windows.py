@@ -36,8 +36,9 @@ class WindowSpec:
 class SplitSpec:
     """Where the parts begin, as ISO dates (UTC); an empty string means the first or last bar of the series.
 
-    `embargo` is the least number of bars between the last cutoff of one part and the first of the next; -1 means the
-    horizon, the least that keeps targets apart.
+    `test_end` is the first moment that belongs to no part: no close from it on is a target. `embargo` is the least
+    number of bars between the last cutoff of one part and the first of the next; -1 means the horizon, the least that
+    keeps targets apart.
     """
 
     train_start: str = ""
@@ -123,8 +124,10 @@ def targets(bars: Bars, spec: WindowSpec, positions: np.ndarray) -> np.ndarray:
 def split(bars: Bars, spec: WindowSpec, parts: SplitSpec, warm_up: int) -> Split:
     """Cutoff positions of each part.
 
-    Test holds every bar from test_start on (also those whose targets are still to come), validation and train every bar
-    whose targets end `embargo` bars before the next part's first cutoff. Raises DataError where a part is empty.
+    Test holds every bar from test_start on: without a test_end also those whose targets are still to come, with one
+    those whose targets, H bars of the series, all lie before it. Validation and train hold every bar more than
+    `embargo` bars before the next part's first cutoff, which keeps their targets before it. Raises DataError where a
+    part is empty.
     """
     embargo = spec.horizon if parts.embargo < 0 else parts.embargo
     if embargo < spec.horizon:
@@ -138,7 +141,7 @@ def split(bars: Bars, spec: WindowSpec, parts: SplitSpec, warm_up: int) -> Split
     def at(date: str, default: int) -> int:
         return int(np.searchsorted(times, _utc(date))) if date else default
 
-    test_first, test_end = at(parts.test_start, len(bars)), at(parts.test_end, len(bars))
+    test_first, end = at(parts.test_start, len(bars)), at(parts.test_end, len(bars))
     validation_first, train_first = at(parts.validation_start, 0), at(parts.train_start, 0)
     if _utc(parts.test_start) <= _utc(parts.validation_start):
         raise ConfigError(
@@ -147,7 +150,7 @@ def split(bars: Bars, spec: WindowSpec, parts: SplitSpec, warm_up: int) -> Split
     result = Split(
         train=np.arange(max(train_first, earliest), validation_first - embargo),
         validation=np.arange(max(validation_first, earliest), test_first - embargo),
-        test=np.arange(max(test_first, earliest), test_end),
+        test=np.arange(max(test_first, earliest), end - spec.horizon if parts.test_end else end),
     )
     for name in ("train", "validation", "test"):
         if len(getattr(result, name)) == 0:

@@ -9,11 +9,13 @@ last steps; the cut-off is a promise that `tunetrade` checks when it evaluates.
 import time
 from collections.abc import Callable
 from dataclasses import asdict, dataclass
+from datetime import date
 from itertools import combinations
 from pathlib import Path
 from typing import Any
 
 import numpy as np
+import pandas as pd
 import torch
 from torch.nn import functional as F
 
@@ -34,12 +36,12 @@ PEGGED = 0.2
 class PretrainOptions:
     """Settings of the base; the defaults are the committed recipe.
 
-    cutoff: last day used for training; validation runs for two years after it. `length` tokens a row.
-    average: decay of the running mean of weights.
+    cutoff: last day used for training. validation_end: last day of validation; empty for two years after the cutoff,
+    resolved at once. length: tokens a row. average: decay of the running mean of weights.
     """
 
     cutoff: str = "2014-12-31"
-    validation_end: str = "2016-12-31"
+    validation_end: str = ""
     layers: int = 4
     width: int = 128
     heads: int = 4
@@ -52,11 +54,24 @@ class PretrainOptions:
     seed: int = 1
 
     def __post_init__(self) -> None:
+        cutoff = _day("cutoff", self.cutoff)
+        end = _day("validation_end", self.validation_end) if self.validation_end else cutoff + pd.DateOffset(years=2)
+        if end <= cutoff:
+            raise ConfigError(f"pretrain.validation_end {end:%Y-%m-%d} is not after pretrain.cutoff {cutoff:%Y-%m-%d}")
+        object.__setattr__(self, "cutoff", f"{cutoff:%Y-%m-%d}")
+        object.__setattr__(self, "validation_end", f"{end:%Y-%m-%d}")
         if self.width % self.heads:
             raise ConfigError(f"pretrain.width {self.width} is not a multiple of pretrain.heads {self.heads}")
         for name in ("layers", "width", "heads", "length", "batch", "steps"):
             if getattr(self, name) < 1:
                 raise ConfigError(f"pretrain.{name} is {getattr(self, name)}; give a positive whole number")
+
+
+def _day(name: str, text: str) -> pd.Timestamp:
+    try:
+        return pd.Timestamp(date.fromisoformat(text))
+    except ValueError:
+        raise ConfigError(f"pretrain.{name} is {text!r}; give a date such as 2014-12-31") from None
 
 
 @dataclass(frozen=True)

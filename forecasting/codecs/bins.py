@@ -139,9 +139,10 @@ class BinsCodec:
         return ids.astype(np.int64), BinState(ewma, np.ascontiguousarray(closes[:, -1]))
 
     def decode(self, ids: np.ndarray, state: BinState, times: np.ndarray) -> np.ndarray:
-        """Closes that follow from tokens, each at the centre of its bin, [N, H].
+        """Closes that follow from tokens, each at the centre of its bin, [N, H]: point decoding.
 
-        ids [N, H], times [N, H] of those bars.
+        It says what tokens mean, to people and to tests of `encode`. The sampler does not use it: its closes are spread
+        within bins, along its own paths. ids [N, H], times [N, H] of those bars.
         """
         factors = self.factors(times)
         ewma, close = state.ewma, state.close

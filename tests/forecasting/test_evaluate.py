@@ -78,7 +78,7 @@ def test_truth_is_nan_exactly_where_it_is_not_yet_known(table):
 def test_errors_leave_unknown_truth_out(table):
     found = table_errors(table, 0.01)
     known = table[table["y"].notna()]
-    assert found["overall"]["origins"] == len(known)
+    assert found["overall"]["rows"] == len(known)
     assert found["overall"]["mse"] == pytest.approx(((known["y"] - known["mean"]) ** 2).mean())
     assert found["overall"]["mase"] == pytest.approx((known["y"] - known["q50"]).abs().mean() / 0.01)
     inside = (known["q05"] <= known["y"]) & (known["y"] <= known["q95"])
@@ -86,14 +86,14 @@ def test_errors_leave_unknown_truth_out(table):
     assert list(found["by_step"]) == ["1", "2", "3"]
     for h in (1, 2, 3):
         rows = known[known["h"] == h]
-        assert found["by_step"][str(h)]["origins"] == len(rows) == 20 - h
+        assert found["by_step"][str(h)]["rows"] == len(rows) == 20 - h
         assert found["by_step"][str(h)]["crps"] == pytest.approx(rows["crps"].mean())
 
 
 def test_a_table_with_no_truth_at_all_has_nan_errors(table):
     nothing = table.assign(y=np.nan, crps=np.nan)
     found = table_errors(nothing, 0.01)
-    assert found["overall"]["origins"] == 0
+    assert found["overall"]["rows"] == 0
     assert np.isnan(found["by_step"]["2"]["crps"])
 
 
@@ -130,7 +130,7 @@ def test_a_table_gives_the_forecasts_back_also_from_disk(eurusd, last, name, tmp
     positions = np.array([500, 501, last])
     prediction = forecaster(name).predict(contexts(eurusd, SPEC, CODEC.warm_up, positions))
     truth = targets(eurusd, SPEC, positions)
-    made = to_table(prediction.forecasts, truth, prediction.crps(truth))
+    made = to_table(prediction.forecasts, truth, prediction.crps(truth), prediction.crps_noise(truth))
     assert same(from_table(made), prediction.forecasts)
     write_parquet(tmp_path / "forecasts.parquet", made)
     read = pd.read_parquet(tmp_path / "forecasts.parquet")

@@ -45,7 +45,7 @@ def test_errors_against_a_loop(seed):
         "rmae": mae / (sum(abs(y[i] - anchor[i]) for i in rows) / count),
         "crps": sum(crps[i] for i in rows) / count,
         "directional_accuracy": len(right) / len(moved),
-        "origins": count,
+        "rows": count,
     }
     for percent, low, high in ((50, 0.25, 0.75), (80, 0.10, 0.90), (90, 0.05, 0.95)):
         slow[f"coverage{percent}"] = sum(quantiles[low][i] <= y[i] <= quantiles[high][i] for i in rows) / count
@@ -55,7 +55,7 @@ def test_errors_against_a_loop(seed):
 def test_no_known_truth_gives_nan_not_a_crash():
     nothing = np.full(3, np.nan)
     found = errors(nothing, nothing, nothing, nothing, nothing, dict.fromkeys(LEVELS, nothing), 1.0)
-    assert found["origins"] == 0
+    assert found["rows"] == 0
     assert np.isnan(found["mse"])
 
 

@@ -151,7 +151,7 @@ def write_forecasts(folder, series, method, skill, closes, times, origins, horiz
     )
     crps = 0.56 * spread * anchor[:, None] * skill * np.ones_like(y)
     folder.mkdir(parents=True, exist_ok=True)
-    to_table(forecasts, y, crps).to_parquet(folder / "forecasts.parquet", index=False)
+    to_table(forecasts, y, crps, 0 * crps).to_parquet(folder / "forecasts.parquet", index=False)
     error = y - mean
     random_walk = y - anchor[:, None]
 
@@ -172,7 +172,8 @@ def write_forecasts(folder, series, method, skill, closes, times, origins, horiz
             "coverage80": 0.8 + rng.normal(0, 0.01),
             "coverage90": 0.9,
             "directional_accuracy": None if method in ("random-walk", "ewma-t") else 0.5 + rng.normal(0, 0.01),
-            "origins": origins,
+            "rows": origins,
+            "crps_mc_se": 0.0 if method == "random-walk" else 1e-7,
         }
 
     steps = {str(h): figures(slice(h - 1, h)) for h in range(1, horizon + 1)}

@@ -1,5 +1,7 @@
 """Sentences follow the numbers: opposite numbers, opposite sentences."""
 
+import math
+
 import pytest
 from synthetic import edit_json, write_study
 
@@ -23,7 +25,7 @@ def study_with(tmp_path, mse=(1.0, 1.0), crps=(1.0, 1.0), net=(0.0, 0.0), walk=0
             edit_json(
                 cell / "forecast.json",
                 lambda forecast, m=mse_ratio, c=crps_ratio: forecast["metrics"]["overall"].update(
-                    mse=2e-5 * m, crps=3e-3 * c
+                    mse=2e-5 * m, crps=3e-3 * c, crps_mc_se=3e-3 * changes.get("noise", 0.0)
                 ),
             )
             edit_json(cell / "forecast.json", lambda forecast: forecast.update(changes.get("forecast", {})))
@@ -60,6 +62,21 @@ def test_when_one_beats_them_then_it_says_one(tmp_path):
     errors, _ = findings(study_with(tmp_path, mse=(0.999, 1.1), crps=(1.2, 0.9995)))
     assert "1 has a lower mean squared error than the random walk (by at most 0.10 %: lora on EURUSD-D1)" in errors
     assert "1 has a lower CRPS than EWMA-t (by at most 0.050 %: full on EURUSD-D1)" in errors
+
+
+def test_when_a_lower_crps_is_within_sampling_noise_then_it_is_not_called_lower(tmp_path):
+    """Errors of 0.0001 each make 0.00028 of the difference: 0.9998 is within it, 0.9996 is not."""
+    errors, _ = findings(study_with(tmp_path / "one", crps=(0.9998, 0.9996), noise=1e-4))
+    assert "1 has a lower CRPS than EWMA-t (by at most 0.040 %: full on EURUSD-D1)" in errors
+    assert "1 is not distinguishable from it, being within sampling noise (two Monte Carlo standard errors" in errors
+    errors, _ = findings(study_with(tmp_path / "none", crps=(0.9998, 1.0002), noise=1e-4))
+    assert "none has a lower CRPS than EWMA-t and all are not distinguishable from it" in errors
+    assert "lora" not in errors.split("CRPS")[1]
+    errors, _ = findings(study_with(tmp_path / "above", crps=(1.01, 1.02), noise=1e-4))
+    assert "none has a lower CRPS than EWMA-t (the nearest is 1.0 % above: lora on EURUSD-D1)" in errors
+    assert "noise" not in errors
+    errors, _ = findings(study_with(tmp_path / "unknown", crps=(0.9, 0.9), noise=math.nan))
+    assert "none has a lower CRPS than EWMA-t and all are not distinguishable from it" in errors
 
 
 def test_when_equal_then_neither_better_nor_above(tmp_path):

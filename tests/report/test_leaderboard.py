@@ -2,14 +2,18 @@
 
 import doctest
 import math
+from dataclasses import replace
 from itertools import pairwise
 
+import numpy as np
 import pytest
+from synthetic import write_study
 
 from tunetrade.report import canvas, compose, facts, formats, palette
 from tunetrade.report.columns import BY_KEY, COLUMNS, COMBINED
 from tunetrade.report.formats import column_text, column_unit, significant, size
-from tunetrade.report.leaderboard import Row, best
+from tunetrade.report.leaderboard import Row, best, overall_rows, series_rows
+from tunetrade.report.load import read_study
 
 
 def row(method, complete=True, **values):
@@ -32,6 +36,29 @@ def test_best_is_least_most_or_nearest_to_nominal():
 def test_when_all_are_equal_or_alone_then_none_is_best():
     assert best([row("a", mse=1.0), row("b", mse=1.0)], BY_KEY["mse"]) == set()
     assert best([row("a", mse=1.0)], BY_KEY["mse"]) == set()
+
+
+@pytest.mark.parametrize(
+    ("errors", "expected"), [((0.01, 0.01), {"a"}), ((0.04, 0.04), set()), ((0.0, 0.06), set()), ((0.01, None), set())]
+)
+@pytest.mark.parametrize("key", ["crps", "crps_ratio"])
+def test_when_the_next_crps_lies_within_sampling_noise_then_none_is_best(key, errors, expected):
+    rows = [
+        replace(row(name, **{key: value}), noise={} if error is None else {key: error})
+        for name, value, error in zip("abc", (1.0, 1.1, 9.0), (*errors, 0.0), strict=True)
+    ]
+    assert best(rows, BY_KEY[key]) == expected
+    assert best(rows[::2], BY_KEY[key]) == {"a"}
+
+
+def test_noise_over_series_is_that_of_the_geometric_mean_of_ratios(tmp_path):
+    study = read_study(write_study(tmp_path, methods=("lora", "random-walk", "ewma-t"), seeds=(0,), origins=30))
+    of_series = [next(r for r in series_rows(study, name) if r.method == "lora") for name in study.series]
+    over = next(r for r in overall_rows(study) if r.method == "lora")
+    rng = np.random.default_rng(0)
+    draws = [np.log(r.values["crps_ratio"] + r.noise["crps_ratio"] * rng.normal(size=100_000)) for r in of_series]
+    assert over.noise["crps_ratio"] == pytest.approx(np.exp(np.mean(draws, axis=0)).std(), rel=0.01)
+    assert of_series[0].noise["crps"] == 1e-7
 
 
 def test_what_did_nothing_is_best_in_nothing_but_money():

@@ -52,7 +52,8 @@ COLUMNS: tuple[Column, ...] = (
         "less",
         "geometric",
         "CRPS divided by that of EWMA-t, a random walk with a Student-t cone of recent volatility."
-        " Below 1 means better probabilities.",
+        " Below 1 means better probabilities. Like CRPS it holds sampling noise; differences within two Monte Carlo"
+        " standard errors are not differences, and then none is marked as best.",
     ),
     Column(
         "mse",
@@ -87,7 +88,9 @@ COLUMNS: tuple[Column, ...] = (
         "less",
         "none",
         "Continuous ranked probability score of the whole predicted distribution, in price: the"
-        " absolute error, generalised to a cone.",
+        " absolute error, generalised to a cone. Exact at step 1; later steps are estimated from sampled paths, with"
+        " a Monte Carlo standard error (crps_mc_se in forecast.json). The best is marked only where every other lies"
+        " more than two such errors of the difference behind.",
     ),
     Column(
         "coverage80",
@@ -222,7 +225,16 @@ COLUMNS: tuple[Column, ...] = (
         "mean",
         "Median time of one forecast, alone, as live trading asks for it.",
     ),
-    Column("latency_p99_ms", "Latency p99", COST, "ms", "less", "max", "The slowest one in a hundred."),
+    Column(
+        "latency_p99_ms",
+        "Latency p99",
+        COST,
+        "ms",
+        "none",
+        "max",
+        "99th percentile of 100 single forecasts: the slowest but one, about. It says as much of the machine at that"
+        " moment as of the method, so none is marked as best.",
+    ),
     Column("paths_per_second", "Paths/s", COST, "si", "none", "mean", "Sampled futures a second, in batches."),
 )
 

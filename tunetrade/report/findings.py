@@ -6,21 +6,25 @@ one test period cannot show is said beside what it seems to show.
 
 import math
 from collections.abc import Callable, Mapping, Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 
 from tunetrade.report.facts import base_cutoff, period
 from tunetrade.report.formats import percent, significant, small_percent
-from tunetrade.report.leaderboard import Row, references, series_rows
+from tunetrade.report.leaderboard import Row, margin, references, series_rows
 from tunetrade.report.load import BUY_AND_HOLD, RANDOM_WALK, Study
 
 
 @dataclass(frozen=True)
 class Pair:
-    """A method on a series and a figure of it: less than 0 is better than what it is compared with."""
+    """A method on a series and a figure of it: less than 0 is better than what it is compared with.
+
+    Values of at most `noise`, either way, are not told from sampling noise.
+    """
 
     method: str
     series: str
     value: float
+    noise: float = 0.0
 
     @property
     def name(self) -> str:
@@ -75,7 +79,10 @@ def _has_seen(study: Study, series: str, cutoff: str) -> bool:
 
 def _errors(study: Study, rows: Mapping[str, Sequence[Row]]) -> str:
     mse = _pairs(rows, lambda row, _: row.values.get("mse_ratio", math.nan) - 1)
-    crps = _pairs(rows, lambda row, _: row.values.get("crps_ratio", math.nan) - 1)
+    crps = [
+        replace(pair, noise=_noise(study, pair, rows[pair.series]))
+        for pair in _pairs(rows, lambda row, _: row.values.get("crps_ratio", math.nan) - 1)
+    ]
     if not mse and not crps:
         return ""
     count = max(len(mse), len(crps))
@@ -127,15 +134,35 @@ def _pairs(rows: Mapping[str, Sequence[Row]], figure: Callable[[Row, Sequence[Ro
     return [pair for pair in pairs if math.isfinite(pair.value)]
 
 
+def _noise(study: Study, pair: Pair, rows: Sequence[Row]) -> float:
+    """How far the CRPS ratio of a pair must lie from 1 to be told from the sampling noise of both sides."""
+    density = references(study, pair.series).density
+    one, other = (next(row for row in rows if row.method == method) for method in (pair.method, density))
+    return margin(one, other, "crps_ratio")
+
+
 def _beaten(pairs: Sequence[Pair], what: str) -> str:
-    """How many pairs are below the reference and by how much at most, or how near the nearest comes."""
+    """How many pairs are below the reference and by how much at most, or how near the nearest comes.
+
+    Pairs within their noise of it are neither; they are counted apart.
+    """
     better = _better(pairs)
-    top = min(pairs, key=lambda pair: (pair.value, pair.name))
-    if better:
-        most = f"by at most {small_percent(-top.value)}: {top.name}"
-        return f"{_count(better, len(pairs))} {_verb(better, 'has', 'have')} {what} ({most})"
-    distance = "the nearest equals it" if top.value == 0 else f"the nearest is {small_percent(top.value)} above"
-    return f"none has {what} ({distance}: {top.name})"
+    unclear = sum(abs(pair.value) <= pair.noise for pair in pairs if pair.noise)
+    told = [pair for pair in pairs if not pair.noise or abs(pair.value) > pair.noise]
+    text = f"{_count(better, len(pairs))} {_verb(better, 'has', 'have')} {what}"
+    if told and (better or not unclear):
+        top = min(told, key=lambda pair: (pair.value, pair.name))
+        if better:
+            text += f" (by at most {small_percent(-top.value)}: {top.name})"
+        else:
+            distance = "the nearest equals it" if top.value == 0 else f"the nearest is {small_percent(top.value)} above"
+            text += f" ({distance}: {top.name})"
+    if unclear:
+        text += (
+            f" and {_count(unclear, len(pairs))} {_are(unclear)} not distinguishable from it, being within sampling"
+            f" noise (two Monte Carlo standard errors of the difference)"
+        )
+    return text
 
 
 def _no_significance(study: Study) -> str:
@@ -194,7 +221,7 @@ def _profit_of(row: Row) -> float:
 
 
 def _better(pairs: Sequence[Pair]) -> int:
-    return sum(pair.value < 0 for pair in pairs)
+    return sum(pair.value < -pair.noise for pair in pairs)
 
 
 def _count(part: int, whole: int) -> str:

@@ -28,9 +28,17 @@ SENSES: dict[str, Callable[[Sequence[float]], float]] = {
 }
 
 
+NOISY = ("crps", "crps_ratio")
+CLEAR = 2.0
+"""Differences of at most so many Monte Carlo standard errors are not told from sampling noise."""
+
+
 @dataclass(frozen=True)
 class Row:
-    """One line of a leaderboard; a figure that does not exist is absent from `values`."""
+    """One line of a leaderboard; a figure that does not exist is absent from `values`.
+
+    `noise`: Monte Carlo standard errors of figures that come from sampled paths, NOISY; absent where not known.
+    """
 
     method: str
     kind: str
@@ -38,6 +46,7 @@ class Row:
     series: int
     values: Mapping[str, float]
     spread: Mapping[str, float] = field(default_factory=dict)
+    noise: Mapping[str, float] = field(default_factory=dict)
     failures: tuple[str, ...] = ()
     complete: bool = True
 
@@ -90,6 +99,7 @@ def series_rows(study: Study, series: str) -> list[Row]:
                 series=1 if cells else 0,
                 values=_over(per_cell, fmean),
                 spread=_over(per_cell, stdev, least=2),
+                noise=_noise(cells, reference),
                 failures=failures,
                 complete=bool(cells),
             )
@@ -118,6 +128,7 @@ def overall_rows(study: Study) -> list[Row]:
                 series=len(done),
                 values=_combined([row.values for row in done], one_currency),
                 spread=_over(by_seed, stdev, least=2),
+                noise=_combined_noise(done),
                 failures=tuple(
                     f"{series}: {text}"
                     for series, table in tables.items()
@@ -131,7 +142,10 @@ def overall_rows(study: Study) -> list[Row]:
 
 
 def best(rows: Sequence[Row], column: Column) -> set[str]:
-    """Methods whose figure is the best of a column; empty where all are equal or none is better by nature."""
+    """Methods whose figure is the best of a column; empty where all are equal or none is better by nature.
+
+    Also empty where the next best cannot be told from it: see `margin`.
+    """
     if column.better == "none":
         return set()
     scores = {
@@ -145,7 +159,23 @@ def best(rows: Sequence[Row], column: Column) -> set[str]:
     if len(set(scores.values())) < 2:
         return set()
     top = min(scores.values())
-    return {method for method, score in scores.items() if score == top}
+    winners = {method for method, score in scores.items() if score == top}
+    if column.key in NOISY:
+        of_method = {row.method: row for row in rows}
+        for method in scores.keys() - winners:
+            margins = [margin(of_method[winner], of_method[method], column.key) for winner in winners]
+            if scores[method] - top <= max(margins):
+                return set()
+    return winners
+
+
+def margin(one: Row, other: Row, key: str) -> float:
+    """How far two sampled figures must lie apart to be told from sampling noise; endless where a noise is not known.
+
+    Two standard errors of the difference as if the two were sampled apart. Methods share their random numbers, so where
+    they say much the same the true error is less: what this calls clear is clear.
+    """
+    return CLEAR * math.hypot(one.noise.get(key, math.inf), other.noise.get(key, math.inf))
 
 
 def by_step(study: Study, series: str) -> dict[str, dict[int, dict[str, float]]]:
@@ -227,6 +257,23 @@ def _combined(parts: Sequence[Mapping[str, float]], one_currency: bool) -> dict[
             continue
         combined[column.key] = SENSES[column.combine](values)
     return {key: value for key, value in combined.items() if math.isfinite(value)}
+
+
+def _noise(cells: Sequence[Cell], reference: References) -> dict[str, float]:
+    """Monte Carlo standard errors of the mean over seeds, which share their random numbers: so the mean of theirs."""
+    errors = [number(cell.errors, "crps_mc_se") for cell in cells]
+    mean = fmean(errors) if errors else math.nan
+    found = {"crps": mean, "crps_ratio": ratio(mean, reference.crps)}
+    return {key: value for key, value in found.items() if math.isfinite(value)}
+
+
+def _combined_noise(rows: Sequence[Row]) -> dict[str, float]:
+    """That of the geometric mean of ratios over series, which are sampled apart."""
+    key = "crps_ratio"
+    if not rows or not all(row.values.get(key, 0) > 0 and key in row.noise for row in rows):
+        return {}
+    relative = math.hypot(*(row.noise[key] / row.values[key] for row in rows)) / len(rows)
+    return {key: relative * SENSES["geometric"]([row.values[key] for row in rows])}
 
 
 def _seed_values(study: Study, method: str, seed: int) -> list[dict[str, float]]:

@@ -95,7 +95,7 @@ class Study:
 
 
 def read_study(folder: Path) -> Study:
-    """Read every run folder `<folder>/<series>/<method>/<seed>/`.
+    """Read every run folder `<folder>/<series>/<method>/<seed>/`; only those study.json names, where there is one.
 
     Raises UserError where there is no run to report on.
     """
@@ -104,6 +104,9 @@ def read_study(folder: Path) -> Study:
             f"{folder}: no such study folder; run `tunetrade study FILE.toml` first, or give another folder"
         )
     runs = sorted(path for path in folder.glob("*/*/*/run.json") if PARTIAL not in str(path.relative_to(folder)))
+    listed = _read_mapping(folder / "study.json")[0].get("cells")
+    if isinstance(listed, list):
+        runs = [path for path in runs if path.parent.relative_to(folder).as_posix() in listed]
     if not runs:
         raise UserError(
             f"{folder}: no finished run in it; run `tunetrade study FILE.toml` first, or give another folder"
