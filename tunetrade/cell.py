@@ -5,19 +5,22 @@ cell that is asked for again does only what changed, and a killed one goes on wh
 """
 
 import json
+import os
 import shutil
 from collections.abc import Callable
 from dataclasses import asdict, dataclass
 from pathlib import Path
-from typing import Any
-
-import numpy as np
+from typing import TYPE_CHECKING, Any
 
 from forecasting.bars import Bars, load_bars
-from forecasting.errors import UserError
 from forecasting.files import read_json, remove_partials, sha256_of, write_json, write_parquet
 from tunetrade.config import StudyConfig, study_from
 from tunetrade.layout import CellPaths, done_stages, mark, reopen
+from tunetrade.provenance import code_of, made_by
+
+if TYPE_CHECKING:
+    from forecasting.base import Base
+    from strategies.backtest import BacktestResult
 
 Emit = Callable[[dict[str, Any]], None]
 
@@ -56,21 +59,30 @@ def stages(cell: Cell) -> dict[str, Stage]:
     return {"train": train, "forecast": forecast, "backtest": backtest}
 
 
-def fingerprints(cell: Cell, data_sha: str, base_sha: str) -> dict[str, str]:
-    """What each stage's files depend on, hashed; a stage's fingerprint includes those before it."""
+def fingerprints(cell: Cell, data_sha: str, base: "Base") -> dict[str, str]:
+    """What each stage's files depend on, hashed: settings, data, base, code; it includes those of the stages before."""
     study = cell.study
-    shared = [data_sha, asdict(study.source), asdict(study.windows), asdict(study.split), asdict(study.codec), base_sha]
+    settings = [asdict(study.source), asdict(study.windows), asdict(study.split), asdict(study.codec)]
+    shared = [data_sha, *settings, base.sha, base.card]
     of_stage: dict[str, list[Any]] = {
         "train": _training_parts(cell) if cell.kind == "method" else [],
         "forecast": [cell.method, study.sampling.paths, study.sampling.seed] if cell.kind != "benchmark" else [],
-        "backtest": [cell.method, asdict(study.trading)],
     }
     result, so_far = {}, json.dumps(shared, sort_keys=True)
     for stage, parts in of_stage.items():
         if stage in stages(cell):
-            so_far = sha256_of(so_far, stage, json.dumps(parts, sort_keys=True))
+            so_far = _after(so_far, stage, parts)
             result[stage] = so_far
-    return result
+    return {**result, "backtest": backtest_fingerprint(cell, so_far)}
+
+
+def backtest_fingerprint(cell: Cell, before: str) -> str:
+    """The fingerprint of trading forecasts of fingerprint `before`."""
+    return _after(before, "backtest", [cell.method, asdict(cell.study.trading)])
+
+
+def _after(before: str, stage: str, parts: list[Any]) -> str:
+    return sha256_of(before, stage, json.dumps([*parts, code_of(stage)], sort_keys=True))
 
 
 def _training_parts(cell: Cell) -> list[Any]:
@@ -85,15 +97,18 @@ def run_cell(folder: Path, emit: Emit, until: str = "") -> None:
     remove_partials(folder)
     cell = read_cell(folder)
     bars = load_bars(cell.source, cell.study.source)
-    wanted = fingerprints(cell, bars.instrument.sha256, find_base(cell.study.base).sha)
+    wanted = fingerprints(cell, bars.instrument.sha256, find_base(cell.study.base))
     done = done_stages(cell.paths, read_json(cell.paths.run)["stages"], wanted)
     for name, stage in stages(cell).items():
         if name not in done:
             emit({"stage": name})
-            reopen(cell.paths, keep=done)
+            reopen(cell.paths, done, made_by())
             stage(cell, bars, wanted[name], emit)
             mark(cell.paths, name, wanted[name])
             done.append(name)
+        if name == "train":  # only now that it is marked, or a kill between would throw the training away
+            for state in cell.paths.training_states:
+                state.unlink()
         if name == until:
             break
     emit({"stage": "done"})
@@ -138,10 +153,6 @@ def train(cell: Cell, bars: Bars, fingerprint: str, emit: Emit) -> None:
             result = training.train(model, data, study.training, study.learning_rate_of(name), cell.seed, state, report)
     else:
         result = training.untrained(model, data)
-    if not np.isfinite(result.history[-1]["validation_loss"]):
-        state.unlink(missing_ok=True)
-        where = "training.learning_rate" if study.training.learning_rate else f"method.{name}.learning_rate"
-        raise UserError(f"{name}: the validation loss is not finite; lower {where}")
     checkpoint = cell.paths.checkpoint
     save_checkpoint(checkpoint, model, name, options, study.windows, prepared.codec, study.base)
     write_json(
@@ -154,10 +165,15 @@ def train(cell: Cell, bars: Bars, fingerprint: str, emit: Emit) -> None:
             "stored_bytes": methods.stored_bytes(checkpoint),
             "peak_memory_bytes": peak_memory_bytes(),
             "memory_before_training_bytes": before,
+            "threads": study.training.threads,
+            "jobs": _jobs(),
         },
     )
-    for leftover in cell.paths.folder.glob("train-state-*.safetensors"):
-        leftover.unlink()
+
+
+def _jobs() -> int:
+    """Cells that ran at once, as the study told its processes; 1 in a process of one's own."""
+    return int(os.environ.get("TUNETRADE_JOBS", "1"))
 
 
 def forecast(cell: Cell, bars: Bars, fingerprint: str, emit: Emit) -> None:
@@ -178,7 +194,8 @@ def forecast(cell: Cell, bars: Bars, fingerprint: str, emit: Emit) -> None:
         finished += count
         emit({"windows": finished, "of": len(prepared.split.test)})
 
-    scale = naive_scale(bars, int(prepared.split.train[-1]))
+    sampled = cell.method != "random-walk"
+    scale = naive_scale(bars, first=int(prepared.split.train[0]), last=int(prepared.split.train[-1]))
     started = time.perf_counter()
     table = rolling_forecasts(forecaster, bars, study.windows, prepared.split.test, progress)
     seconds = time.perf_counter() - started
@@ -192,20 +209,27 @@ def forecast(cell: Cell, bars: Bars, fingerprint: str, emit: Emit) -> None:
             "model_sha": forecaster.sha,
             "origins": len(prepared.split.test),
             "horizon": study.windows.horizon,
-            "paths": study.sampling.paths,
+            "paths": study.sampling.paths if sampled else None,
             "seconds": seconds,
-            "paths_per_second": len(prepared.split.test) * study.sampling.paths / seconds,
+            "paths_per_second": len(prepared.split.test) * study.sampling.paths / seconds if sampled else None,
             "latency_p50_ms": single.p50,
             "latency_p99_ms": single.p99,
             "metrics": table_errors(table, scale),
             "validation": validation,
             "base_has_seen_it": prepared.seen,
+            "threads": study.sampling.workers,
+            "jobs": _jobs(),
         },
     )
 
 
 def backtest(cell: Cell, bars: Bars, fingerprint: str, emit: Emit) -> None:
-    """Trade the forecasts; write trades.parquet, equity.parquet and backtest.json."""
+    """Trade the forecasts into the run folder."""
+    write_backtest(cell.paths, *trade(cell, bars))
+
+
+def trade(cell: Cell, bars: Bars) -> "tuple[BacktestResult, dict[str, Any]]":
+    """The backtest of a cell's forecasts under its study's rules, and its record, the content of backtest.json."""
     import pandas as pd
 
     from forecasting.forecasts import from_table
@@ -222,15 +246,18 @@ def backtest(cell: Cell, bars: Bars, fingerprint: str, emit: Emit) -> None:
         span=prepare(study, bars).test_span(bars),
         policy=cell.method if cell.kind == "benchmark" else "signal",
     )
-    write_parquet(cell.paths.trades, result.trades)
-    write_parquet(cell.paths.equity, result.equity)
-    write_json(
-        cell.paths.backtest,
-        {
-            "signal": study.trading.signal if forecasts is not None else cell.method,
-            "rules": asdict(study.trading),
-            "illustrative": result.illustrative,
-            "currency": result.currency,
-            "figures": result.figures,
-        },
-    )
+    record = {
+        "signal": study.trading.signal if forecasts is not None else cell.method,
+        "rules": asdict(study.trading),
+        "illustrative": result.illustrative,
+        "currency": result.currency,
+        "figures": result.figures,
+    }
+    return result, record
+
+
+def write_backtest(paths: CellPaths, result: "BacktestResult", record: dict[str, Any]) -> None:
+    """Write trades.parquet, equity.parquet and backtest.json."""
+    write_parquet(paths.trades, result.trades)
+    write_parquet(paths.equity, result.equity)
+    write_json(paths.backtest, record)

@@ -8,8 +8,15 @@ from typing import Any
 from forecasting.files import read_json, write_json
 
 VOLATILE = {
-    "train.json": ("seconds", "tokens_per_second", "peak_memory_bytes", "memory_before_training_bytes"),
-    "forecast.json": ("seconds", "paths_per_second", "latency_p50_ms", "latency_p99_ms"),
+    "train.json": (
+        "seconds",
+        "tokens_per_second",
+        "peak_memory_bytes",
+        "memory_before_training_bytes",
+        "threads",
+        "jobs",
+    ),
+    "forecast.json": ("seconds", "paths_per_second", "latency_p50_ms", "latency_p99_ms", "threads", "jobs"),
 }
 """Fields that measure the machine rather than the model; all else in a run folder is the same on every run."""
 
@@ -51,6 +58,11 @@ class CellPaths:
     def tensorboard(self) -> Path:
         """TensorBoard's event files."""
         return self.folder / "tensorboard"
+
+    @property
+    def training_states(self) -> list[Path]:
+        """What unfinished trainings resume from, one for each fingerprint."""
+        return sorted(self.folder.glob("train-state-*.safetensors"))
 
     @property
     def forecasts(self) -> Path:
@@ -112,11 +124,15 @@ def done_stages(paths: CellPaths, recorded: dict[str, str], wanted: dict[str, st
     return done
 
 
-def reopen(paths: CellPaths, keep: list[str]) -> None:
-    """Forget all stages but `keep` before others begin: their files are about to change, whatever happens next."""
+def reopen(paths: CellPaths, keep: list[str], made_by: dict[str, Any]) -> None:
+    """Forget all stages but `keep` before others begin: their files are about to change, whatever happens next.
+
+    `made_by` (versions, git) names what makes them; it holds for the stages kept too, whose fingerprints say that their
+    code is this very code.
+    """
     run = read_json(paths.run)
     stages = {name: value for name, value in run["stages"].items() if name in keep}
-    write_json(paths.run, {**run, "status": "pending", "failure": None, "stages": stages})
+    write_json(paths.run, {**run, **made_by, "status": "pending", "failure": None, "stages": stages})
 
 
 def mark(paths: CellPaths, stage: str, fingerprint: str) -> None:

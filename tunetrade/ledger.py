@@ -1,6 +1,7 @@
 """Every trial, whatever became of it, counts against the result: one JSON line each in runs/ledger.jsonl.
 
-A trial is one backtest of one fitted model on one stretch of data. Lines are appended whole, one writer at a time; a
+A trial is one backtest of one fitted model on one stretch of data, under its study's rules or others that somebody
+tried on it; or an attempt at one that failed. Lines are appended whole, one writer at a time; a
 line torn by a kill is ended by the next append and skipped by readers, and its trial is written again because its key
 was never read.
 """

@@ -1,6 +1,7 @@
 """What a training costs, and its live log."""
 
 import contextlib
+import math
 import sys
 from collections.abc import Callable, Iterator
 from pathlib import Path
@@ -29,7 +30,7 @@ def tensorboard(folder: Path) -> Iterator[Callable[[int, float, float | None], N
         writer.add_scalar("loss/train", loss, step)
         if validation is not None:
             writer.add_scalar("loss/validation", validation, step)
-            writer.add_scalar("perplexity/validation", 2.718281828459045**validation, step)
+            writer.add_scalar("perplexity/validation", math.exp(min(validation, 700.0)), step)
 
     try:
         yield log

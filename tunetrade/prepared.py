@@ -5,7 +5,7 @@ from dataclasses import dataclass
 import numpy as np
 
 from forecasting.bars import Bars
-from forecasting.base import find_base
+from forecasting.base import check_length, find_base
 from forecasting.codecs import BinsCodec
 from forecasting.codecs.fit import fit_codec, scale_codec
 from forecasting.evaluate import forbid_seen
@@ -52,6 +52,7 @@ class Prepared:
 def prepare(study: StudyConfig, bars: Bars) -> Prepared:
     """Fit the codec and split the series; raises where the series is too short or the base has seen the answers."""
     base = find_base(study.base)
+    check_length(base, study.windows)
     codec = scale_codec(base.codec, bars, study.codec)
     parts = split(bars, study.windows, study.split, codec.warm_up)
     last = int(parts.train[-1]) + study.windows.horizon

@@ -4,10 +4,7 @@ Each cell runs in a process of its own, so its peak memory is its own and a cras
 done is skipped, what was killed goes on, and a cell that fails is recorded as a row while the others go on.
 """
 
-import importlib.metadata
 import os
-import subprocess
-import sys
 from contextlib import closing
 from dataclasses import asdict, dataclass
 from pathlib import Path
@@ -20,7 +17,6 @@ from forecasting.base import find_base
 from forecasting.errors import ConfigError
 from forecasting.files import read_json, write_json
 from forecasting.methods import method
-from strategies.metrics import daily_returns
 from tunetrade.cell import Cell, fingerprints
 from tunetrade.config import StudyConfig, as_plain
 from tunetrade.layout import CellPaths, cell_folder, done_stages, read_run, update
@@ -28,14 +24,14 @@ from tunetrade.ledger import Ledger
 from tunetrade.locks import only_one
 from tunetrade.prepared import prepare
 from tunetrade.progress import Board
+from tunetrade.provenance import made_by
+from tunetrade.trials import results, trial
 from tunetrade.workers import run_cells
 
 LEDGER = "ledger.jsonl"
 LOCK = ".lock"
-PACKAGES = (
-    "tunetrade", "torch", "transformers", "peft", "accelerate", "numpy", "pandas", "scipy", "backtrader", "pyzmq",
-    "pyarrow",
-)  # fmt: skip
+STUDY = "study.json"
+RUNS = "*/*/*/run.json"
 
 
 @dataclass(frozen=True)
@@ -86,15 +82,18 @@ def load_series(study: StudyConfig) -> dict[str, Bars]:
     return loaded
 
 
-def run_study(study: StudyConfig, runs: Path, jobs: int = 0) -> Outcome:
+def run_study(study: StudyConfig, runs: Path, jobs: int = 0, whole: bool = True) -> Outcome:
     """Work off every cell that is not done; `jobs` processes at once, 0 for one per core.
 
-    Results do not depend on `jobs`. One process at a time may work in a study's folder.
+    Not `whole`: the cells join those already in the study's folder rather than take their place in its report. Results
+    do not depend on `jobs`. One process at a time may work in a study's folder.
     """
     folder = runs / study.name
     loaded = load_series(study)
     with only_one(folder / LOCK, busy(folder)):
-        return _work_off(study, folder, cells(study, runs, loaded), loaded, jobs)
+        grid = cells(study, runs, loaded)
+        _list(folder, grid, whole)
+        return _work_off(study, folder, grid, loaded, jobs)
 
 
 def busy(folder: Path) -> str:
@@ -105,27 +104,27 @@ def busy(folder: Path) -> str:
 def _work_off(study: StudyConfig, folder: Path, grid: list[Cell], loaded: dict[str, Bars], jobs: int) -> Outcome:
     ledger = Ledger(folder.parent / LEDGER)
     base = find_base(study.base)
+    every = {cell.name: fingerprints(cell, loaded[cell.source].instrument.sha256, base) for cell in grid}
     todo: list[Cell] = []
     skipped: list[Cell] = []
     for cell in grid:
-        wanted = fingerprints(cell, loaded[cell.source].instrument.sha256, base.sha)
-        (skipped if _is_done(cell.paths, wanted) else todo).append(cell)
-    shared = {"versions": _versions(), "git": git_state(), "base": base.card} if todo else {}
+        (skipped if _is_done(cell.paths, every[cell.name]) else todo).append(cell)
     for cell in todo:
-        _open(cell, loaded[cell.source], shared)
+        _open(cell, loaded[cell.source], base.card)
     for cell in skipped:
         _count_trial(ledger, cell)
-    cores = os.cpu_count() or 1
-    slots = max(1, min(jobs or cores, len(todo)))
+    jobs = jobs or os.cpu_count() or 1
+    slots = max(1, min(jobs, len(todo)))
     board = Board(slots)
     done: list[str] = []
     failed: dict[str, str] = {}
     try:
-        with closing(run_cells(todo, slots, max(1, cores // slots), board)) as finished:
+        with closing(run_cells(todo, slots, jobs, board)) as finished:
             for cell, failure in finished:
                 update(cell.paths, status="failed" if failure else "done", failure=failure)
                 if failure:
                     failed[cell.name] = failure
+                    _count_failure(ledger, cell, every[cell.name], failure)
                     board.say(f"{cell.name} failed: {failure}")
                 else:
                     _count_trial(ledger, cell)
@@ -136,8 +135,20 @@ def _work_off(study: StudyConfig, folder: Path, grid: list[Cell], loaded: dict[s
     return Outcome(folder, tuple(done), tuple(cell.name for cell in skipped), failed, _left_over(folder, grid))
 
 
+def _list(folder: Path, grid: list[Cell], whole: bool) -> None:
+    """Name the cells of the study in study.json, by which the report tells them from folders of an earlier form."""
+    file, names = folder / STUDY, {cell.paths.folder.relative_to(folder).as_posix() for cell in grid}
+    try:
+        listed = set(read_json(file)["cells"])
+    except (FileNotFoundError, ValueError, KeyError, TypeError):
+        listed = {path.parent.relative_to(folder).as_posix() for path in folder.glob(RUNS)}
+    wanted = names if whole else names | listed
+    if wanted != listed or not file.is_file():
+        write_json(file, {"cells": sorted(wanted)})
+
+
 def _left_over(folder: Path, grid: list[Cell]) -> tuple[str, ...]:
-    found = {file.parent for file in folder.glob("*/*/*/run.json")} - {cell.paths.folder for cell in grid}
+    found = {file.parent for file in folder.glob(RUNS)} - {cell.paths.folder for cell in grid}
     return tuple(sorted(path.relative_to(folder).as_posix() for path in found))
 
 
@@ -154,8 +165,10 @@ def _stages(paths: CellPaths, run: dict[str, Any], wanted: dict[str, str]) -> li
     return done_stages(paths, run.get("stages") or {}, wanted)
 
 
-def _open(cell: Cell, bars: Bars, shared: dict[str, Any]) -> None:
-    """Write run.json as it stands before the work; finished stages of an earlier run are kept."""
+def _open(cell: Cell, bars: Bars, card: dict[str, Any]) -> None:
+    """Write run.json as it stands before the work; finished stages, and what made them, are kept."""
+    earlier = read_run(cell.paths) or {}
+    stages = earlier.get("stages") or {}
     write_json(
         cell.paths.run,
         {
@@ -172,61 +185,23 @@ def _open(cell: Cell, bars: Bars, shared: dict[str, Any]) -> None:
             "data_range": [str(bars.times[0]), str(bars.times[-1])],
             "bars": len(bars),
             "instrument": asdict(bars.instrument),
-            "stages": (read_run(cell.paths) or {}).get("stages") or {},
-            **shared,
+            "base": card,
+            "stages": stages,
+            **({name: earlier.get(name) for name in ("versions", "git")} if stages else made_by()),
         },
     )
-
-
-def _versions() -> dict[str, str | None]:
-    return {name: _version(name) for name in PACKAGES} | {"python": sys.version.split()[0]}
-
-
-def _version(package: str) -> str | None:
-    try:
-        return importlib.metadata.version(package)
-    except importlib.metadata.PackageNotFoundError:
-        return None
-
-
-def git_state() -> dict[str, Any] | None:
-    """Commit and dirty flag of the checkout this code runs from, None outside one."""
-    root = Path(__file__).parents[1]
-    if not (root / ".git").exists():
-        return None
-    try:
-        commit = _git(root, "rev-parse", "HEAD")
-        return {"commit": commit, "dirty": bool(_git(root, "status", "--porcelain", "--untracked-files=no"))}
-    except (OSError, subprocess.SubprocessError):
-        return None
-
-
-def _git(root: Path, *arguments: str) -> str:
-    command = ["git", "-C", str(root), *arguments]
-    return subprocess.run(command, capture_output=True, text=True, check=True, timeout=30).stdout.strip()
 
 
 def _count_trial(ledger: Ledger, cell: Cell) -> None:
     """Append a cell's trial to the ledger unless it is there."""
     run = read_json(cell.paths.run)
     key = run["stages"]["backtest"]
-    if key in ledger:
-        return
-    forecast = read_json(cell.paths.forecast) if cell.kind != "benchmark" else {}
-    returns = daily_returns(pd.read_parquet(cell.paths.equity))
-    settings = {name: run["config"][name] for name in ("windows", "split", "training", "sampling", "trading")}
-    ledger.add(
-        {
-            "key": key,
-            "study": cell.study.name,
-            "unique_id": run["unique_id"],
-            "kind": cell.kind,
-            "method": cell.method,
-            "seed": cell.seed,
-            "data_sha": run["data_sha"],
-            "settings": settings | {"method": run["config"]["method"].get(cell.method)},
-            "validation": forecast.get("validation"),
-            "days": [str(day)[:10] for day in returns.index],
-            "daily_returns": [round(float(value), 10) for value in returns],
-        }
-    )
+    if key not in ledger:
+        ledger.add(trial(cell, run, key) | results(cell, pd.read_parquet(cell.paths.equity)))
+
+
+def _count_failure(ledger: Ledger, cell: Cell, wanted: dict[str, str], failure: str) -> None:
+    """Append a trial that came to nothing; once, however often it is tried and fails."""
+    key = f"{wanted['backtest']}-failed"
+    if key not in ledger:
+        ledger.add(trial(cell, read_json(cell.paths.run), key) | {"failed": failure})

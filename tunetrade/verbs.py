@@ -14,7 +14,7 @@ from typing import Any
 import numpy as np
 
 from forecasting.errors import CheckpointError, ConfigError, UserError
-from forecasting.files import read_json, remove_partials, sha256_of, write_json, write_parquet, write_text
+from forecasting.files import read_json, remove_partials, sha256_of, write_text
 from tunetrade.cli import emit_json
 
 Arguments = argparse.Namespace
@@ -65,7 +65,7 @@ def _run_and_report(config: Any, asked: Arguments) -> int:
             print(f"  failed: {name}: {why}")
         for name in outcome.left_over:
             print(
-                f"  not in this study any more, but in its report: {outcome.folder / name} (delete it to be rid of it)"
+                f"  not in this study any more, nor in its report: {outcome.folder / name} (delete it to be rid of it)"
             )
         print(f"report: {page}")
     return 1 if outcome.failed else 0
@@ -89,7 +89,8 @@ def _report_unless_same(runs: Path, out: Path) -> Path:
 def _inputs(runs: Path) -> str:
     """Hash of what a report depends on: its code and the runs' JSON, whose fingerprints stand for the tables."""
     code = sorted((Path(__file__).parent / "report").glob("*.py"))
-    parts = [part for file in sorted(runs.glob("*/*/*/*.json")) for part in (file.relative_to(runs).as_posix(), file)]
+    found = [*runs.glob("*/*/*/*.json"), *runs.glob("study.json")]
+    parts = [part for file in sorted(found) for part in (file.relative_to(runs).as_posix(), file)]
     return sha256_of(*code, *parts)
 
 
@@ -182,7 +183,7 @@ def train(asked: Arguments) -> int:
         config = load_study(Path(asked.config), [*only, *asked.set])
     else:
         config = study_from({"name": "single"}, [*only, *asked.set], "tunetrade train")
-    outcome = run_study(config, Path(asked.runs), _jobs(asked))
+    outcome = run_study(config, Path(asked.runs), _jobs(asked), whole=False)
     for name, why in outcome.failed.items():
         raise UserError(f"{name}: {why}")
     (name,) = outcome.done or outcome.skipped
@@ -296,41 +297,37 @@ def _latest(cell: Any, asked: Arguments) -> int:
 
 
 def backtest(asked: Arguments) -> int:
-    """Trade the forecasts of a run under its own rules or changed ones; the run folder is left as it is."""
-    import pandas as pd
+    """Trade the forecasts of a run under its own rules or changed ones; the run folder is left as it is.
 
-    from forecasting.bars import load_bars
-    from forecasting.forecasts import from_table
-    from forecasting.sources.options import SourceOptions
-    from strategies.backtest import run_backtest
+    Changed rules on the test part are one more trial, so they go into the ledger.
+    """
     from strategies.rules import TradingRules
+    from tunetrade.cell import trade, write_backtest
     from tunetrade.config import build, set_value
     from tunetrade.layout import CellPaths
+    from tunetrade.ledger import Ledger
+    from tunetrade.study import LEDGER
+    from tunetrade.trials import key_of_rules, results, trial
 
-    paths = CellPaths(Path(asked.run))
-    run = _run_json(paths.folder)
-    if run["kind"] != "benchmark" and not paths.forecasts.is_file():
-        raise UserError(f"{paths.forecasts} is missing; run `tunetrade forecast {asked.run}` first")
-    values = dict(run["config"]["trading"])
+    own = _cell(asked.run)
+    run = read_json(own.paths.run)
+    if own.kind != "benchmark" and not (own.paths.forecasts.is_file() and run["stages"].get("forecast")):
+        raise UserError(f"{own.paths.forecasts} is missing or unfinished; run `tunetrade forecast {asked.run}` first")
+    values = dataclasses.asdict(own.study.trading)
     for override in asked.set:
         set_value(values, override.removeprefix("trading."))
     rules = build(TradingRules, values, "trading")
-    bars = load_bars(run["source"], build(SourceOptions, run["config"]["source"], "source"))
-    forecasts = None if run["kind"] == "benchmark" else from_table(pd.read_parquet(paths.forecasts))
-    equity = pd.read_parquet(paths.equity) if paths.equity.is_file() else None
-    span = None if equity is None else _span(equity)
-    policy = run["method"] if forecasts is None else "signal"
-    context = run["config"]["windows"]["context"]
-    result = run_backtest(bars, forecasts, rules, context=context, span=span, policy=policy)
+    cell = dataclasses.replace(own, study=dataclasses.replace(own.study, trading=rules))
+    bars = _bars_of(cell, run, asked.run)
+    result, record = trade(cell, bars)
+    line = trial(cell, run, key_of_rules(cell, run)) | results(cell, result.equity)
+    Ledger(own.paths.folder.resolve().parents[3] / LEDGER).add(line)
     if asked.out:
-        out = Path(asked.out)
-        write_parquet(out / "trades.parquet", result.trades)
-        write_parquet(out / "equity.parquet", result.equity)
-        write_json(out / "backtest.json", {"rules": values, "figures": result.figures, "currency": result.currency})
+        write_backtest(CellPaths(Path(asked.out)), result, record)
     if asked.json:
-        emit_json({"signal": rules.signal, "currency": result.currency, "figures": result.figures})
+        emit_json(record)
         return 0
-    print(f"{run['unique_id']} {run['method']}, signal {rules.signal}, in {result.currency}")
+    print(f"{run['unique_id']} {run['method']}, signal {record['signal']}, in {result.currency}")
     for name, value in result.figures.items():
         print(f"  {name:<22} {_readable(value)}")
     if result.illustrative:
@@ -340,9 +337,17 @@ def backtest(asked: Arguments) -> int:
     return 0
 
 
-def _span(equity: Any) -> tuple[np.datetime64, np.datetime64]:
-    times = equity["time"].dt.tz_convert("UTC").dt.tz_localize(None).to_numpy("datetime64[ns]")
-    return times[0], times[-1]
+def _bars_of(cell: Any, run: dict[str, Any], folder: str) -> Any:
+    """The bars a run was made from; UserError where its source holds others by now."""
+    from forecasting.bars import load_bars
+
+    bars = load_bars(cell.source, cell.study.source)
+    if bars.instrument.sha256 != run["data_sha"]:
+        raise UserError(
+            f"{cell.source} holds other bars than those {folder} was made from; run its study again, or put the old "
+            "bars back"
+        )
+    return bars
 
 
 def report(asked: Arguments) -> int:
@@ -364,7 +369,7 @@ def report(asked: Arguments) -> int:
 
 def doctor(asked: Arguments) -> int:
     """Versions, threads, base, disk: each a line; non-zero where something the project needs is missing."""
-    from tunetrade.study import PACKAGES
+    from tunetrade.provenance import PACKAGES
 
     checks: list[tuple[str, bool, str]] = [("python", sys.version_info >= (3, 11), platform.python_version())]
     for name in PACKAGES:

@@ -27,8 +27,11 @@ POLL_SECONDS = 0.2
 GRACE_SECONDS = 5.0
 
 
-def run_cells(todo: list[Cell], slots: int, threads: int, board: Board) -> Generator[Finished, None, None]:
+def run_cells(todo: list[Cell], slots: int, jobs: int, board: Board) -> Generator[Finished, None, None]:
     """Run cells, `slots` at a time; yields (cell, why it failed or None) as they end.
+
+    Each has the threads of one of `jobs` shares of the machine, also where fewer cells are left than that: what a cell
+    takes must not depend on what else was to do.
 
     Use with `contextlib.closing`: closing ends every process and removes what it left half-written.
     """
@@ -45,7 +48,7 @@ def run_cells(todo: list[Cell], slots: int, threads: int, board: Board) -> Gener
             except Empty:
                 return
             try:
-                failure = _run(cell, threads, children, _teller(board, slot, cell))
+                failure = _run(cell, jobs, children, _teller(board, slot, cell))
             except Exception as error:  # whatever it is, the study must hear of it rather than wait for ever
                 failure = f"{type(error).__name__}: {error}"
             board.rest(slot)
@@ -128,9 +131,10 @@ def _teller(board: Board, slot: int, cell: Cell) -> Callable[[dict[str, Any]], N
     return tell
 
 
-def _run(cell: Cell, threads: int, children: _Children, tell: Callable[[dict[str, Any]], None]) -> str | None:
+def _run(cell: Cell, jobs: int, children: _Children, tell: Callable[[dict[str, Any]], None]) -> str | None:
     """Run one cell to its end; gives why it failed, or None. Its stderr is kept only where it tells more."""
     log = cell.paths.folder / "stderr.log"
+    threads = max(1, (os.cpu_count() or 1) // jobs)
     environment = {
         **os.environ,
         "PYTHONUTF8": "1",
@@ -139,6 +143,7 @@ def _run(cell: Cell, threads: int, children: _Children, tell: Callable[[dict[str
         "PYTHONWARNINGS": "ignore::FutureWarning",
         "OMP_NUM_THREADS": str(threads),
         "TUNETRADE_THREADS": str(threads),
+        "TUNETRADE_JOBS": str(jobs),
     }
     child = children.start(cell.paths.folder, log, environment)
     if child is None:

@@ -3,6 +3,7 @@
 import os
 import subprocess
 import sys
+import time
 from collections.abc import Callable, Iterator
 from pathlib import Path
 
@@ -37,6 +38,7 @@ def finished(tmp_path_factory: pytest.TempPathFactory, tiny_base: Path) -> Itera
     study = write_study(folder, tiny_base)
     before = Path.cwd()
     os.chdir(folder)
+    started = time.monotonic()
     try:
         done = subprocess.run(
             [sys.executable, "-m", "tunetrade", "study", str(study), "--json"],
@@ -44,6 +46,7 @@ def finished(tmp_path_factory: pytest.TempPathFactory, tiny_base: Path) -> Itera
         )  # fmt: skip
     finally:
         os.chdir(before)
+    (folder / "seconds.txt").write_text(str(time.monotonic() - started), encoding="utf-8")
     (folder / "stdout.json").write_text(done.stdout, encoding="utf-8")
     (folder / "stderr.txt").write_text(done.stderr, encoding="utf-8")
     (folder / "status.txt").write_text(str(done.returncode), encoding="utf-8")

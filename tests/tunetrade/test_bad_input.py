@@ -52,6 +52,11 @@ CASES = {
         ("did you mean 'lora'?", "adapter, full, lora, untuned"),
     ),
     "unknown base": (["train", "ecb:EURUSD", "--set", "base=nowhere"], "", ("nowhere", "embedded", "pretrain")),
+    "context too long for the base": (
+        ["train", "ecb:EURUSD", "--set", "windows.context=2000"],
+        "",
+        ("windows.context",),
+    ),
     "negative jobs": (["demo", "--jobs", "-1"], "", ("--jobs",)),
     "no study file": (["study", "my study.toml"], "", ("my study.toml", "studies/demo.toml")),
     "no run folder": (["backtest", "runs/x"], "", ("runs", "run.json")),

@@ -1,9 +1,11 @@
 """A study end to end: files, report, resume, a failing cell, and what changes redo."""
 
 import json
+import os
 import shutil
 import subprocess
 from collections.abc import Callable
+from dataclasses import replace
 from pathlib import Path
 from typing import Any
 
@@ -13,15 +15,22 @@ import pytest
 from small import contents, partials, write_study
 
 from forecasting.bars import load_bars
+from forecasting.base import Base, find_base
+from forecasting.checkpoint import load_checkpoint, new_model, save_checkpoint
+from forecasting.evaluate import rolling_forecasts
 from forecasting.files import read_json
 from forecasting.forecasts import from_table
 from strategies.backtest import targets
-from tunetrade.cell import read_cell, run_cell
+from strategies.signals import SIGNALS
+from tunetrade import provenance
+from tunetrade.cell import fingerprints, read_cell, run_cell
 from tunetrade.cli import main
-from tunetrade.config import load_study
+from tunetrade.config import load_study, study_from
 from tunetrade.ledger import trials
 from tunetrade.locks import only_one
+from tunetrade.prepared import prepare
 from tunetrade.report import write_report
+from tunetrade.report.load import read_study
 from tunetrade.study import load_series, run_study
 from tunetrade.workers import _death
 
@@ -57,6 +66,10 @@ def test_every_file_of_the_documentation_is_there(finished: Path) -> None:
     assert set(keys.split()) <= set(train)
     assert train["steps"] == 4
     forecast = read_json(cells / "full/1/forecast.json")
+    assert (train["threads"], train["jobs"]) == (1, os.cpu_count())
+    assert (forecast["threads"], forecast["jobs"]) == (1, os.cpu_count())
+    walk = read_json(cells / "random-walk/0/forecast.json")
+    assert (walk["paths"], walk["paths_per_second"]) == (None, None)
     table = pd.read_parquet(cells / "full/1/forecasts.parquet")
     assert forecast["origins"] == table["cutoff"].nunique() > 20
     assert len(table) == 3 * forecast["origins"]
@@ -79,8 +92,58 @@ def test_the_report_the_status_and_the_json_of_a_study_with_a_failed_cell(finish
 
 def test_each_trial_is_in_the_ledger_once(finished: Path) -> None:
     found = trials(finished / "runs" / "ledger.jsonl")
-    assert sorted(trial["method"] for trial in found) == ["buy-and-hold", "full", "random-walk"]
-    assert all(len(trial["days"]) == len(trial["daily_returns"]) > 20 for trial in found)
+    assert sorted(trial["method"] for trial in found) == ["adapter", "buy-and-hold", "full", "random-walk"]
+    failed = [trial for trial in found if "failed" in trial]
+    assert [(trial["method"], "daily_returns" in trial) for trial in failed] == [("adapter", False)]
+    assert "out of memory" in failed[0]["failed"]
+    assert all(len(trial["days"]) == len(trial["daily_returns"]) > 20 for trial in found if trial not in failed)
+    assert set(found[0]["settings"]) >= {"codec", "base", "source", "windows", "trading"}
+
+
+def test_a_failure_is_counted_once_however_often_it_is_tried(copy: Path) -> None:
+    outcome = run_study(load_study(Path("small.toml"), ["baselines=[]", "benchmarks=[]"]), Path("runs"))
+    assert set(outcome.failed) == {"EURUSD-D1/adapter/1"}
+    assert len(trials(Path("runs/ledger.jsonl"))) == 4
+
+
+def test_code_base_and_rules_are_part_of_what_a_stage_depends_on(
+    finished: Path, tiny_base: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    cell, base = read_cell(finished / "runs/small/EURUSD-D1/full/1"), find_base(str(tiny_base))
+
+    def changed(base: Base) -> set[str]:
+        return {name for name, value in fingerprints(cell, "sha", base).items() if before[name] != value}
+
+    before = fingerprints(cell, "sha", base)
+    assert changed(base) == set()
+    assert changed(replace(base, card={**base.card, "cutoff": "2001-12-31"})) == {"train", "forecast", "backtest"}
+    real = provenance.code_of
+    for stage, redone in (("backtest", {"backtest"}), ("forecast", {"forecast", "backtest"})):
+        with monkeypatch.context() as patch:
+            patch.setattr("tunetrade.cell.code_of", lambda name, stage=stage: "new" if name == stage else real(name))
+            assert changed(base) == redone
+
+
+def test_code_is_known_by_its_sources_and_its_libraries(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    for file in ("forecasting/sources/ecb.py", "strategies/rules.py", "tunetrade/cell.py", "tunetrade/cli.py"):
+        (tmp_path / file).parent.mkdir(parents=True, exist_ok=True)
+        (tmp_path / file).write_text("1")
+    monkeypatch.setattr(provenance, "ROOT", tmp_path)
+    known = {stage: provenance.code_of.__wrapped__(stage) for stage in provenance.STAGE_SOURCES}
+
+    def changed() -> set[str]:
+        return {stage for stage, value in known.items() if provenance.code_of.__wrapped__(stage) != value}
+
+    for file, stages in (
+        ("tunetrade/cli.py", set()), ("strategies/rules.py", {"backtest"}), ("tunetrade/cell.py", set(known)),
+        ("forecasting/sources/ecb.py", set(known)),
+    ):  # fmt: skip
+        (tmp_path / file).write_text("2")
+        assert changed() == stages
+        (tmp_path / file).write_text("1")
+    real = provenance.package_version
+    monkeypatch.setattr(provenance, "package_version", lambda name: "9" if name == "backtrader" else real(name))
+    assert changed() == {"backtest"}
 
 
 def test_an_unchanged_study_starts_no_process_and_touches_no_file(copy: Path, monkeypatch: pytest.MonkeyPatch) -> None:
@@ -102,10 +165,13 @@ def test_a_change_of_trading_keeps_training_and_forecasts(copy: Path) -> None:
     before = contents(Path("runs"))
     run = read_json(folder / "run.json")
     run["config"]["trading"]["spread_points"] = 30.0
+    run["git"] = run["versions"] = {"commit": "one that made what is about to be replaced"}
     (folder / "run.json").write_text(json.dumps(run))
     seen: list[str] = []
     run_cell(folder, lambda message: seen.append(message.get("stage", "")))
     assert seen == ["backtest", "done"]
+    now = read_json(folder / "run.json")
+    assert (now["git"], now["versions"]) == (provenance.git_state(), provenance.versions())
     after = contents(Path("runs"))
     changed = {name.split("/")[-1] for name in before if before[name] != after[name]}
     assert changed == {"run.json", "equity.parquet", "trades.parquet", "backtest.json"}
@@ -152,6 +218,7 @@ def test_a_damaged_run_json_is_a_cell_to_run(copy: Path) -> None:
     outcome = run_study(load_study(Path("small.toml"), ["methods=[]", "baselines=[]"]), Path("runs"))
     assert outcome.done == ("EURUSD-D1/buy-and-hold/0",)
     assert set(outcome.left_over) == {f"EURUSD-D1/{name}" for name in ("full/1", "adapter/1", "random-walk/0")}
+    assert [cell.method for cell in read_study(Path("runs/small")).cells] == ["buy-and-hold"]
 
 
 def test_a_second_study_in_the_same_folder_is_refused(copy: Path) -> None:
@@ -165,10 +232,17 @@ def test_a_second_study_in_the_same_folder_is_refused(copy: Path) -> None:
 def test_backtest_and_forecast_of_a_run(copy: Path, capsys: pytest.CaptureFixture) -> None:
     before = contents(Path("runs"))
     folder = "runs/small/EURUSD-D1/full/1"
-    assert main(["backtest", folder, "--json"]) == 0
-    assert json.loads(capsys.readouterr().out)["figures"] == read_json(Path(folder) / "backtest.json")["figures"]
-    assert main(["backtest", folder, "--set", "spread_points=100", "--set", "trading.lots=0.2", "--out", "o p"]) == 0
+    for name in (folder, "runs/small/EURUSD-D1/buy-and-hold/0"):
+        assert main(["backtest", name, "--json", "--out", "own"]) == 0
+        assert json.loads(capsys.readouterr().out) == read_json(Path(name) / "backtest.json")
+        assert (Path("own") / "backtest.json").read_bytes() == (Path(name) / "backtest.json").read_bytes()
+    assert len(trials(Path("runs/ledger.jsonl"))) == 4
+    changed = ["--set", "spread_points=100", "--set", "trading.lots=0.2", "--out", "o p"]
+    assert main(["backtest", folder, *changed]) == main(["backtest", folder, *changed]) == 0
     assert {path.name for path in Path("o p").iterdir()} == {"trades.parquet", "equity.parquet", "backtest.json"}
+    *_, added = found = trials(Path("runs/ledger.jsonl"))
+    assert len(found) == 5
+    assert (added["method"], added["settings"]["trading"]["lots"]) == ("full", 0.2)
     assert main(["backtest", folder, "--set", "spred_points=3"]) == 2
     assert "did you mean 'trading.spread_points'?" in capsys.readouterr().err
     assert main(["forecast", folder, "--latest", "--json"]) == 0
@@ -182,29 +256,62 @@ def test_backtest_and_forecast_of_a_run(copy: Path, capsys: pytest.CaptureFixtur
     assert contents(Path("runs")) == before
 
 
-def test_another_sampling_seed_keeps_positions(copy: Path) -> None:
-    """Check 6; the share itself is measured on the real base, where forecasts are not noise."""
-    assert 0 <= kept_positions(Path("runs/small/EURUSD-D1/full/1"), seed=2) <= 1
-    assert kept_positions(Path("runs/small/EURUSD-D1/full/1"), seed=1) == 1
+def test_a_backtest_of_other_bars_is_refused(copy: Path, capsys: pytest.CaptureFixture) -> None:
+    folder = Path("runs/small/EURUSD-D1/full/1")
+    (folder / "run.json").write_text(json.dumps({**read_json(folder / "run.json"), "data_sha": "0" * 64}))
+    assert main(["backtest", str(folder)]) == 2
+    assert "other bars" in capsys.readouterr().err
 
 
-def kept_positions(folder: Path, seed: int) -> float:
-    """Share of the test part's positions that stay when the paths are drawn with another seed."""
-    from dataclasses import replace
+KEPT_TOO_FEW = pytest.mark.xfail(strict=True, reason="64 paths keep 92.4 % of positions; none changes sign")
+ALWAYS_FLAT = pytest.mark.xfail(strict=True, reason="untuned, no move exceeds the spread: all positions are flat")
 
-    from forecasting.evaluate import rolling_forecasts
-    from tunetrade.forecasters import forecaster_of
-    from tunetrade.prepared import prepare
 
-    cell = read_cell(folder)
-    other = replace(cell, study=replace(cell.study, sampling=replace(cell.study.sampling, seed=seed)))
-    bars = load_bars(cell.source, cell.study.source)
-    prepared = prepare(other.study, bars)
-    table = rolling_forecasts(forecaster_of(other, prepared), bars, cell.study.windows, prepared.split.test)
-    rules, context = cell.study.trading, cell.study.windows.context
-    tables = (pd.read_parquet(cell.paths.forecasts), table)
-    one, two = ([t.position for t in targets(bars, from_table(each), rules, context)] for each in tables)
-    return float(np.mean(np.array(one) == np.array(two)))
+@pytest.mark.slow
+@pytest.mark.parametrize(
+    "signal",
+    [
+        "mean-vs-context",
+        pytest.param("mean-vs-last", marks=KEPT_TOO_FEW),
+        pytest.param("threshold", marks=ALWAYS_FLAT),
+    ],
+)
+def test_another_sampling_seed_keeps_positions(signal: str, untuned_twice: tuple[Any, ...]) -> None:
+    """Check 6, on the base as it ships; where it is not met, the mark says by how much."""
+    first, second = positions_of(signal, untuned_twice)
+    assert np.mean(first == second) >= 0.95
+    assert np.mean(first != 0) >= 0.2
+
+
+@pytest.mark.slow
+@pytest.mark.parametrize("signal", SIGNALS)
+def test_another_sampling_seed_turns_no_position_round(signal: str, untuned_twice: tuple[Any, ...]) -> None:
+    first, second = positions_of(signal, untuned_twice)
+    assert np.mean(first == second) >= 0.9
+    assert not np.any(first * second < 0)
+
+
+def positions_of(signal: str, forecast_twice: tuple[Any, ...]) -> tuple[np.ndarray, np.ndarray]:
+    """The positions a signal takes on the forecasts of one sampling seed, and of another."""
+    bars, study, *tables = forecast_twice
+    rules, context = replace(study.trading, signal=signal), study.windows.context
+    one, other = (
+        np.array([target.position for target in targets(bars, from_table(table), rules, context)]) for table in tables
+    )
+    return one, other
+
+
+@pytest.fixture(scope="module")
+def untuned_twice(tmp_path_factory: pytest.TempPathFactory) -> tuple[Any, ...]:
+    """Recent bars forecast by the embedded base, untuned, under two sampling seeds."""
+    study = study_from({"name": "s", "series": ["ecb:EURUSD"], "methods": ["untuned"]}, ["sampling.paths=64"])
+    bars = load_bars("ecb:EURUSD")
+    folder, options = tmp_path_factory.mktemp("untuned") / "checkpoint", study.options_of("untuned")
+    model = new_model("embedded", "untuned", options)
+    save_checkpoint(folder, model, "untuned", options, study.windows, prepare(study, bars).codec, "embedded")
+    positions = np.arange(len(bars) - 250, len(bars))
+    forecasters = (load_checkpoint(folder, replace(study.sampling, seed=seed))[0] for seed in (1, 2))
+    return bars, study, *(rolling_forecasts(each, bars, study.windows, positions) for each in forecasters)
 
 
 def test_a_process_that_dies_says_how(tmp_path: Path) -> None:

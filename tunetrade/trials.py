@@ -1,0 +1,46 @@
+"""What the ledger says of a trial: whose, under which settings, and what came of it day by day."""
+
+from typing import Any
+
+import pandas as pd
+
+from forecasting.base import find_base
+from forecasting.files import read_json
+from strategies.metrics import daily_returns
+from tunetrade.cell import Cell, backtest_fingerprint, fingerprints
+from tunetrade.config import as_plain
+from tunetrade.ledger import Trial
+
+SETTINGS = ("base", "source", "windows", "codec", "split", "training", "sampling", "trading")
+
+
+def trial(cell: Cell, run: dict[str, Any], key: str) -> Trial:
+    """The part of a line that stands whatever came of it; the settings are the cell's, changed rules among them."""
+    config = as_plain(cell.study)
+    return {
+        "key": key,
+        "study": cell.study.name,
+        "unique_id": run["unique_id"],
+        "kind": cell.kind,
+        "method": cell.method,
+        "seed": cell.seed,
+        "data_sha": run["data_sha"],
+        "settings": {name: config[name] for name in SETTINGS} | {"method": config["method"].get(cell.method)},
+    }
+
+
+def results(cell: Cell, equity: pd.DataFrame) -> Trial:
+    """What came of it: validation errors and daily returns."""
+    returns = daily_returns(equity)
+    return {
+        "validation": read_json(cell.paths.forecast).get("validation") if cell.kind != "benchmark" else None,
+        "days": [str(day)[:10] for day in returns.index],
+        "daily_returns": [round(float(value), 10) for value in returns],
+    }
+
+
+def key_of_rules(cell: Cell, run: dict[str, Any]) -> str:
+    """Key of a trial of the cell's rules, perhaps changed ones, on the forecasts that a run folder holds."""
+    if cell.kind == "benchmark":
+        return fingerprints(cell, run["data_sha"], find_base(cell.study.base))["backtest"]
+    return backtest_fingerprint(cell, run["stages"]["forecast"])
