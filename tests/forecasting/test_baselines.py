@@ -1,3 +1,4 @@
+from dataclasses import replace
 from itertools import pairwise
 
 import numpy as np
@@ -108,6 +109,28 @@ def test_hashes_tell_settings_apart():
     other = BinsCodec(half_life=21.0)
     assert baseline("ewma-t", CODEC, SPEC, SAMPLING).sha != baseline("ewma-t", other, SPEC, SAMPLING).sha
     assert baseline("random-walk", CODEC, SPEC, SAMPLING).sha != baseline("ewma-t", CODEC, SPEC, SAMPLING).sha
+
+
+@pytest.mark.parametrize("change", [{"paths": 64}, {"seed": 2}])
+def test_the_hash_of_ewma_t_covers_its_sampling_but_not_threads(change):
+    def sha(**options):
+        return baseline("ewma-t", CODEC, SPEC, replace(SAMPLING, **options)).sha
+
+    assert sha(**change) != sha()
+    assert sha(threads=2) == sha()
+    assert baseline("ewma-t", CODEC, WindowSpec(11, 4), SAMPLING).sha != sha()
+
+
+def test_bands_of_antithetic_paths_hold_what_is_said_of_them():
+    """Coverage c + (1 - c) / (S + 2), within a percentage point of c for 64 paths."""
+    paths, origins = 64, 40_000
+    half = np.random.default_rng(3).random((origins, paths // 2))
+    draws = np.concatenate([half, 1 - half], axis=1)
+    levels = np.quantile(draws, QUANTILE_LEVELS, axis=1, method="weibull")
+    for low, nominal in ((2, 0.5), (1, 0.8), (0, 0.9)):
+        held = np.mean(levels[-1 - low] - levels[low])  # the chance that one more uniform falls inside
+        assert held == pytest.approx(nominal + (1 - nominal) / (paths + 2), abs=5e-4)
+        assert abs(held - nominal) < 0.01
 
 
 def test_an_unknown_baseline_names_the_nearest():

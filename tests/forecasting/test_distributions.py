@@ -81,3 +81,55 @@ def test_unknown_truth_scores_nan():
     knots, weights = random_distribution(0)
     assert np.isnan(d.crps(knots, weights, np.array([np.nan]))).all()
     assert np.isnan(d.fair_crps(np.zeros((1, 4, 2)), np.full((1, 2), np.nan), 2)).all()
+
+
+def antithetic(rng, origins, pairs, steps):
+    """Paths [origins, 2 pairs, steps] of a Gaussian walk in antithetic pairs."""
+    half = np.cumsum(rng.normal(size=(origins, pairs, steps)), axis=2)
+    return np.stack([half, -half], axis=2).reshape(origins, 2 * pairs, steps)
+
+
+@pytest.mark.parametrize("pairs", [4, 7, 32])
+def test_the_noise_is_half_the_difference_of_the_scores_of_two_halves(pairs):
+    rng = np.random.default_rng(4)
+    paths, y = antithetic(rng, 5, pairs, 3), rng.normal(size=(5, 3))
+    cut = pairs // 2 * 2
+    wanted = [
+        [
+            (slow_fair_crps(paths[n, :cut, h], y[n, h], 2) - slow_fair_crps(paths[n, cut:, h], y[n, h], 2)) / 2
+            for h in range(3)
+        ]
+        for n in range(5)
+    ]
+    assert d.crps_noise(paths, y, 2) == pytest.approx(np.array(wanted), abs=1e-12)
+
+
+def test_too_few_pairs_have_no_known_noise():
+    assert np.isnan(d.crps_noise(np.zeros((2, 6, 3)), np.zeros((2, 3)), 2)).all()
+
+
+def test_the_stated_error_is_the_spread_over_sampling_seeds_also_of_the_mean_over_steps():
+    """Steps share their paths: taken as if apart, the error over all steps would be far too small."""
+    rng = np.random.default_rng(5)
+    origins, steps = 40, 5
+    y = 2 * np.cumsum(rng.normal(size=(origins, steps)), axis=1)
+    origin = np.repeat(np.arange(origins), steps)
+    found: dict[str, list[tuple[float, float]]] = {"overall": [], "last": [], "apart": []}
+    for _ in range(400):
+        paths = antithetic(rng, origins, 32, steps)
+        score, noise = d.fair_crps(paths, y, 2), d.crps_noise(paths, y, 2)
+        found["overall"].append((score.mean(), d.noise_of_mean(noise.ravel(), origin)))
+        found["last"].append((score[:, -1].mean(), d.noise_of_mean(noise[:, -1], np.arange(origins))))
+        found["apart"].append((score.mean(), d.noise_of_mean(noise.ravel(), np.arange(noise.size))))
+    ratio = {
+        name: np.sqrt(np.mean(np.square([stated for _, stated in runs]))) / np.std([mean for mean, _ in runs])
+        for name, runs in found.items()
+    }
+    assert ratio["overall"] == pytest.approx(1.0, abs=0.15)
+    assert ratio["last"] == pytest.approx(1.0, abs=0.15)
+    assert ratio["apart"] < 0.8
+
+
+def test_the_noise_of_nothing_is_unknown_and_of_what_is_exact_nothing():
+    assert np.isnan(d.noise_of_mean(np.array([]), np.array([])))
+    assert d.noise_of_mean(np.zeros(4), np.array([0, 0, 1, 1])) == 0.0

@@ -5,6 +5,7 @@ import pandas as pd
 import pytest
 
 from forecasting import evaluate
+from forecasting.bars import Bars
 from forecasting.baselines import BASELINES, baseline
 from forecasting.codecs import BinsCodec
 from forecasting.errors import ConfigError, DataError
@@ -159,3 +160,28 @@ def test_a_table_with_holes_is_refused(table, spoil):
 def test_latency_is_positive_and_ordered(eurusd):
     found = latency(forecaster("ewma-t"), eurusd, SPEC, np.arange(1000, 1005), repeats=4)
     assert 0 < found.p50 <= found.p99
+
+
+def test_the_error_of_the_crps_is_that_of_sampled_steps_only(eurusd, table):
+    known = table[table["y"].notna()]
+    assert (known.loc[known["h"] == 1, "crps_noise"] == 0).all()
+    assert (known.loc[known["h"] > 1, "crps_noise"] != 0).all()
+    found = table_errors(table, 0.01)
+    assert found["by_step"]["1"]["crps_mc_se"] == 0
+    sums = known.groupby("cutoff")["crps_noise"].sum()
+    assert found["overall"]["crps_mc_se"] == pytest.approx(np.sqrt((sums**2).sum()) / len(known))
+    third = known.loc[known["h"] == 3, "crps_noise"]
+    assert found["by_step"]["3"]["crps_mc_se"] == pytest.approx(np.sqrt((third**2).sum()) / len(third))
+    walk = rolling_forecasts(forecaster("random-walk"), eurusd, SPEC, np.arange(3000, 3010))
+    assert table_errors(walk, 0.01)["overall"]["crps_mc_se"] == 0
+
+
+def test_the_scale_of_mase_is_that_of_the_training_part_alone(eurusd):
+    closes = eurusd.closes
+    slow = sum(abs(closes[i] - closes[i - 1]) for i in range(301, 501)) / 200
+    assert naive_scale(eurusd, 500, first=300) == pytest.approx(slow, rel=1e-12)
+    earlier = eurusd.frame.copy()
+    earlier.iloc[:300] *= 2
+    doubled = Bars(earlier, eurusd.instrument, eurusd.calendar)
+    assert naive_scale(doubled, 500, first=300) == naive_scale(eurusd, 500, first=300)
+    assert naive_scale(doubled, 500) != naive_scale(eurusd, 500)

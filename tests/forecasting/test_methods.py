@@ -224,6 +224,7 @@ def test_dropout_acts_in_training_only(base):
         assert (logits_of(model.train(), ids) != logits_of(model.train(), ids)).any()
 
 
+@pytest.mark.filterwarnings("ignore::FutureWarning")  # of transformers, about how peft calls it
 @pytest.mark.parametrize("case", ["lora", "lora-everywhere"])
 def test_pefts_own_loader_opens_the_folder(base, tuned, case):
     from peft import PeftModel

@@ -1,13 +1,13 @@
 """The recipe of the base on a handful of currencies and a minute model."""
 
-from dataclasses import replace
+from dataclasses import asdict, replace
 
 import numpy as np
 import pytest
 import torch
 
 from forecasting.bars import load_bars
-from forecasting.base import find_base, load_model, pretrain
+from forecasting.base import EMBEDDED, find_base, load_model, pretrain
 from forecasting.base.pretrain import PretrainOptions, batch, corpus, evaluate_loss, learning_rate_at, next_token_loss
 from forecasting.codecs import BinsCodec
 from forecasting.errors import ConfigError
@@ -149,6 +149,34 @@ def test_the_losses_against_a_loop(few, tiny_base):
             losses.append(-np.mean([float(logits[t, row[0, t + 1]]) for t in range(19)]))
             assert len(losses) > 1 or next_token_loss(model, row).item() == pytest.approx(losses[0], rel=1e-5)
     assert evaluate_loss(model, data, 20) == pytest.approx(np.mean(losses), rel=1e-5)
+
+
+def test_validation_ends_two_years_after_the_cut_off_unless_told():
+    assert PretrainOptions() == PretrainOptions(cutoff="2014-12-31", validation_end="2016-12-31")
+    assert read_json(EMBEDDED / "card.json")["options"] == asdict(PretrainOptions())
+    assert PretrainOptions(cutoff="2016-02-29").validation_end == "2018-02-28"
+    assert PretrainOptions(cutoff="2001-12-31", validation_end="2002-06-30").validation_end == "2002-06-30"
+
+
+def test_a_later_cut_off_validates_after_it(few, tmp_path):
+    card = pretrain.pretrain(replace(OPTIONS, validation_end=""), tmp_path / "a")
+    assert card["validation"].endswith("2002-01-01 to 2003-12-31")
+    assert card["options"]["validation_end"] == "2003-12-31"
+
+
+@pytest.mark.parametrize(
+    ("wrong", "said"),
+    [
+        ({"cutoff": "soon"}, r"pretrain.cutoff is 'soon'; give a date"),
+        ({"cutoff": "2014-13-01"}, r"pretrain.cutoff is '2014-13-01'"),
+        ({"cutoff": ""}, r"pretrain.cutoff is ''"),
+        ({"validation_end": "later"}, r"pretrain.validation_end is 'later'"),
+        ({"cutoff": "2018-01-01", "validation_end": "2016-12-31"}, r"validation_end 2016-12-31 is not after"),
+    ],
+)
+def test_dates_that_are_none_or_out_of_order_are_refused(wrong, said):
+    with pytest.raises(ConfigError, match=said):
+        PretrainOptions(**wrong)
 
 
 @pytest.mark.parametrize("wrong", [{"width": 10, "heads": 4}, {"steps": 0}, {"layers": 0}])

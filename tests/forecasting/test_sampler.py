@@ -6,10 +6,13 @@ from hypothesis import strategies as st
 
 from forecasting.base import find_base, load_model
 from forecasting.codecs import BinsCodec
+from forecasting.codecs.bins import returns_of
+from forecasting.codecs.fit import CodecOptions, fit_codec, scale_codec
 from forecasting.decoder import Decoder, weights_of
 from forecasting.errors import ConfigError
 from forecasting.forecaster import PathForecaster
-from forecasting.sampler import SamplingOptions, UniformTokens, gpt2_decoders, sample, uniforms
+from forecasting.sampler import TILE_ROWS, SamplingOptions, UniformTokens, gpt2_decoders, sample, uniforms
+from forecasting.scale import causal_sigma
 from forecasting.windows import WindowSpec, contexts
 
 SPEC = WindowSpec(context=12, horizon=4)
@@ -244,6 +247,58 @@ def test_sigma_is_carried_along_each_path():
 def test_options_out_of_range_are_refused(wrong):
     with pytest.raises(ConfigError, match="sampling"):
         SamplingOptions(**wrong)
+
+
+@pytest.mark.parametrize("asked", ["two", "-1", "1.5", ""])
+def test_threads_of_the_environment_that_are_no_number_are_refused(monkeypatch, asked):
+    monkeypatch.setenv("TUNETRADE_THREADS", asked)
+    with pytest.raises(ConfigError, match="TUNETRADE_THREADS is"):
+        _ = SamplingOptions().workers
+    monkeypatch.setenv("TUNETRADE_THREADS", "3")
+    assert SamplingOptions().workers == 3
+
+
+def test_the_hash_covers_what_is_sampled(base, model):
+    assert forecaster(base, model).sha != forecaster(base, model, paths=18).sha
+    assert forecaster(base, model).sha != forecaster(base, model, seed=2).sha
+    assert forecaster(base, model).sha == forecaster(base, model, threads=2).sha
+
+
+@pytest.mark.parametrize("timeframe", ["daily", "hourly"])
+def test_sampled_paths_encode_back_to_the_tokens_that_made_them(base, model, eurusd, hourly, timeframe):
+    """The sampler has tables of its own: what it made of tokens, the codec must read as those tokens.
+
+    Volatility is carried along each path, and hourly also the profile of the week. Ties at edges may go either way.
+    """
+    bars = eurusd if timeframe == "daily" else hourly
+    codec = fit_codec(scale_codec(base.codec, bars, CodecOptions()), bars, CodecOptions(), 0, len(bars) - 400)
+    assert (len(set(codec.profile)) > 50) == (timeframe == "hourly")
+    size, spec, seen = TILE_ROWS, WindowSpec(12, 6), []
+
+    class Recorded(Decoder):
+        def advance(self, ids):
+            seen.append(ids.clone())
+            return super().advance(ids)
+
+    at = len(bars) - 300 + np.arange(0, 250, 50)
+    inputs = contexts(bars, spec, codec.warm_up, at)
+    weights = weights_of(model)
+    options = SamplingOptions(size, threads=1)
+    drawn = sample(inputs, codec, lambda: Recorded(weights, size, spec.horizon - 1), spec.context, options)
+    tokens = np.stack([step.numpy().reshape(-1) for step in seen]).reshape(len(at), spec.horizon - 1, size)
+    differing = 0
+    for n in range(len(at)):
+        closes = np.concatenate([np.repeat(inputs.closes[n : n + 1], size, axis=0), drawn.paths[n]], axis=1)
+        times = np.repeat(np.concatenate([inputs.times[n], inputs.ahead[n]])[None], size, axis=0)
+        read = codec.encode(closes, times, spec.horizon)[0][:, :-1]
+        wrong = read != tokens[n].T
+        differing += wrong.sum()
+        returns = returns_of(closes) / codec.factors(times[:, 1:])
+        z = (returns / causal_sigma(returns, codec.decay, codec.floor)[0])[:, -spec.horizon : -1]
+        apart = np.abs(z[..., None] - codec.edges).min(axis=2)
+        assert (apart[wrong] < 1e-9).all()
+        assert len(np.unique(read)) > 5
+    assert differing <= 2, "ties are rare"
 
 
 def test_equal_tokens_are_a_random_walk_in_price(eurusd):

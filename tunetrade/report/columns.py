@@ -227,13 +227,13 @@ COLUMNS: tuple[Column, ...] = (
     ),
     Column(
         "latency_p99_ms",
-        "Latency p99",
+        "Latency, slowest of 30",
         COST,
         "ms",
         "none",
         "max",
-        "99th percentile of 100 single forecasts: the slowest but one, about. It says as much of the machine at that"
-        " moment as of the method, so none is marked as best.",
+        "Time of the slowest of 30 single forecasts. It says as much of the machine at that moment as of the method, so"
+        " none is marked as best.",
     ),
     Column("paths_per_second", "Paths/s", COST, "si", "none", "mean", "Sampled futures a second, in batches."),
 )
