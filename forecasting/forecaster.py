@@ -10,7 +10,7 @@ from forecasting import distributions
 from forecasting.codecs import BinsCodec
 from forecasting.files import sha256_of
 from forecasting.forecasts import QUANTILE_LEVELS, Forecasts
-from forecasting.sampler import GROUP, SamplingOptions, TokenModel, sample
+from forecasting.sampler import SamplingOptions, TokenModel, group_size, sample
 from forecasting.windows import Contexts
 
 Progress = Callable[[int], None]
@@ -100,12 +100,12 @@ class PathForecaster:
         )
 
         def crps(y: np.ndarray) -> np.ndarray:
-            score = distributions.fair_crps(drawn.paths, y, GROUP)
+            score = distributions.fair_crps(drawn.paths, y, group_size(self.options.paths))
             score[:, 0] = distributions.crps(drawn.first_knots, drawn.first_weights, y[:, 0])
             return score
 
         def crps_noise(y: np.ndarray) -> np.ndarray:
-            noise = distributions.crps_noise(drawn.paths, y, GROUP)
+            noise = distributions.crps_noise(drawn.paths, y, group_size(self.options.paths))
             noise[:, 0] = np.where(np.isnan(y[:, 0]), np.nan, 0.0)
             return noise
 

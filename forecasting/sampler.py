@@ -6,7 +6,7 @@ drift away from the anchor is noise with mean zero and is never averaged, so the
 predictable part alone.
 
 Uniforms are counter-based, keyed by (sampling seed, series, cutoff, path, step), so a forecast depends on nothing else
-that was sampled, and all methods share them. Paths come in antithetic pairs (u, 1 - u); pairs are independent.
+that was sampled, and all methods share them. Paths come in stratified groups; groups are independent.
 
 Big jobs roll windows in tiles of four: more arithmetic for each call into torch, which matters most where threads share
 one interpreter lock. A tile must not change a byte: before the first, one is compared with its windows rolled alone,
@@ -34,8 +34,8 @@ from forecasting.files import sha256_of
 from forecasting.scale import Ewma
 from forecasting.windows import Contexts
 
-GROUP = 2
-"""Paths drawn together: an antithetic pair."""
+GROUPS = 4
+"""Fewest independent groups of paths: their spread is the Monte Carlo error."""
 
 TILE_ROWS = 256
 """Most paths in a tile: enough to make calls into torch cheap, few enough for a core's own cache."""
@@ -54,7 +54,7 @@ class SamplingOptions:
     threads: int = 0
 
     def __post_init__(self) -> None:
-        if not 4 <= self.paths <= 65_536 or self.paths % GROUP:
+        if not 4 <= self.paths <= 65_536 or self.paths % 2:
             raise ConfigError(f"sampling.paths is {self.paths}; give an even number from 4 to 65536")
         if self.threads < 0:
             raise ConfigError(f"sampling.threads is {self.threads}; give 0 (one per core) or a positive number")
@@ -119,17 +119,31 @@ def gpt2_decoders(weights: DecoderWeights, paths: int, horizon: int) -> Callable
     return lambda: Decoder(weights, paths, horizon - 1)
 
 
-def uniforms(seed: int, unique_id: str, cutoff: np.datetime64, paths: int, horizon: int) -> np.ndarray:
-    """Uniform numbers in (0, 1), float64 [H, S]; entry (h, s) does not depend on how many paths or steps are asked for.
+def group_size(paths: int) -> int:
+    """Paths drawn together: the most of 16, 8, 4 that leaves GROUPS independent groups, else an antithetic pair."""
+    return next((size for size in (16, 8, 4) if paths % size == 0 and paths >= GROUPS * size), 2)
 
-    Philox (Salmon 2011) keyed by a hash of seed, series and cutoff, counter = step; each pair of paths is u, 1 - u.
+
+def uniforms(seed: int, unique_id: str, cutoff: np.datetime64, paths: int, horizon: int) -> np.ndarray:
+    """Uniform numbers in (0, 1), float64 [H, S]; a step's do not depend on how many steps are asked for.
+
+    Philox (Salmon 2011) keyed by a hash of seed, series and cutoff, counter = step. Groups of `group_size` paths are
+    independent of each other. Within a group each step is stratified (a Latin hypercube, McKay 1979): every stratum is
+    drawn from once, in pairs u and 1 - u, in an order of the step's own, so each path by itself is uniform and
+    independent from step to step.
     """
     key = int(sha256_of(f"{seed}|{unique_id}|{cutoff.astype('datetime64[ns]').astype(np.int64)}")[:32], 16)
-    draws = np.empty((horizon, paths // GROUP))
+    size = group_size(paths)
+    groups, pairs = paths // size, size // 2
+    draws = np.empty((horizon, groups, pairs, 2))
     for step in range(horizon):
-        raw = np.random.Philox(key=key, counter=step << 128).random_raw(paths // GROUP)
-        draws[step] = ((raw >> np.uint64(11)).astype(np.float64) + 0.5) * 2.0**-53
-    return np.stack([draws, 1 - draws], axis=2).reshape(horizon, paths)
+        words = np.random.Philox(key=key, counter=step << 128).random_raw(groups * 3 * pairs).reshape(groups, 3, pairs)
+        within = ((words[:, 0] >> np.uint64(11)).astype(np.float64) + 0.5) * 2.0**-53
+        lower = (np.argsort(words[:, 1], axis=1) + within) / size
+        mirrored = (words[:, 2] >> np.uint64(63)).astype(bool)
+        draws[step, :, :, 0] = np.where(mirrored, 1 - lower, lower)
+    draws[..., 1] = 1 - draws[..., 0]
+    return draws.reshape(horizon, paths)
 
 
 def sample(
@@ -315,8 +329,8 @@ def _roll(
     windows = []
     for i, start in enumerate(anchors.tolist()):
         own = slice(i * size, (i + 1) * size)
-        mean, mean_se = _over_pairs(torch.cumsum(moves[:, own], 0))
-        p_up, p_up_se = _over_pairs(ups[:, own])
+        mean, mean_se = _over_groups(torch.cumsum(moves[:, own], 0))
+        p_up, p_up_se = _over_groups(ups[:, own])
         mean_se[0] = p_up_se[0] = 0.0
         windows.append(
             _Window(
@@ -349,11 +363,11 @@ def _chance_below(tables: _Tables, chance: Tensor, below: Tensor, value: Tensor)
     return (below.gather(1, token[:, None])[:, 0] - (1 - part) * inside) / below[:, -1]
 
 
-def _over_pairs(values: Tensor) -> tuple[np.ndarray, np.ndarray]:
-    """Mean over paths and its standard error from independent pairs, [H] each; values [H, S]."""
-    pairs = values.reshape(len(values), -1, GROUP).mean(2)
-    error = pairs.std(dim=1) / pairs.shape[1] ** 0.5
-    return pairs.mean(1).numpy().copy(), error.numpy().copy()
+def _over_groups(values: Tensor) -> tuple[np.ndarray, np.ndarray]:
+    """Mean over paths and its standard error from independent groups, [H] each; values [H, S]."""
+    groups = values.reshape(len(values), -1, group_size(values.shape[1])).mean(2)
+    error = groups.std(dim=1) / groups.shape[1] ** 0.5
+    return groups.mean(1).numpy().copy(), error.numpy().copy()
 
 
 def _gather(windows: list[_Window]) -> Samples:

@@ -4,7 +4,7 @@ Pure: a signal sees a forecast and what was known at its cutoff, and nothing els
 no signal keeps state, so whatever it decided yesterday cannot change what it decides today.
 
 A signal stays flat where the predicted move is about zero: within twice its Monte Carlo standard error, where another
-sampling seed could turn it round, or within half a point, which no quoted price can show.
+sampling seed could turn it round, or within one point, the least move a quote can show.
 """
 
 from collections.abc import Callable
@@ -18,8 +18,8 @@ from forecasting.forecasts import Forecast
 STANDARD_ERRORS = 2.0
 """Half-width of the band around zero in which a signal stays flat, in Monte Carlo standard errors of its move."""
 
-POINTS = 0.5
-"""The same in points: a smaller move rounds to an unchanged quote."""
+POINTS = 1.0
+"""The same in points: less than the least move of a quote is no move."""
 
 
 @dataclass(frozen=True)

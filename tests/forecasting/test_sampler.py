@@ -3,6 +3,7 @@ import pytest
 import torch
 from hypothesis import given, settings
 from hypothesis import strategies as st
+from scipy import stats
 
 from forecasting.base import find_base, load_model
 from forecasting.codecs import BinsCodec
@@ -11,7 +12,7 @@ from forecasting.codecs.fit import CodecOptions, fit_codec, scale_codec
 from forecasting.decoder import Decoder, weights_of
 from forecasting.errors import ConfigError
 from forecasting.forecaster import PathForecaster
-from forecasting.sampler import TILE_ROWS, SamplingOptions, UniformTokens, gpt2_decoders, sample, uniforms
+from forecasting.sampler import TILE_ROWS, SamplingOptions, UniformTokens, gpt2_decoders, group_size, sample, uniforms
 from forecasting.scale import causal_sigma
 from forecasting.windows import WindowSpec, contexts
 
@@ -178,14 +179,33 @@ def test_tiles_of_the_embedded_base_and_single_windows_give_the_same_bytes(eurus
         assert same_bytes(other.forecasts, results[0].forecasts)
 
 
-def test_uniforms_do_not_depend_on_how_many_are_asked_for():
+def test_uniforms_do_not_depend_on_how_many_steps_are_asked_for():
     at = np.datetime64("2020-01-01", "ns")
-    few, many = uniforms(1, "X-D1", at, 8, 3), uniforms(1, "X-D1", at, 64, 20)
-    assert (many[:3, :8] == few).all()
+    few, many = uniforms(1, "X-D1", at, 64, 3), uniforms(1, "X-D1", at, 64, 20)
+    assert (many[:3] == few).all()
     assert ((many > 0) & (many < 1)).all()
-    assert many[:, 0] + many[:, 1] == pytest.approx(np.ones(20))
-    for other in (uniforms(2, "X-D1", at, 8, 3), uniforms(1, "Y-D1", at, 8, 3), uniforms(1, "X-D1", at + 1, 8, 3)):
-        assert not np.isclose(few, other).any()
+    for other in (uniforms(2, "X-D1", at, 64, 3), uniforms(1, "Y-D1", at, 64, 3), uniforms(1, "X-D1", at + 1, 64, 3)):
+        assert np.isclose(few, other).mean() < 0.01
+
+
+@pytest.mark.parametrize("paths", [8, 16, 64, 66])
+def test_each_step_of_a_group_draws_once_from_every_stratum(paths):
+    size = group_size(paths)
+    drawn = uniforms(3, "X-D1", np.datetime64("2020-01-01", "ns"), paths, 50).reshape(50, -1, size)
+    assert (np.sort((drawn * size).astype(int), axis=2) == np.arange(size)).all()
+    assert drawn[..., 0::2] + drawn[..., 1::2] == pytest.approx(np.ones((50, paths // size, size // 2)))
+
+
+def test_a_path_is_uniform_and_independent_from_step_to_step():
+    cutoffs = np.datetime64("2020-01-01", "ns") + np.arange(4000)
+    drawn = np.stack([uniforms(5, "X-D1", at, 64, 3)[:, (0, 1, 7, 40)] for at in cutoffs])
+    for path in range(4):
+        for step in range(3):
+            assert stats.kstest(drawn[:, step, path], "uniform").pvalue > 1e-4
+        steps = np.corrcoef(drawn[:, :, path].T)
+        assert np.abs(steps - np.eye(3)).max() < 0.06
+    between_groups = np.corrcoef(drawn[:, 0, 0], drawn[:, 0, 3])[0, 1]
+    assert abs(between_groups) < 0.06
 
 
 def test_first_step_is_exact_and_does_not_depend_on_the_sampling_seed(base, model, eurusd):

@@ -93,9 +93,9 @@ def test_errors_of_steps_are_averaged_not_diluted():
 
 
 @pytest.mark.parametrize("signal", sorted(SIGNALS))
-def test_flat_within_half_a_point(signal):
-    assert position([1.1 + 0.49e-5] * 2, signal, cost=0.0) == 0
-    assert position([1.1 + 0.51e-5] * 2, signal, cost=0.0) == 1
+def test_flat_within_one_point(signal):
+    assert position([1.1 + 0.99e-5] * 2, signal, cost=0.0) == 0
+    assert position([1.1 + 1.01e-5] * 2, signal, cost=0.0) == 1
     assert position([1.1, 1.1], signal, cost=0.0) == 0
 
 
@@ -103,7 +103,7 @@ def test_target_says_size_expiry_and_why():
     wanted = target_position(forecast([1.101, 1.102]), market(), rules("mean-vs-last"))
     assert (wanted.position, wanted.size, wanted.stop, wanted.take_profit) == (1.0, 0.1, None, None)
     assert wanted.expiry == np.datetime64("2021-03-01T12:00", "ns")
-    assert wanted.reason == "long: mean-vs-last +0.0015 beyond 5e-06"
+    assert wanted.reason == "long: mean-vs-last +0.0015 beyond 1e-05"
     flat = target_position(forecast([1.1, 1.1]), market(), rules("mean-vs-last"))
     assert (flat.position, flat.size) == (0.0, 0.0)
     assert flat.reason.startswith("flat: mean-vs-last")
