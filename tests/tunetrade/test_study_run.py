@@ -21,7 +21,6 @@ from forecasting.evaluate import rolling_forecasts
 from forecasting.files import read_json
 from forecasting.forecasts import from_table
 from strategies.backtest import targets
-from strategies.signals import SIGNALS
 from tunetrade import provenance
 from tunetrade.cell import fingerprints, read_cell, run_cell
 from tunetrade.cli import main
