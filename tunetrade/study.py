@@ -10,6 +10,7 @@ from dataclasses import asdict, dataclass
 from pathlib import Path
 from typing import Any
 
+import numpy as np
 import pandas as pd
 
 from forecasting.bars import Bars, load_bars
@@ -72,7 +73,7 @@ def load_series(study: StudyConfig) -> dict[str, Bars]:
     loaded: dict[str, Bars] = {}
     for source in study.series:
         bars = load_bars(source, study.source)
-        prepare(study, bars)
+        _check_trading(study, bars, prepare(study, bars).test_span(bars))
         twin = next((name for name, other in loaded.items() if _same_id(other, bars)), None)
         if twin:
             raise ConfigError(
@@ -80,6 +81,19 @@ def load_series(study: StudyConfig) -> dict[str, Bars]:
             )
         loaded[source] = bars
     return loaded
+
+
+def _check_trading(study: StudyConfig, bars: Bars, span: tuple[np.datetime64, np.datetime64]) -> None:
+    """Refuse before the work what a backtest would refuse after it: a horizon too short, spreads that are not there."""
+    check_horizon(study.windows.horizon, bars.instrument.close_only)
+    traded = (bars.times >= span[0]) & (bars.times <= span[1])
+    if study.trading.spread_points == FROM_DATA:
+        missing = np.isnan(bars.frame["spread"].to_numpy()[traded])
+        if missing.any():
+            raise ConfigError(
+                f'trading.spread_points is "{FROM_DATA}", but {missing.sum()} of {len(missing)} test bars of '
+                f"{bars.instrument.source} have no spread; set it to a number of points, such as 10"
+            )
 
 
 def run_study(study: StudyConfig, runs: Path, jobs: int = 0, whole: bool = True) -> Outcome:
