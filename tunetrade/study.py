@@ -18,6 +18,8 @@ from forecasting.base import find_base
 from forecasting.errors import ConfigError
 from forecasting.files import read_json, write_json
 from forecasting.methods import method
+from strategies.rules import FROM_DATA
+from strategies.signals import check_horizon
 from tunetrade.cell import Cell, fingerprints
 from tunetrade.config import StudyConfig, as_plain
 from tunetrade.layout import CellPaths, cell_folder, done_stages, read_run, update
