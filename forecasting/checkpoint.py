@@ -60,8 +60,8 @@ def load_checkpoint(folder: Path, options: SamplingOptions) -> tuple[PathForecas
     chosen = method(name)
     weights = chosen.weights(chosen.load(base, method_options, folder))
     steps = spec.context + spec.horizon - 1
-    if steps > len(weights.positions):
-        raise CheckpointError(f"{folder}: {steps} tokens asked of a model with {len(weights.positions)} positions")
+    if steps > weights.room:
+        raise CheckpointError(f"{folder}: {steps} tokens asked of a model with room for {weights.room}")
     forecaster = PathForecaster(
         model_sha=sha256_of(base.sha, *(file for file in sorted(folder.iterdir()) if file.is_file())),
         codec=codec,

@@ -6,9 +6,14 @@ its keys and values are shared by all paths, each of which keeps only its own fe
 A call takes one window or a tile of several, on one thread; rows of different windows never meet in a sum. Whether a
 window's bytes are the same alone and anywhere in a tile is then up to the libraries beneath: a product that splits its
 sums differently for more rows would change the last bits. `sampler` tries it out before it uses tiles.
+
+How tuned models enter. What merges into a matrix is merged (LoRA and its kin, IA3, layer norms). What stands beside the
+matrices enters as functions: adapters after a block's halves or after the last norm. What stands before the context
+enters as keys and values that every window shares: a trained prefix as it is, prompt and P-tuning embeddings after one
+pass through the blocks, since nothing that follows can change them.
 """
 
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from typing import Any
 
 import torch
@@ -25,7 +30,7 @@ class Product:
 
     def __init__(self, weight: Tensor, bias: Tensor | None = None, gelu: bool = False) -> None:
         self._bias = bias
-        self._gelu = gelu
+        self.gelu = gelu
         self._packed: Tensor | None = None
         self._weight = weight.T.contiguous()
         if torch.backends.mkldnn.is_available() and weight.device.type == "cpu":
@@ -34,16 +39,29 @@ class Product:
     def __call__(self, x: Tensor) -> Tensor:
         """Apply to rows [n, inputs]; gives [n, outputs]."""
         if self._packed is not None:
-            kind, algorithm = ("gelu", "tanh") if self._gelu else ("none", "")
+            kind, algorithm = ("gelu", "tanh") if self.gelu else ("none", "")
             result: Tensor = torch.ops.mkldnn._linear_pointwise(x, self._packed, self._bias, kind, [], algorithm)
             return result
         plain = F.linear(x, self._weight, self._bias)
-        return F.gelu(plain, approximate="tanh") if self._gelu else plain
+        return F.gelu(plain, approximate="tanh") if self.gelu else plain
+
+
+@dataclass(frozen=True)
+class Adapter:
+    """A residual bottleneck: h + up(f(down(h))), f the ReLU, or the GELU where `down` has it fused in."""
+
+    down: Product
+    up: Product
+
+    def __call__(self, hidden: Tensor) -> Tensor:
+        """Apply to hidden states [n, d]."""
+        inner = self.down(hidden)
+        return hidden + self.up(inner if self.down.gelu else torch.relu(inner))
 
 
 @dataclass(frozen=True)
 class BlockWeights:
-    """One transformer block."""
+    """One transformer block, with adapters of what attention and MLP add to the stream, where there are any."""
 
     ln_1: tuple[Tensor, Tensor]
     qkv: Product
@@ -51,23 +69,17 @@ class BlockWeights:
     ln_2: tuple[Tensor, Tensor]
     mlp_in: Product
     mlp_out: Product
+    after_attention: Adapter | None = None
+    after_mlp: Adapter | None = None
 
 
-@dataclass(frozen=True)
-class Adapter:
-    """A residual bottleneck: h + up(relu(down(h)))."""
-
-    down: Product
-    up: Product
-
-    def __call__(self, hidden: Tensor) -> Tensor:
-        """Apply to hidden states [n, d]."""
-        return hidden + self.up(torch.relu(self.down(hidden)))
+Prefix = tuple[tuple[Tensor, Tensor], ...]
+"""For each block the keys and values, [heads, P, width of a head] each, of what stands before every context."""
 
 
 @dataclass(frozen=True)
 class DecoderWeights:
-    """All a decode needs: embeddings [V, d] and [P, d], blocks, final norm, head, adapters after the norm."""
+    """All a decode needs: embeddings [V, d] and [L, d], blocks, final norm, head, adapters after the norm, prefix."""
 
     tokens: Tensor
     positions: Tensor
@@ -77,6 +89,17 @@ class DecoderWeights:
     heads: int
     epsilon: float
     adapters: tuple[Adapter, ...] = ()
+    prefix: Prefix = ()
+
+    @property
+    def taken(self) -> int:
+        """Positions that the prefix uses up, P."""
+        return self.prefix[0][0].shape[1] if self.prefix else 0
+
+    @property
+    def room(self) -> int:
+        """Most tokens of context and path together."""
+        return len(self.positions) - self.taken
 
     @property
     def width(self) -> int:
@@ -90,9 +113,15 @@ class DecoderWeights:
 
 
 def weights_of(
-    model: nn.Module, adapters: tuple[Adapter, ...] = (), state: dict[str, Tensor] | None = None
+    model: nn.Module,
+    adapters: tuple[Adapter, ...] = (),
+    state: dict[str, Tensor] | None = None,
+    in_blocks: tuple[tuple[Adapter | None, Adapter | None], ...] = (),
 ) -> DecoderWeights:
-    """Weights of a transformers `GPT2LMHeadModel`, detached, contiguous, float32; `state` overrides its own."""
+    """Weights of a transformers `GPT2LMHeadModel`, detached, contiguous, float32; `state` overrides its own.
+
+    adapters: after the last norm. in_blocks: for each block those after attention and after the MLP.
+    """
     named = model.state_dict() if state is None else state
     state = {name: value.detach().to(torch.float32).contiguous() for name, value in named.items()}
     config: Any = model.config
@@ -108,8 +137,14 @@ def weights_of(
             ln_2=pair(f"{block}.ln_2"),
             mlp_in=Product(*pair(f"{block}.mlp.c_fc"), gelu=True),
             mlp_out=Product(*pair(f"{block}.mlp.c_proj")),
+            after_attention=inside[0],
+            after_mlp=inside[1],
         )
-        for block in (f"transformer.h.{i}" for i in range(config.n_layer))
+        for block, inside in zip(
+            (f"transformer.h.{i}" for i in range(config.n_layer)),
+            in_blocks or [(None, None)] * config.n_layer,
+            strict=True,
+        )
     )
     return DecoderWeights(
         tokens=state["transformer.wte.weight"],
@@ -123,41 +158,70 @@ def weights_of(
     )
 
 
+def with_prompt(weights: DecoderWeights, prompt: Tensor) -> DecoderWeights:
+    """The weights with embeddings [P, d] before every context, as prompt and P-tuning put them.
+
+    They see only each other, so their keys and values are the same for all windows and are worked out here.
+    """
+    decoder = Decoder(weights, 1, 1)
+    with torch.inference_mode():
+        decoder.run(prompt.to(torch.float32)[None])
+    return replace(weights, prefix=tuple((key[0].mT.contiguous(), value[0]) for key, value in decoder.context))
+
+
 class Decoder:
     """Decode of one window, or of several at once: `start` with contexts, then `advance` all paths a token at a time.
 
     paths: of a window, S; steps: most tokens a path will take. The path caches are allocated once and reused as long
-    as the number of windows stays the same.
+    as the number of windows stays the same. `context` holds for each block the keys, transposed, and the values of
+    the contexts last started, [windows, heads, width of a head, P + C] and [windows, heads, P + C, width of a head].
     """
 
     def __init__(self, weights: DecoderWeights, paths: int, steps: int) -> None:
         self._w = weights
         self._paths = paths
         self._steps = max(steps, 1)
-        self._context: list[tuple[Tensor, Tensor]] = []
+        self.context: list[tuple[Tensor, Tensor]] = []
         self._length = 0
         self._taken = 0
         self._windows = 0
 
     def start(self, ids: Tensor) -> Tensor:
         """Run contexts of equal length, ids int64 [..., C]; gives logits of the next token, [..., V]."""
+        last = self.run(self._w.tokens[ids.view(-1, ids.shape[-1])])
+        return self._logits(last).view(*ids.shape[:-1], -1)
+
+    def run(self, embedded: Tensor) -> Tensor:
+        """Run embedded contexts [windows, C, d] and keep their keys and values; gives the last hidden states [windows, d].
+
+        Of the last block only the last place is finished: keys and values are all that the others are needed for.
+        """
         w = self._w
-        rows, length = ids.view(-1, ids.shape[-1]), ids.shape[-1]
-        self._make_room(len(rows))
-        self._length, self._taken, self._context = length, 0, []
-        hidden = (w.tokens[rows] + w.positions[:length]).view(-1, w.width)
-        for block in w.blocks:
-            query, key, value = self._project(block, hidden).view(len(rows), length, 3, w.heads, -1).unbind(2)
+        count, length = embedded.shape[:2]
+        self._length, self._taken, self.context = w.taken + length, 0, []
+        hidden = (embedded + w.positions[w.taken : self._length]).view(-1, w.width)
+        mask = _causal(w.taken, length) if w.taken else None
+        for i, block in enumerate(w.blocks):
+            query, key, value = self._project(block, hidden).view(count, length, 3, w.heads, -1).unbind(2)
             query, key, value = (part.transpose(1, 2).contiguous() for part in (query, key, value))
-            self._context.append((key.transpose(2, 3), value))
-            mixed = F.scaled_dot_product_attention(query, key, value, is_causal=True)
-            hidden = self._finish(block, hidden, mixed.transpose(1, 2))
-        last = hidden.view(len(rows), length, w.width)[:, -1:]
-        return torch.cat([self._logits(row) for row in last]).view(*ids.shape[:-1], -1)
+            if w.prefix:
+                key, value = (
+                    torch.cat([before.expand(count, -1, -1, -1), own], dim=2)
+                    for before, own in zip(w.prefix[i], (key, value), strict=True)
+                )
+            self.context.append((key.transpose(2, 3), value))
+            if i + 1 < len(w.blocks):
+                mixed = F.scaled_dot_product_attention(query, key, value, attn_mask=mask, is_causal=mask is None)
+                hidden = self._finish(block, hidden, mixed.transpose(1, 2))
+        ends = hidden.view(count, length, -1)[:, -1]
+        mixed = F.scaled_dot_product_attention(query[:, :, -1:], key, value)
+        return self._finish(block, ends, mixed)
 
     def advance(self, ids: Tensor) -> Tensor:
         """Take one more token on every path, ids int64 [..., S]; gives logits of the next, [..., S, V]."""
         w = self._w
+        if not self._taken:
+            self._make_room(len(self.context[0][0]))
         t = self._taken
         self._taken = t + 1
         hidden = w.tokens[ids.reshape(-1)] + w.positions[self._length + t]
@@ -189,7 +253,7 @@ class Decoder:
         The caches are laid out step by step, so that what is taken is one contiguous block; products land in scratch
         memory, because fresh temporaries of this size cost more in page faults than in arithmetic.
         """
-        taken, (keys, values) = self._taken, self._context[i]
+        taken, (keys, values) = self._taken, self.context[i]
         scratch, split = self._scratch[:taken], self._length
         on_context = torch.matmul(query.view(self._windows, self._paths, *query.shape[1:]).transpose(1, 2), keys)
         on_own = torch.mul(self._keys[i][:taken], query, out=scratch).sum(-1)
@@ -203,9 +267,10 @@ class Decoder:
 
     def _finish(self, block: BlockWeights, hidden: Tensor, mixed: Tensor) -> Tensor:
         w = self._w
-        hidden = hidden + block.attention_out(mixed.reshape(hidden.shape))
-        normed = F.layer_norm(hidden, (w.width,), *block.ln_2, w.epsilon)
-        return hidden + block.mlp_out(block.mlp_in(normed))
+        attended = block.attention_out(mixed.reshape(hidden.shape))
+        hidden = hidden + (block.after_attention(attended) if block.after_attention else attended)
+        computed = block.mlp_out(block.mlp_in(F.layer_norm(hidden, (w.width,), *block.ln_2, w.epsilon)))
+        return hidden + (block.after_mlp(computed) if block.after_mlp else computed)
 
     def _logits(self, hidden: Tensor) -> Tensor:
         w = self._w
@@ -213,3 +278,8 @@ class Decoder:
         for adapter in w.adapters:
             hidden = adapter(hidden)
         return w.head(hidden)
+
+
+def _causal(before: int, length: int) -> Tensor:
+    """What each of `length` places may see: all that stands `before`, and no place after its own, bool."""
+    return torch.ones(length, before + length, dtype=torch.bool).tril(before)

@@ -31,7 +31,7 @@ from forecasting.codecs.bins import LEAST_RATIO
 from forecasting.decoder import Decoder, DecoderWeights
 from forecasting.errors import ConfigError
 from forecasting.files import sha256_of
-from forecasting.scale import Ewma
+from forecasting.scale import Volatility
 from forecasting.windows import Contexts
 
 GROUPS = 4
@@ -169,8 +169,8 @@ def sample(
     def roll(model: TokenModel, tile: range) -> list[_Window]:
         at = slice(tile.start, tile.stop)
         draws = [uniforms(options.seed, contexts.unique_id, contexts.cutoffs[i], options.paths, steps) for i in tile]
-        ewma = Ewma(state.ewma.total[at], state.ewma.weight[at])
-        return _roll(model, ids[at], ewma, state.close[at], factors[at], np.stack(draws, axis=1), tables)
+        volatility = Volatility(state.volatility.totals[:, at], state.volatility.count)
+        return _roll(model, ids[at], volatility, state.close[at], factors[at], np.stack(draws, axis=1), tables)
 
     def work(tiles: Iterator[range]) -> None:
         model = make_model()
@@ -290,29 +290,30 @@ class _Window:
 def _roll(
     model: TokenModel,
     ids: np.ndarray,
-    ewma: Ewma,
+    volatility: Volatility,
     anchors: np.ndarray,
     factors: np.ndarray,
     uniform: np.ndarray,
     tables: _Tables,
 ) -> list[_Window]:
-    """A tile of W windows: ids [W, C], ewma and anchors [W], factors [W, H], uniform [H, W, S].
+    """A tile of W windows: ids [W, C], volatility of W points, anchors [W], factors [W, H], uniform [H, W, S].
 
     Each path carries its own close and volatility; the paths of all windows are rows R = W S of one table.
     """
     steps, count, size = uniform.shape
-    codec = tables.codec
+    codec, scale = tables.codec, tables.codec.scale
 
     def on_paths(values: np.ndarray) -> Tensor:
         return torch.from_numpy(np.repeat(values, size, axis=-1))
 
     drawn, factor = torch.from_numpy(uniform.reshape(steps, -1)), on_paths(factors.T)
-    total, weight = on_paths(ewma.total), on_paths(np.maximum(ewma.weight, 1e-300))
+    totals, decays = on_paths(volatility.totals), torch.from_numpy(scale.decays)[:, None]
     anchor = close = on_paths(anchors)
     paths, moves, ups = (torch.empty((steps, count * size), dtype=torch.float64) for _ in range(3))
     logits = model.start(torch.from_numpy(ids))[:, None].expand(-1, size, -1)
     for h in range(steps):
-        sigma = torch.sqrt(total / weight).clamp_min_(codec.floor) * factor[h]
+        mean = sum(share * total for share, total in zip(scale.shares(volatility.count + h).tolist(), totals, strict=True))
+        sigma = (scale.unit * mean ** (1 / scale.power)).clamp_min_(codec.floor) * factor[h]
         chance = torch.softmax(logits.reshape(count * size, -1).double(), dim=1)
         below = torch.cumsum(chance, dim=1)
         moves[h] = close * sigma * (chance @ tables.centres)
@@ -322,7 +323,7 @@ def _roll(
         token, part = _draw(chance, below, drawn[h])
         new = close * (1 + sigma * tables.value(token, part)).clamp_min_(LEAST_RATIO)
         scaled = (new / close - 1) / factor[h]
-        total, weight, close = codec.decay * total + scaled * scaled, codec.decay * weight + 1.0, new
+        totals, close = decays * totals + scaled.abs() ** scale.power, new
         paths[h] = new
         if h + 1 < steps:
             logits = model.advance(token.view(count, size))

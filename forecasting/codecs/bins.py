@@ -14,7 +14,7 @@ import numpy as np
 from scipy import stats
 
 from forecasting.errors import CheckpointError, ConfigError
-from forecasting.scale import Ewma, causal_sigma, decay_of, fit_profile, hour_of_week, warm_up_bars
+from forecasting.scale import Scale, Volatility, causal_sigma, fit_profile, hour_of_week
 
 TAIL_SEGMENTS = 16
 """Pieces of each outer bin, each half as probable as the one before it; the last ends near 1e-7 of all moves."""
@@ -37,7 +37,7 @@ def returns_of(closes: np.ndarray) -> np.ndarray:
 class BinState:
     """What decoding needs beside tokens: volatility state and close at the last bar encoded, [N] each."""
 
-    ewma: Ewma
+    volatility: Volatility
     close: np.ndarray
 
 
@@ -46,13 +46,16 @@ class BinsCodec:
     """Settings of the codec; they travel with the checkpoint.
 
     bins: odd number of tokens. dof: degrees of freedom of the unit-variance t whose quantiles bound the bins.
-    half_life: of the volatility, in bars. floor: least sigma of a one-bar return. profile: relative volatility of
-    the 168 hours of the local week in `timezone`, for bars of `bar_seconds`; empty for daily and longer bars.
+    half_lives, weights, power: of the volatility (`scale.Scale`). floor: least sigma of a one-bar return. profile:
+    relative volatility of the 168 hours of the local week in `timezone`, for bars of `bar_seconds`; empty for daily
+    and longer bars.
     """
 
     bins: int = 255
     dof: float = 5.0
-    half_life: float = 20.0
+    half_lives: tuple[float, ...] = (10.0, 80.0)
+    weights: tuple[float, ...] = (0.7, 0.3)
+    power: float = 1.5
     floor: float = 1e-6
     profile: tuple[float, ...] = ()
     timezone: str = "UTC"
@@ -63,18 +66,20 @@ class BinsCodec:
             raise ConfigError(f"codec.bins is {self.bins}; it must be odd and at least 3, so that zero has its own bin")
         if self.dof <= 2:
             raise ConfigError(f"codec.dof is {self.dof}; it must exceed 2, a t distribution of less has no variance")
-        if self.half_life <= 0:
-            raise ConfigError(f"codec.half_life is {self.half_life}; give a positive number of bars")
+        try:
+            self.scale.shares(1)
+        except ConfigError as error:
+            raise ConfigError(f"codec.{error}") from None
+
+    @cached_property
+    def scale(self) -> Scale:
+        """How volatility follows returns."""
+        return Scale(self.half_lives, self.weights, self.power, self.dof, self.floor)
 
     @property
     def warm_up(self) -> int:
         """Closes before a context from which only the scale is taken, M."""
-        return warm_up_bars(self.half_life)
-
-    @property
-    def decay(self) -> float:
-        """Weight a squared return keeps from bar to bar."""
-        return decay_of(self.half_life)
+        return self.scale.warm_up
 
     @cached_property
     def edges(self) -> np.ndarray:
@@ -133,10 +138,10 @@ class BinsCodec:
         returns = returns_of(np.ascontiguousarray(closes))
         factors = self.factors(times[:, 1:])
         scaled = returns / factors
-        sigma, ewma = causal_sigma(scaled, self.decay, self.floor)
+        sigma, volatility = causal_sigma(scaled, self.scale)
         z = scaled[:, -tokens:] / sigma[:, -tokens:]
         ids = np.searchsorted(self.edges, z, side="right")
-        return ids.astype(np.int64), BinState(ewma, np.ascontiguousarray(closes[:, -1]))
+        return ids.astype(np.int64), BinState(volatility, np.ascontiguousarray(closes[:, -1]))
 
     def decode(self, ids: np.ndarray, state: BinState, times: np.ndarray) -> np.ndarray:
         """Closes that follow from tokens, each at the centre of its bin, [N, H]: point decoding.
@@ -145,12 +150,12 @@ class BinsCodec:
         within bins, along its own paths. ids [N, H], times [N, H] of those bars.
         """
         factors = self.factors(times)
-        ewma, close = state.ewma, state.close
+        volatility, close = state.volatility, state.close
         closes = np.empty(ids.shape)
         for h in range(ids.shape[1]):
-            scaled = self.centres[ids[:, h]] * ewma.sigma(self.floor)
+            scaled = self.centres[ids[:, h]] * volatility.sigma(self.scale)
             close = close * np.maximum(1 + scaled * factors[:, h], LEAST_RATIO)
-            ewma = ewma.after(scaled, self.decay)
+            volatility = volatility.after(scaled, self.scale)
             closes[:, h] = close
         return closes
 
@@ -164,4 +169,4 @@ class BinsCodec:
         values = dict(settings)
         if values.pop("kind", None) != "bins":
             raise CheckpointError(f"codec.json names codec {settings.get('kind')!r}; this version reads 'bins'")
-        return BinsCodec(**{**values, "profile": tuple(values["profile"])})
+        return BinsCodec(**{name: tuple(value) if isinstance(value, list) else value for name, value in values.items()})

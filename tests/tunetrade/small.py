@@ -17,7 +17,8 @@ benchmarks = ["buy-and-hold"]
 context = 12
 horizon = 3
 [codec]
-half_life = 3.0
+half_lives = [3.0]
+weights = [1.0]
 [split]
 train_start = 2018-01-01
 validation_start = 2019-01-01
