@@ -40,6 +40,9 @@ GROUPS = 4
 TILE_ROWS = 256
 """Most paths in a tile: enough to make calls into torch cheap, few enough for a core's own cache."""
 
+FIRST_STEP_ROWS = 1024
+"""Most tokens in a tile of contexts."""
+
 
 @dataclass(frozen=True)
 class SamplingOptions:
@@ -174,36 +177,112 @@ def sample(
 
     def work(tiles: Iterator[range]) -> None:
         model = make_model()
-        with torch.inference_mode():
-            for tile in tiles:
-                windows[tile.start : tile.stop] = roll(model, tile)
-                if progress:
-                    with reporting:
-                        progress(len(tile))
+        for tile in tiles:
+            windows[tile.start : tile.stop] = roll(model, tile)
+            if progress:
+                with reporting:
+                    progress(len(tile))
 
-    def tiles_agree(tile: range) -> bool:
+    def alike(tile: range) -> bool:
         model = make_model()
-        with torch.inference_mode():
-            alone = [roll(model, range(i, i + 1))[0] for i in tile]
-            return all(one.same_bytes(other) for one, other in zip(alone, roll(model, tile), strict=True))
+        alone = [roll(model, range(i, i + 1))[0] for i in tile]
+        return all(one.same_bytes(other) for one, other in zip(alone, roll(model, tile), strict=True))
 
-    workers = min(options.workers, max(1, len(contexts)))
-    with _single_threaded_products():
-        size = max(1, TILE_ROWS // options.paths)
-        if size > 1 and len(contexts) >= size * workers:
-            shape = (options.paths, context, steps)
-            known = _AGREED.setdefault(make_model, {})
+    size = max(1, TILE_ROWS // options.paths)
+    _in_tiles(len(contexts), size, options.workers, work, alike, (make_model, (options.paths, context, steps)))
+    return _gather([window for window in windows if window is not None])
+
+
+@dataclass(frozen=True)
+class FirstStep:
+    """Exact distributions of the next close, for N windows and K segments: knots [N, K + 1], weights [N, K]."""
+
+    knots: np.ndarray
+    weights: np.ndarray
+
+
+def first_step(
+    contexts: Contexts,
+    codec: BinsCodec,
+    make_model: Callable[[], TokenModel],
+    context: int,
+    options: SamplingOptions,
+    progress: Callable[[int], None] | None = None,
+) -> FirstStep:
+    """The distribution of step 1 alone, byte for byte that of `sample`: one pass over the contexts and no paths."""
+    ids, state = codec.encode(contexts.closes, contexts.times, context)
+    sigma = state.volatility.sigma(codec.scale) * codec.factors(contexts.ahead[:, :1])[:, 0]
+    result = FirstStep(
+        np.empty((len(contexts), len(codec.knots))), np.empty((len(contexts), len(codec.segment_share)))
+    )
+    reporting = threading.Lock()
+
+    def chances(model: TokenModel, tile: range) -> Tensor:
+        return _chances(model.start(torch.from_numpy(ids[tile.start : tile.stop])))
+
+    def work(tiles: Iterator[range]) -> None:
+        model = make_model()
+        for tile in tiles:
+            at = slice(tile.start, tile.stop)
+            result.knots[at] = _knots(codec, state.close[at, None], sigma[at, None])
+            result.weights[at] = _weights(codec, chances(model, tile).numpy())
+            if progress:
+                with reporting:
+                    progress(len(tile))
+
+    def alike(tile: range) -> bool:
+        model = make_model()
+        alone = torch.cat([chances(model, range(i, i + 1)) for i in tile])
+        return torch.equal(alone, chances(model, tile))
+
+    size = max(1, FIRST_STEP_ROWS // context)
+    _in_tiles(len(contexts), size, options.workers, work, alike, (make_model, (0, context, 1)))
+    return result
+
+
+def _chances(logits: Tensor) -> Tensor:
+    """Probabilities of tokens, float64."""
+    return torch.softmax(logits.double(), dim=-1)
+
+
+def _knots(codec: BinsCodec, close: np.ndarray, sigma: np.ndarray) -> np.ndarray:
+    """Bounds of the segments as prices, [..., K + 1]; close, sigma [..., 1]."""
+    return np.asarray(close * np.maximum(1 + sigma * codec.knots, LEAST_RATIO))
+
+
+def _weights(codec: BinsCodec, chance: np.ndarray) -> np.ndarray:
+    """Probabilities of the segments, [..., K]; chance [..., V]."""
+    return np.asarray(chance[..., codec.segment_token] * codec.segment_share)
+
+
+def _in_tiles(
+    count: int,
+    size: int,
+    workers: int,
+    work: Callable[[Iterator[range]], None],
+    alike: Callable[[range], bool],
+    known_as: tuple[Callable[[], TokenModel], tuple[int, int, int]],
+) -> None:
+    """Have all windows worked on, in tiles of `size` where `alike(tile)` finds the bytes of its windows alone.
+
+    `work` takes tiles from an iterator that all threads share. What `alike` found is remembered for the maker of models
+    and shape of `known_as`.
+    """
+    workers = min(workers, max(1, count))
+    with _single_threaded_products(), torch.inference_mode():
+        if size > 1 and count >= size * workers:
+            maker, shape = known_as
+            known = _AGREED.setdefault(maker, {})
             if shape not in known:
-                known[shape] = tiles_agree(range(size))
+                known[shape] = alike(range(size))
             size = size if known[shape] else 1
-        pending = iter(_tiles(len(contexts), size, workers))
+        pending = iter(_tiles(count, size, workers))
         if workers == 1:
             work(pending)
         else:
             with ThreadPoolExecutor(workers, initializer=torch.set_num_threads, initargs=(1,)) as pool:
-                for done in [pool.submit(work, pending) for _ in range(workers)]:
+                for done in [pool.submit(torch.inference_mode()(work), pending) for _ in range(workers)]:
                     done.result()
-    return _gather([window for window in windows if window is not None])
 
 
 _AGREED: WeakKeyDictionary[Callable[[], TokenModel], dict[tuple[int, int, int], bool]] = WeakKeyDictionary()
@@ -314,7 +393,7 @@ def _roll(
     for h in range(steps):
         mean = sum(share * total for share, total in zip(scale.shares(volatility.count + h).tolist(), totals, strict=True))
         sigma = (scale.unit * mean ** (1 / scale.power)).clamp_min_(codec.floor) * factor[h]
-        chance = torch.softmax(logits.reshape(count * size, -1).double(), dim=1)
+        chance = _chances(logits.reshape(count * size, -1))
         below = torch.cumsum(chance, dim=1)
         moves[h] = close * sigma * (chance @ tables.centres)
         ups[h] = 1 - _chance_below(tables, chance, below, (anchor / close - 1) / sigma)
@@ -340,8 +419,8 @@ def _roll(
                 mean_se=mean_se,
                 p_up=p_up,
                 p_up_se=p_up_se,
-                first_knots=start * np.maximum(1 + first_sigma[i] * codec.knots, LEAST_RATIO),
-                first_weights=first_chance[i, codec.segment_token] * codec.segment_share,
+                first_knots=_knots(codec, np.array([start]), np.array([first_sigma[i]])),
+                first_weights=_weights(codec, first_chance[i]),
                 sigma=first_sigma[i],
             )
         )

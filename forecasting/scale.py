@@ -33,7 +33,7 @@ class Scale:
     half_lives: tuple[float, ...]
     weights: tuple[float, ...]
     power: float = 1.5
-    dof: float = 5.0
+    dof: float = 7.0
     floor: float = 1e-6
 
     def __post_init__(self) -> None:

@@ -52,7 +52,7 @@ class BinsCodec:
     """
 
     bins: int = 255
-    dof: float = 5.0
+    dof: float = 7.0
     half_lives: tuple[float, ...] = (10.0, 80.0)
     weights: tuple[float, ...] = (0.7, 0.3)
     power: float = 1.5

@@ -1,6 +1,7 @@
 """The codec of a series: the base's bins, with scale settings that fit its timeframe and its training part."""
 
 from dataclasses import dataclass, replace
+from typing import Any
 
 import numpy as np
 
@@ -10,9 +11,10 @@ from forecasting.codecs.bins import BinsCodec
 from forecasting.errors import ConfigError
 
 DAY = 86_400
-DAILY = ((10.0, 80.0), (0.7, 0.3))
-INTRADAY = ((6.0, 48.0, 240.0), (0.35, 0.4, 0.25))
-"""Half-lives in bars and their weights, chosen on ECB fixings of 2003 to 2014 and hourly bars of 2007 to 2015."""
+DAILY: Any = {"half_lives": (10.0, 80.0), "weights": (0.7, 0.3), "dof": 7.0}
+INTRADAY: Any = {"half_lives": (6.0, 48.0, 240.0), "weights": (0.35, 0.4, 0.25), "dof": 5.0}
+"""Windows of the volatility in bars, and tails of the bins, chosen before any model was trained, on ECB fixings of 2003
+to 2014 and hourly bars of 2007 to 2015 (docs/LOG.md). Bins that fit a timeframe keep tokens about equally likely."""
 
 
 @dataclass(frozen=True)
@@ -47,11 +49,10 @@ def bar_seconds(bars: Bars) -> int:
 def scale_codec(template: BinsCodec, bars: Bars, options: CodecOptions) -> BinsCodec:
     """The template with the half-lives for these bars; the profile is still to be fitted."""
     default = INTRADAY if bar_seconds(bars) < DAY else DAILY
-    half_lives, weights = (options.half_lives, options.weights) if options.half_lives else default
+    asked = {"half_lives": options.half_lives, "weights": options.weights} if options.half_lives else {}
     return replace(
         template,
-        half_lives=half_lives,
-        weights=weights,
+        **default | asked,
         timezone=bars.calendar.timezone,
         bar_seconds=bar_seconds(bars),
         profile=(),
