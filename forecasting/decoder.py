@@ -256,12 +256,12 @@ class Decoder:
         taken, (keys, values) = self._taken, self.context[i]
         scratch, split = self._scratch[:taken], self._length
         on_context = torch.matmul(query.view(self._windows, self._paths, *query.shape[1:]).transpose(1, 2), keys)
-        on_own = torch.mul(self._keys[i][:taken], query, out=scratch).sum(-1)
+        on_own = dot(self._keys[i][:taken], query, -1, scratch)
         on_own = on_own.view(taken, self._windows, self._paths, -1).permute(1, 3, 2, 0)
         scores = torch.cat([on_context, on_own], dim=3).mul_(query.shape[-1] ** -0.5)
         weight = torch.softmax(scores, dim=3)
         own = weight[..., split:].permute(3, 0, 2, 1).reshape(taken, *query.shape[:2], 1)
-        mixed = torch.mul(self._values[i][:taken], own, out=scratch).sum(0)
+        mixed = dot(self._values[i][:taken], own, 0, scratch)
         shared = torch.matmul(weight[..., :split], values).transpose(1, 2)
         return mixed.view(shared.shape).add_(shared)
 
@@ -283,3 +283,8 @@ class Decoder:
 def _causal(before: int, length: int) -> Tensor:
     """What each of `length` places may see: all that stands `before`, and no place after its own, bool."""
     return torch.ones(length, before + length, dtype=torch.bool).tril(before)
+
+
+def dot(one: Tensor, other: Tensor, dim: int, scratch: Tensor) -> Tensor:
+    """Sum over `dim` of one x other: attention's product with a path's own steps, for which no batched one is faster."""
+    return torch.mul(one, other, out=scratch).sum(dim)
