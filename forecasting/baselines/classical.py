@@ -114,13 +114,15 @@ def apply_arima(values: Values, y: np.ndarray, steps: int) -> tuple[np.ndarray, 
 def arima_window(values: Values, y: np.ndarray, steps: int) -> tuple[np.ndarray, np.ndarray]:
     """Mean and standard deviation of y [T] at steps 1..H, [H] each."""
     arima = statsforecast("arima")
-    coefficients = {name.removeprefix("coef "): value for name, value in values.items() if name.startswith("coef ")}
-    trend = np.arange(1, len(y) + steps + 1, dtype=np.float64)[:, None] if "drift" in coefficients else None
-    fixed = {"fixed": np.array(list(coefficients.values()), dtype=np.float64)} if coefficients else {}
+    p, d, q = (int(values[name]) for name in "pdq")
+    names = [*(f"ar{i + 1}" for i in range(p)), *(f"ma{i + 1}" for i in range(q)), "intercept", "drift"]
+    coefficients = [float(values[f"coef {name}"]) for name in names if f"coef {name}" in values]
+    trend = np.arange(1, len(y) + steps + 1, dtype=np.float64)[:, None] if "coef drift" in values else None
+    fixed = {"fixed": np.array(coefficients)} if coefficients else {}
     model = arima.Arima(
         x=np.ascontiguousarray(y),
-        order=(int(values["p"]), int(values["d"]), int(values["q"])),
-        include_mean="intercept" in coefficients,
+        order=(p, d, q),
+        include_mean="coef intercept" in values,
         xreg=None if trend is None else trend[: len(y)],
         method="CSS-ML",
         **fixed,

@@ -10,9 +10,9 @@ from functools import cache
 import numpy as np
 from scipy import stats
 
-STEP = 0.0025
+STEP = 0.00125
 """Probability of a segment in the middle; divides every quantile level of a forecast."""
-TAIL_RATIO, TAIL_SEGMENTS = 0.75, 64
+TAIL_RATIO, TAIL_SEGMENTS = 0.85, 100
 """Each segment of a tail is this part as probable as the one nearer the middle; the last ends near 1e-10."""
 
 

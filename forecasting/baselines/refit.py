@@ -67,8 +67,8 @@ class Refits:
         found = self.dates(cutoffs)
         wanted = set(found)
         if not wanted <= self._made.keys():
-            planned = self.asked.planned
-            self._make(wanted | set(self.dates(planned[planned >= self._earliest()])))
+            planned = self.dates(self.asked.planned)
+            self._make(wanted | {date for date in planned if self._closes_before(date) >= self.least})
         return list(found)
 
     def at(self, date: np.datetime64) -> Values:
@@ -115,13 +115,6 @@ class Refits:
 
     def _closes_before(self, date: np.datetime64) -> int:
         return self._end(date) - self.asked.train[0]
-
-    def _earliest(self) -> np.datetime64:
-        """First moment from which a fit exists."""
-        times, first = self.asked.bars.times, self.asked.train[0]
-        if self.asked.refit == "never":
-            return np.asarray(times[self.asked.train[1]] + _TICK)[()]
-        return np.asarray(times[min(first + self.least, len(times) - 1)] + np.timedelta64(366, "D"))[()]
 
     def _fallen_back(self, date: np.datetime64) -> Values:
         if self.fallback is None:
