@@ -5,6 +5,7 @@ the start of the training part that closed before its date, and nothing else; a 
 it. So nothing after a cutoff reaches its forecast, whatever is forecast beside it.
 """
 
+import warnings
 from collections.abc import Callable
 from concurrent.futures import ThreadPoolExecutor
 from dataclasses import dataclass, field
@@ -83,18 +84,19 @@ class Refits:
 
     def _make(self, dates: set[np.datetime64]) -> None:
         missing = sorted(dates - self._made.keys())
-        with ThreadPoolExecutor(max(1, min(self.asked.options.workers, len(missing)))) as pool:
-            list(pool.map(self._values, missing))
+        with warnings.catch_warnings():  # an optimiser's remarks on its way; whether it arrived is checked
+            warnings.simplefilter("ignore")
+            with ThreadPoolExecutor(max(1, min(self.asked.options.workers, len(missing)))) as pool:
+                list(pool.map(self._values, missing))
 
     def _values(self, date: np.datetime64) -> Values:
         if date not in self._made:
             first, end = self.asked.train[0], self._end(date)
-            count = end - first
-            if count < self.least:
-                source = self.asked.bars.instrument.source
+            if end - first < self.least:
                 raise DataError(
-                    f"{self.name} needs {self.least} closes before its fit of {_day(date)}, {source} has {max(count, 0)} "
-                    f"in the training part; forecast later bars, or use a longer series"
+                    f"{self.name} needs {self.least} closes before its fit of {_day(date)}, "
+                    f"{self.asked.bars.instrument.source} has {max(end - first, 0)} from the start of training; "
+                    f"forecast later bars, or use a longer series"
                 )
             part = slice(max(first, end - self.most) if self.most else first, end)
             closes = np.ascontiguousarray(self.asked.bars.closes[part])

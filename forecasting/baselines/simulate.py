@@ -67,7 +67,9 @@ def simulate(
     paths = anchor[:, None, None] * np.maximum(1 + moves, LEAST_RATIO)
     sigma = np.maximum(np.sqrt(variance), FLOOR) * ahead[:, 0]
     table = dynamics.innovations
-    first = anchor[:, None] * np.maximum(1 + (expected[:, 0] * ahead[:, 0])[:, None] + sigma[:, None] * table.knots, LEAST_RATIO)
+    first = anchor[:, None] * np.maximum(
+        1 + (expected[:, 0] * ahead[:, 0])[:, None] + sigma[:, None] * table.knots, LEAST_RATIO
+    )
     weights = np.broadcast_to(table.weights, (len(first), len(table.weights)))
     levels = np.asarray(QUANTILE_LEVELS)
     quantiles = np.quantile(paths, levels, axis=1, method="weibull").transpose(1, 0, 2)

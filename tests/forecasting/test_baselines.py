@@ -186,7 +186,7 @@ def test_a_week_has_the_bars_of_the_calendar(eurusd, hourly):
 
 
 def test_a_window_shorter_than_a_week_is_refused(hourly):
-    with pytest.raises(ConfigError, match="raise windows.context"):
+    with pytest.raises(ConfigError, match=r"raise windows\.context"):
         baseline("seasonal-naive", asked_for(hourly, warm_up=50))
 
 
