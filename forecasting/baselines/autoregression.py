@@ -1,7 +1,7 @@
 """Means fitted on returns, on top of the density of `ewma-t`: what their CRPS differs from it is due to the mean.
 
-drift: x_t = c + e_t, c the mean return. ar1: x_t = c + phi x_(t-1) + e_t by least squares. The volatility is that of the
-residuals e.
+drift: x_t = c + e_t, c the mean return. ar1: x_t = c + phi x_(t-1) + e_t by least squares. The volatility is that of
+the residuals e.
 """
 
 import numpy as np
