@@ -96,8 +96,9 @@ def _forecasting_parts(cell: Cell) -> list[Any]:
     shared = [cell.method, cell.study.sampling.paths, cell.study.sampling.seed]
     if cell.kind != "baseline":
         return shared
-    packages = ("scipy", *BASELINES[cell.method].packages)
-    return [*shared, cell.study.refit, [f"{name} {package_version(name)}" for name in packages]]
+    chosen = BASELINES[cell.method]
+    versions = [f"{name} {package_version(name)}" for name in ("scipy", *chosen.packages)]
+    return [*shared, versions, cell.study.refit if chosen.fitted else ""]
 
 
 def run_cell(folder: Path, emit: Emit, until: str = "") -> None:

@@ -21,27 +21,31 @@ __all__ = ["BASELINES", "Asked", "Baseline", "HourOfWeek", "baseline"]
 
 @dataclass(frozen=True)
 class Baseline:
-    """What makes it, and the packages beside NumPy and SciPy its numbers depend on."""
+    """How a baseline is made.
+
+    fitted: whether parameters are fitted, so that when matters. packages: those its numbers depend on beside NumPy and
+    SciPy. samples: whether later steps are drawn, so that paths and sampling seed matter.
+    """
 
     make: Callable[[Asked], Forecaster]
+    fitted: bool = False
     packages: tuple[str, ...] = ()
     samples: bool = False
-    """Whether its later steps are drawn: paths and sampling seed matter."""
 
 
 BASELINES: Mapping[str, Baseline] = {
     "random-walk": Baseline(random_walk),
-    "drift": Baseline(drift, samples=True),
+    "drift": Baseline(drift, fitted=True, samples=True),
     "seasonal-naive": Baseline(seasonal_naive),
-    "ar1": Baseline(ar1, samples=True),
+    "ar1": Baseline(ar1, fitted=True, samples=True),
     "ewma-gauss": Baseline(ewma_gauss, samples=True),
     "ewma-t": Baseline(ewma_t, samples=True),
     "seasonal-ewma-t": Baseline(seasonal_ewma_t, samples=True),
-    "garch-t": Baseline(garch_t, ("arch",), samples=True),
-    "seasonal-garch-t": Baseline(seasonal_garch_t, ("arch",), samples=True),
-    "auto-arima": Baseline(auto_arima, ("statsforecast",)),
-    "auto-ets": Baseline(auto_ets, ("statsforecast",)),
-    "theta": Baseline(theta, ("statsforecast",)),
+    "garch-t": Baseline(garch_t, True, ("arch",), samples=True),
+    "seasonal-garch-t": Baseline(seasonal_garch_t, True, ("arch",), samples=True),
+    "auto-arima": Baseline(auto_arima, True, ("statsforecast",)),
+    "auto-ets": Baseline(auto_ets, True, ("statsforecast",)),
+    "theta": Baseline(theta, True, ("statsforecast",)),
 }
 
 
