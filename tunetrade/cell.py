@@ -16,7 +16,7 @@ from forecasting.bars import Bars, load_bars
 from forecasting.files import read_json, remove_partials, sha256_of, write_json, write_parquet
 from tunetrade.config import StudyConfig, study_from
 from tunetrade.layout import CellPaths, done_stages, mark, reopen
-from tunetrade.provenance import code_of, made_by
+from tunetrade.provenance import code_of, made_by, package_version
 
 if TYPE_CHECKING:
     from forecasting.base import Base
@@ -66,7 +66,7 @@ def fingerprints(cell: Cell, data_sha: str, base: "Base") -> dict[str, str]:
     shared = [data_sha, *settings, base.sha, base.card]
     of_stage: dict[str, list[Any]] = {
         "train": _training_parts(cell) if cell.kind == "method" else [],
-        "forecast": [cell.method, study.sampling.paths, study.sampling.seed] if cell.kind != "benchmark" else [],
+        "forecast": _forecasting_parts(cell) if cell.kind != "benchmark" else [],
     }
     result, so_far = {}, json.dumps(shared, sort_keys=True)
     for stage, parts in of_stage.items():
@@ -88,6 +88,17 @@ def _after(before: str, stage: str, parts: list[Any]) -> str:
 def _training_parts(cell: Cell) -> list[Any]:
     study, name = cell.study, cell.method
     return [name, cell.seed, asdict(study.training), study.learning_rate_of(name), asdict(study.options_of(name))]
+
+
+def _forecasting_parts(cell: Cell) -> list[Any]:
+    from forecasting.baselines import BASELINES
+
+    shared = [cell.method, cell.study.sampling.paths, cell.study.sampling.seed]
+    if cell.kind != "baseline":
+        return shared
+    chosen = BASELINES[cell.method]
+    versions = [f"{name} {package_version(name)}" for name in ("scipy", *chosen.packages)]
+    return [*shared, versions, cell.study.refit if chosen.fitted else ""]
 
 
 def run_cell(folder: Path, emit: Emit, until: str = "") -> None:
@@ -180,13 +191,14 @@ def forecast(cell: Cell, bars: Bars, fingerprint: str, emit: Emit) -> None:
     """Forecast at every bar of the test part; write forecasts.parquet and forecast.json."""
     import time
 
+    from forecasting.baselines import BASELINES
     from forecasting.evaluate import latency, naive_scale, rolling_forecasts, table_errors
     from tunetrade.forecasters import forecaster_of
     from tunetrade.prepared import prepare
 
     study = cell.study
     prepared = prepare(study, bars)
-    forecaster = forecaster_of(cell, prepared)
+    forecaster = forecaster_of(cell, prepared, bars)
     finished = 0
 
     def progress(count: int) -> None:
@@ -194,7 +206,7 @@ def forecast(cell: Cell, bars: Bars, fingerprint: str, emit: Emit) -> None:
         finished += count
         emit({"windows": finished, "of": len(prepared.split.test)})
 
-    sampled = cell.method != "random-walk"
+    sampled = cell.kind != "baseline" or BASELINES[cell.method].samples
     scale = naive_scale(bars, first=int(prepared.split.train[0]), last=int(prepared.split.train[-1]))
     started = time.perf_counter()
     table = rolling_forecasts(forecaster, bars, study.windows, prepared.split.test, progress)

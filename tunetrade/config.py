@@ -16,6 +16,7 @@ from pathlib import Path
 from typing import Any, TypeVar
 
 from forecasting.baselines import BASELINES
+from forecasting.baselines.asked import check_refit
 from forecasting.codecs.fit import CodecOptions
 from forecasting.errors import ConfigError, unknown
 from forecasting.methods import METHODS, MethodOptions, method
@@ -36,14 +37,15 @@ class StudyConfig:
     """Everything a study depends on.
 
     series x (methods x seeds + baselines + benchmarks) are its cells. `base` is `embedded` or a folder; `allow_seen`
-    lets validation or test reach into what the base has seen, and the report says so. `method` holds a section per
-    method, only its differences from the defaults.
+    lets validation or test reach into what the base has seen, and the report says so. `refit` says when baselines
+    that are fitted are fitted anew. `method` holds a section per method, only its differences from the defaults.
     """
 
     name: str
     series: tuple[str, ...]
     methods: tuple[str, ...] = tuple(METHODS)
-    baselines: tuple[str, ...] = tuple(BASELINES)
+    baselines: tuple[str, ...] = ("random-walk", "ewma-t")
+    refit: str = "yearly"
     benchmarks: tuple[str, ...] = BENCHMARKS
     seeds: tuple[int, ...] = (1,)
     base: str = "embedded"
@@ -74,6 +76,7 @@ class StudyConfig:
             for name in names:
                 if name not in known:
                     raise ConfigError(unknown(kind, name, known))
+        check_refit(self.refit)
         for seed in self.seeds:
             if not 0 <= seed < 2**31:
                 raise ConfigError(f"seeds holds {seed}; give whole numbers from 0 to {2**31 - 1}")

@@ -269,7 +269,7 @@ def _latest(cell: Any, asked: Arguments) -> int:
             f"--source is {bars.instrument.unique_id}, the run was tuned on {own.instrument.unique_id}; "
             "give the same series"
         )
-    forecaster = forecaster_of(cell, prepare(study, own))
+    forecaster = forecaster_of(cell, prepare(study, own), own)
     inputs = contexts(bars, study.windows, forecaster.warm_up, np.array([len(bars) - 1]))
     row = forecaster.predict(inputs).forecasts.row(0)
     steps = [

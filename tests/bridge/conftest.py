@@ -3,7 +3,7 @@ import pytest
 from live import Offline
 
 from bridge.service import Desk
-from forecasting.baselines import baseline
+from forecasting.baselines import Asked, baseline
 from forecasting.codecs import BinsCodec
 from forecasting.sampler import SamplingOptions
 from forecasting.windows import WindowSpec, contexts
@@ -16,7 +16,7 @@ def offline(eurusd):
     rules = TradingRules(signal="mean-vs-context")
     spec = WindowSpec(context=16, horizon=3)
     codec = BinsCodec()
-    forecaster = baseline("ewma-t", codec, spec, SamplingOptions(paths=16))
+    forecaster = baseline("ewma-t", Asked(bars, spec, SamplingOptions(paths=16), codec, codec.warm_up, (0, 1000)))
     desk = Desk(
         unique_id=bars.instrument.unique_id,
         forecaster=forecaster,

@@ -3,25 +3,25 @@ from dataclasses import fields
 import numpy as np
 import pandas as pd
 import pytest
+from asking import asked_for
 
 from forecasting import evaluate
 from forecasting.bars import Bars
-from forecasting.baselines import BASELINES, baseline
+from forecasting.baselines import baseline
 from forecasting.codecs import BinsCodec
 from forecasting.errors import ConfigError, DataError
 from forecasting.evaluate import forbid_seen, latency, naive_scale, rolling_forecasts, table_errors
 from forecasting.files import write_parquet
 from forecasting.forecasts import QUANTILE_COLUMNS, TABLE_COLUMNS, from_table, to_table
-from forecasting.sampler import SamplingOptions
 from forecasting.windows import WindowSpec, contexts, targets
 
 SPEC = WindowSpec(context=10, horizon=3)
 CODEC = BinsCodec(half_life=5.0)
-SAMPLING = SamplingOptions(paths=8, threads=1)
+NAMES = ("random-walk", "ewma-t", "ar1", "seasonal-naive")
 
 
-def forecaster(name):
-    return baseline(name, CODEC, SPEC, SAMPLING)
+def forecaster(name, bars):
+    return baseline(name, asked_for(bars, SPEC, paths=64, codec=CODEC))
 
 
 @pytest.fixture(scope="module")
@@ -32,12 +32,12 @@ def last(eurusd):
 @pytest.fixture(scope="module")
 def table(eurusd, last):
     """The last 20 origins: the final ones lack some or all of their truth."""
-    return rolling_forecasts(forecaster("ewma-t"), eurusd, SPEC, np.arange(last - 19, last + 1))
+    return rolling_forecasts(forecaster("ewma-t", eurusd), eurusd, SPEC, np.arange(last - 19, last + 1))
 
 
 def test_the_random_walks_table_equals_a_loop(eurusd, last):
     positions = np.arange(last - 5, last + 1)
-    found = rolling_forecasts(forecaster("random-walk"), eurusd, SPEC, positions)
+    found = rolling_forecasts(forecaster("random-walk", eurusd), eurusd, SPEC, positions)
     closes, stamps, row = eurusd.closes, eurusd.frame.index, 0
     assert tuple(found.columns) == TABLE_COLUMNS
     for position in positions:
@@ -58,13 +58,13 @@ def test_the_random_walks_table_equals_a_loop(eurusd, last):
     assert row == len(found)
 
 
-@pytest.mark.parametrize("name", BASELINES)
+@pytest.mark.parametrize("name", NAMES)
 def test_chunks_change_nothing(eurusd, name, monkeypatch):
     positions = np.arange(3000, 3007)
-    whole = rolling_forecasts(forecaster(name), eurusd, SPEC, positions)
+    whole = rolling_forecasts(forecaster(name, eurusd), eurusd, SPEC, positions)
     monkeypatch.setattr(evaluate, "CHUNK", 3)
     seen = []
-    chunked = rolling_forecasts(forecaster(name), eurusd, SPEC, positions, seen.append)
+    chunked = rolling_forecasts(forecaster(name, eurusd), eurusd, SPEC, positions, seen.append)
     pd.testing.assert_frame_equal(whole, chunked, check_exact=True)
     assert sum(seen) == 7
 
@@ -126,10 +126,10 @@ def same(one, other):
     )
 
 
-@pytest.mark.parametrize("name", BASELINES)
+@pytest.mark.parametrize("name", NAMES)
 def test_a_table_gives_the_forecasts_back_also_from_disk(eurusd, last, name, tmp_path):
     positions = np.array([500, 501, last])
-    prediction = forecaster(name).predict(contexts(eurusd, SPEC, CODEC.warm_up, positions))
+    prediction = forecaster(name, eurusd).predict(contexts(eurusd, SPEC, CODEC.warm_up, positions))
     truth = targets(eurusd, SPEC, positions)
     made = to_table(prediction.forecasts, truth, prediction.crps(truth), prediction.crps_noise(truth))
     assert same(from_table(made), prediction.forecasts)
@@ -158,7 +158,7 @@ def test_a_table_with_holes_is_refused(table, spoil):
 
 
 def test_latency_is_positive_and_ordered(eurusd):
-    found = latency(forecaster("ewma-t"), eurusd, SPEC, np.arange(1000, 1005), repeats=4)
+    found = latency(forecaster("ewma-t", eurusd), eurusd, SPEC, np.arange(1000, 1005), repeats=4)
     assert 0 < found.p50 <= found.p99
 
 
@@ -172,7 +172,7 @@ def test_the_error_of_the_crps_is_that_of_sampled_steps_only(eurusd, table):
     assert found["overall"]["crps_mc_se"] == pytest.approx(np.sqrt((sums**2).sum()) / len(known))
     third = known.loc[known["h"] == 3, "crps_noise"]
     assert found["by_step"]["3"]["crps_mc_se"] == pytest.approx(np.sqrt((third**2).sum()) / len(third))
-    walk = rolling_forecasts(forecaster("random-walk"), eurusd, SPEC, np.arange(3000, 3010))
+    walk = rolling_forecasts(forecaster("random-walk", eurusd), eurusd, SPEC, np.arange(3000, 3010))
     assert table_errors(walk, 0.01)["overall"]["crps_mc_se"] == 0
 
 
