@@ -8,8 +8,10 @@ import numpy as np
 import pandas as pd
 
 from forecasting.bars import Bars
+from forecasting.cache import ForecastCache
 from forecasting.distributions import noise_of_mean
 from forecasting.errors import ConfigError
+from forecasting.files import sha256_of
 from forecasting.forecaster import Forecaster, Progress
 from forecasting.forecasts import QUANTILE_COLUMNS, QUANTILE_LEVELS, concatenate, to_table
 from forecasting.metrics import errors
@@ -56,6 +58,46 @@ def rolling_forecasts(
         scores.append(prediction.crps(truth))
         noises.append(prediction.crps_noise(truth))
     return to_table(concatenate(forecasts), *map(np.concatenate, (truths, scores, noises)))
+
+
+@dataclass(frozen=True)
+class Evaluation:
+    """The long table, the seconds its forecasts took to make (now or when they were), and how many were read."""
+
+    table: pd.DataFrame
+    seconds: float
+    cached: int
+
+
+def evaluate(
+    forecaster: Forecaster,
+    bars: Bars,
+    spec: WindowSpec,
+    positions: np.ndarray,
+    cache: ForecastCache,
+    progress: Progress | None = None,
+) -> Evaluation:
+    """`rolling_forecasts`, whose chunks are read from the cache where they lie there.
+
+    Chunks begin at multiples of `CHUNK` in the series, so that a longer series still finds those before its end.
+    """
+    tables, seconds, cached = [], 0.0, 0
+    for chunk in np.split(positions, np.flatnonzero(np.diff(positions // CHUNK)) + 1):
+        inputs = contexts(bars, spec, forecaster.warm_up, chunk)
+        file = cache.file(forecaster.sha, *inputs.hashes(), sha256_of(targets(bars, spec, chunk)))
+        known = cache.read(file)
+        if known is None:
+            started = time.perf_counter()
+            table = rolling_forecasts(forecaster, bars, spec, chunk, progress)
+            known = table, time.perf_counter() - started
+            cache.write(file, *known)
+        else:
+            cached += len(chunk)
+            if progress:
+                progress(len(chunk))
+        tables.append(known[0])
+        seconds += known[1]
+    return Evaluation(pd.concat(tables, ignore_index=True), seconds, cached)
 
 
 def table_errors(table: pd.DataFrame, naive_scale: float) -> dict[str, Any]:

@@ -1,5 +1,6 @@
 """Shared small material: a simulated series as checked bars, and a tiny base on disk. Everything is offline."""
 
+from collections.abc import Iterator
 from dataclasses import replace
 from pathlib import Path
 
@@ -11,6 +12,14 @@ import torch
 from forecasting.bars import Bars, Instrument, load_bars
 from forecasting.base import save_base
 from forecasting.codecs import BinsCodec
+
+
+@pytest.fixture(scope="session", autouse=True)
+def own_cache_of_the_tests(tmp_path_factory: pytest.TempPathFactory) -> Iterator[None]:
+    """No test reads what an earlier run, or the user, has kept."""
+    with pytest.MonkeyPatch.context() as patch:
+        patch.setenv("TUNETRADE_CACHE", str(tmp_path_factory.mktemp("cache")))
+        yield
 
 
 def bars_of(closes: np.ndarray, like: Bars) -> Bars:

@@ -189,10 +189,9 @@ def _jobs() -> int:
 
 def forecast(cell: Cell, bars: Bars, fingerprint: str, emit: Emit) -> None:
     """Forecast at every bar of the test part; write forecasts.parquet and forecast.json."""
-    import time
-
     from forecasting.baselines import BASELINES
-    from forecasting.evaluate import latency, naive_scale, rolling_forecasts, table_errors
+    from forecasting.cache import ForecastCache, cache_folder, limit_bytes
+    from forecasting.evaluate import evaluate, latency, naive_scale, table_errors
     from tunetrade.forecasters import forecaster_of
     from tunetrade.prepared import prepare
 
@@ -208,13 +207,12 @@ def forecast(cell: Cell, bars: Bars, fingerprint: str, emit: Emit) -> None:
 
     sampled = cell.kind != "baseline" or BASELINES[cell.method].samples
     scale = naive_scale(bars, first=int(prepared.split.train[0]), last=int(prepared.split.train[-1]))
-    started = time.perf_counter()
-    table = rolling_forecasts(forecaster, bars, study.windows, prepared.split.test, progress)
-    seconds = time.perf_counter() - started
+    cache = ForecastCache(cache_folder(), limit_bytes(), code_of("forecast"))
+    test = evaluate(forecaster, bars, study.windows, prepared.split.test, cache, progress)
     spread_out = prepared.split.validation[:: study.windows.horizon]
-    validation = table_errors(rolling_forecasts(forecaster, bars, study.windows, spread_out), scale)["overall"]
+    validation = evaluate(forecaster, bars, study.windows, spread_out, cache)
     single = latency(forecaster, bars, study.windows, prepared.split.test)
-    write_parquet(cell.paths.forecasts, table)
+    write_parquet(cell.paths.forecasts, test.table)
     write_json(
         cell.paths.forecast,
         {
@@ -222,12 +220,13 @@ def forecast(cell: Cell, bars: Bars, fingerprint: str, emit: Emit) -> None:
             "origins": len(prepared.split.test),
             "horizon": study.windows.horizon,
             "paths": study.sampling.paths if sampled else None,
-            "seconds": seconds,
-            "paths_per_second": len(prepared.split.test) * study.sampling.paths / seconds if sampled else None,
+            "seconds": test.seconds,
+            "cached_origins": test.cached,
+            "paths_per_second": len(prepared.split.test) * study.sampling.paths / test.seconds if sampled else None,
             "latency_p50_ms": single.p50,
             "latency_p99_ms": single.p99,
-            "metrics": table_errors(table, scale),
-            "validation": validation,
+            "metrics": table_errors(test.table, scale),
+            "validation": table_errors(validation.table, scale)["overall"],
             "base_has_seen_it": prepared.seen,
             "threads": study.sampling.workers,
             "jobs": _jobs(),

@@ -7,34 +7,21 @@ results never depend on it. A file has a few hundred bytes and a daily series ma
 
 import contextlib
 import importlib.metadata
-import os
-import sys
 from collections.abc import Callable, Mapping
 from pathlib import Path
 
+from forecasting.cache import cache_folder
 from forecasting.files import read_json, write_json
 
 Values = Mapping[str, float | int | str]
 """Parameters of one fit, by name."""
 
 
-def folder() -> Path:
-    """Where fits are kept: $TUNETRADE_CACHE, else the platform's folder for caches."""
-    asked = os.environ.get("TUNETRADE_CACHE")
-    if asked:
-        return Path(asked).expanduser()
-    if sys.platform == "win32":
-        return Path(os.environ.get("LOCALAPPDATA") or Path.home() / "AppData" / "Local") / "tunetrade" / "Cache"
-    if sys.platform == "darwin":
-        return Path.home() / "Library" / "Caches" / "tunetrade"
-    return Path(os.environ.get("XDG_CACHE_HOME") or Path.home() / ".cache") / "tunetrade"
-
-
 def remembered(key: str, fit: Callable[[], Values]) -> Values:
     """The values of an earlier fit under this key, or those of `fit`, kept for the next time."""
     file: Path | None = None
     with contextlib.suppress(OSError, RuntimeError):  # no home folder
-        file = folder() / "fits" / key[:2] / f"{key}.json"
+        file = cache_folder() / "fits" / key[:2] / f"{key}.json"
     kept = _read(file) if file else None
     if kept is not None:
         return kept

@@ -201,10 +201,10 @@ def test_the_cache_lies_where_caches_lie(monkeypatch):
     monkeypatch.delenv("TUNETRADE_CACHE")
     monkeypatch.setattr("sys.platform", "linux")
     monkeypatch.setenv("XDG_CACHE_HOME", "somewhere")
-    assert cache.folder().as_posix() == "somewhere/tunetrade"
+    assert cache_folder().as_posix() == "somewhere/tunetrade"
     monkeypatch.setattr("sys.platform", "win32")
     monkeypatch.setenv("LOCALAPPDATA", "local")
-    assert cache.folder().as_posix() == "local/tunetrade/Cache"
+    assert cache_folder().as_posix() == "local/tunetrade/Cache"
 
 
 @pytest.mark.parametrize("name", ["ar1", "garch-t", "auto-arima"])

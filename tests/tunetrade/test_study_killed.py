@@ -18,11 +18,14 @@ pytestmark = pytest.mark.skipif(sys.platform == "win32", reason="sends POSIX sig
 
 
 def start(folder: Path, jobs: int = 2) -> "subprocess.Popen[str]":
-    """The small study in a session of its own, so that a signal reaches the whole group, as from a terminal."""
+    """The small study in a session of its own, so that a signal reaches the whole group, as from a terminal.
+
+    Its cache is its own too, so that what a kill interrupts is not read from the undisturbed run's.
+    """
     with (folder / "stderr.txt").open("w") as errors:
         return subprocess.Popen(
             [sys.executable, "-m", "tunetrade", "study", "small.toml", "--jobs", str(jobs)],
-            cwd=folder, stdout=subprocess.DEVNULL, stderr=errors, start_new_session=True, text=True,
+            cwd=folder, env=os.environ | {"TUNETRADE_CACHE": str(folder / "cache")}, stdout=subprocess.DEVNULL, stderr=errors, start_new_session=True, text=True,
         )  # fmt: skip
 
 
