@@ -52,5 +52,5 @@ def main(measure: Callable[[bool], dict[str, Claim]], about: str | None) -> None
 
 
 def to_json(claims: dict[str, Claim]) -> str:
-    """name -> {value, target, unit, holds}."""
+    """JSON of name -> {value, target, unit, holds}."""
     return json.dumps({name: claim.as_dict() for name, claim in claims.items()}, indent=2)

@@ -212,9 +212,7 @@ def first_step(
     """The distribution of step 1 alone, byte for byte that of `sample`: one pass over the contexts and no paths."""
     ids, state = codec.encode(contexts.closes, contexts.times, context)
     sigma = state.volatility.sigma(codec.scale) * codec.factors(contexts.ahead[:, :1])[:, 0]
-    result = FirstStep(
-        np.empty((len(contexts), len(codec.knots))), np.empty((len(contexts), len(codec.segment_share)))
-    )
+    result = FirstStep(np.empty((len(contexts), len(codec.knots))), np.empty((len(contexts), len(codec.segment_share))))
     reporting = threading.Lock()
 
     def chances(model: TokenModel, tile: range) -> Tensor:
@@ -391,7 +389,9 @@ def _roll(
     paths, moves, ups = (torch.empty((steps, count * size), dtype=torch.float64) for _ in range(3))
     logits = model.start(torch.from_numpy(ids))[:, None].expand(-1, size, -1)
     for h in range(steps):
-        mean = sum(share * total for share, total in zip(scale.shares(volatility.count + h).tolist(), totals, strict=True))
+        mean = sum(
+            share * total for share, total in zip(scale.shares(volatility.count + h).tolist(), totals, strict=True)
+        )
         sigma = (scale.unit * mean ** (1 / scale.power)).clamp_min_(codec.floor) * factor[h]
         chance = _chances(logits.reshape(count * size, -1))
         below = torch.cumsum(chance, dim=1)

@@ -16,7 +16,15 @@ VOLATILE = {
         "threads",
         "jobs",
     ),
-    "forecast.json": ("seconds", "cached_origins", "paths_per_second", "latency_p50_ms", "latency_p99_ms", "threads", "jobs"),
+    "forecast.json": (
+        "seconds",
+        "cached_origins",
+        "paths_per_second",
+        "latency_p50_ms",
+        "latency_p99_ms",
+        "threads",
+        "jobs",
+    ),
 }
 """Fields that measure the machine rather than the model; all else in a run folder is the same on every run."""
 

@@ -1,9 +1,14 @@
 """How the embedded base came to be: a small GPT-2 trained on the returns of ECB exchange rates before a cut-off.
 
-Each row of a batch is a stretch of one cross rate, as a stranger to its name and level: only volatility-scaled
-returns are seen, and half the rows are mirrored, which is the inverse rate to within a bin or two. So the base learns
-how returns cluster, not where EURUSD went. Rates that hardly move (pegs) are left out. Weights are averaged over the
-last steps; the cut-off is a promise that `tunetrade` checks when it evaluates.
+Each row of a batch is a stretch of one series, as a stranger to its name and level: only volatility-scaled returns are
+seen, and half the rows are mirrored, which is the inverse rate to within a bin or two. So the base learns how returns
+cluster, not where EURUSD went. Half the rows are cross rates, the others simulated (`synthetic`). Rates that hardly
+move (pegs) are left out.
+
+Neighbouring bins mean nearly the same return, which a plain cross-entropy does not know: with a few million tokens for
+255 bins it fits noise, and did worse than equal tokens on the years after (docs/LOG.md). So targets are smeared over
+neighbouring bins, embeddings start as smooth functions of the bin, and weights are averaged over the last steps. The
+cut-off is a promise that `tunetrade` checks when it evaluates.
 """
 
 import time
@@ -21,6 +26,7 @@ from torch.nn import functional as F
 
 from forecasting.bars import Bars, load_bars
 from forecasting.base import EMBEDDED, save_base
+from forecasting.base.synthetic import closes
 from forecasting.codecs import BinsCodec
 from forecasting.errors import ConfigError, DataError
 from forecasting.files import sha256_of
@@ -32,12 +38,20 @@ PEGGED = 0.2
 """A rate unchanged on more than this share of days is held by a central bank; it would teach silence."""
 
 
+SIMULATIONS = 1500
+"""Simulated series."""
+
+WAVES = 12
+"""Cosines of which initial embeddings are made."""
+
+
 @dataclass(frozen=True)
 class PretrainOptions:
     """Settings of the base; the defaults are the committed recipe.
 
     cutoff: last day used for training. validation_end: last day of validation; empty for two years after the cutoff,
-    resolved at once. length: tokens a row. average: decay of the running mean of weights.
+    resolved at once. length: tokens a row. synthetic: share of simulated rows. smear: standard deviation, in bins, by
+    which a target is spread. average: decay of the running mean of weights.
     """
 
     cutoff: str = "2014-12-31"
@@ -47,8 +61,10 @@ class PretrainOptions:
     heads: int = 4
     length: int = 256
     batch: int = 16
-    steps: int = 2500
-    learning_rate: float = 1e-3
+    steps: int = 1500
+    synthetic: float = 0.5
+    smear: float = 4.0
+    learning_rate: float = 5e-4
     weight_decay: float = 0.1
     average: float = 0.995
     seed: int = 1
@@ -60,6 +76,10 @@ class PretrainOptions:
             raise ConfigError(f"pretrain.validation_end {end:%Y-%m-%d} is not after pretrain.cutoff {cutoff:%Y-%m-%d}")
         object.__setattr__(self, "cutoff", f"{cutoff:%Y-%m-%d}")
         object.__setattr__(self, "validation_end", f"{end:%Y-%m-%d}")
+        if not 0 <= self.synthetic <= 1:
+            raise ConfigError(f"pretrain.synthetic is {self.synthetic}; give a share of rows from 0 to 1")
+        if not 0 < self.smear <= 64:
+            raise ConfigError(f"pretrain.smear is {self.smear}; give a number of bins above 0 and up to 64")
         if self.width % self.heads:
             raise ConfigError(f"pretrain.width {self.width} is not a multiple of pretrain.heads {self.heads}")
         for name in ("layers", "width", "heads", "length", "batch", "steps"):
@@ -115,21 +135,64 @@ def _tokens_between(codec: BinsCodec, bars: Bars, first: str, last: str) -> np.n
     times = bars.times
     stop = int(np.searchsorted(times, np.datetime64(last, "ns") + np.timedelta64(1, "D")))
     begin = max(int(np.searchsorted(times, np.datetime64(first, "ns"))), codec.warm_up)
-    closes = bars.closes[:stop]
-    if stop - begin < 2 or np.mean(np.diff(closes) == 0) > PEGGED:
+    seen = bars.closes[:stop]
+    if stop - begin < 2 or np.mean(np.diff(seen) == 0) > PEGGED:
         return np.empty(0, dtype=np.int64)
-    ids, _ = codec.encode(closes[None], times[None, :stop], stop - begin)
+    ids, _ = codec.encode(seen[None], times[None, :stop], stop - begin)
     return np.asarray(ids[0])
 
 
-def batch(data: Corpus, options: PretrainOptions, step: int) -> torch.Tensor:
+def simulated(codec: BinsCodec, options: PretrainOptions) -> Corpus:
+    """Simulated series, tokenised: as many as rows are drawn from, within reason, each with room for several rows."""
+    rng = np.random.default_rng([options.seed, SIMULATIONS])
+    length = 6 * options.length
+    made = closes(SIMULATIONS, codec.warm_up + 1 + length, rng)
+    stamps = np.broadcast_to(np.arange(made.shape[1]).astype("datetime64[D]").astype("datetime64[ns]"), made.shape)
+    ids, _ = codec.encode(made, stamps, length)
+    ends = np.arange(1, SIMULATIONS + 1) * length
+    return Corpus(ids.reshape(-1), np.stack([ends - length, ends], axis=1), (), codec.bins)
+
+
+def batch(real: Corpus, made: Corpus, options: PretrainOptions, step: int) -> torch.Tensor:
     """Rows of a step, int64 [batch, length], a function of seed and step: random stretches, half of them mirrored."""
     draw = np.random.default_rng([options.seed, step])
-    begin, end = data.spans[draw.integers(len(data.spans), size=options.batch)].T
-    offset = begin + (draw.random(options.batch) * (end - begin - options.length + 1)).astype(np.int64)
-    rows = data.tokens[offset[:, None] + np.arange(options.length)]
+    of_made = round(options.synthetic * options.batch)
+    rows = np.concatenate(
+        [
+            _stretches(data, rows, options.length, draw)
+            for data, rows in ((real, options.batch - of_made), (made, of_made))
+        ]
+    )
     mirrored = draw.random(options.batch) < 0.5
-    return torch.from_numpy(np.where(mirrored[:, None], data.bins - 1 - rows, rows))
+    return torch.from_numpy(np.where(mirrored[:, None], real.bins - 1 - rows, rows))
+
+
+def _stretches(data: Corpus, rows: int, length: int, draw: np.random.Generator) -> np.ndarray:
+    begin, end = data.spans[draw.integers(len(data.spans), size=rows)].T
+    offset = begin + (draw.random(rows) * (end - begin - length + 1)).astype(np.int64)
+    return data.tokens[offset[:, None] + np.arange(length)]
+
+
+def smeared(bins: int, width: float) -> torch.Tensor:
+    """Targets for each true bin, [bins, bins]: a Gaussian over bins, reflected at both ends.
+
+    Reflection makes it doubly stochastic to rounding, so equal tokens stay the best answer to equally frequent bins.
+    """
+    reach = int(np.ceil(6 * width))
+    around = np.arange(-reach, bins + reach)
+    inside = np.where(around < 0, -1 - around, np.where(around >= bins, 2 * bins - 1 - around, around))
+    weight = np.exp(-0.5 * ((np.arange(bins)[:, None] - around) / width) ** 2)
+    result = np.zeros((bins, bins))
+    np.add.at(result.T, inside, weight.T)
+    return torch.from_numpy(result / result.sum(axis=1, keepdims=True)).float()
+
+
+def smooth_embeddings(bins: int, width: int, generator: torch.Generator) -> torch.Tensor:
+    """Initial embeddings [bins, width]: random sums of the first cosines over the bins, higher ones weaker."""
+    order = torch.arange(WAVES + 1)
+    waves = torch.cos(torch.pi * order * (torch.arange(bins)[:, None] + 0.5) / bins)
+    values = waves @ (torch.randn(WAVES + 1, width, generator=generator) / order.clamp_min(1)[:, None])
+    return 0.04 * values / values.std()
 
 
 def learning_rate_at(step: int, options: PretrainOptions) -> float:
@@ -155,6 +218,8 @@ def pretrain(
     data = corpus(codec, "1999-01-01", options.cutoff, options.length)
     after = str(np.datetime64(options.cutoff) + np.timedelta64(1, "D"))
     held_out = corpus(codec, after, options.validation_end, options.length)
+    made = simulated(codec, options)
+    targets = smeared(codec.bins, options.smear)
     torch.manual_seed(options.seed)
     model = GPT2LMHeadModel(
         GPT2Config(
@@ -162,13 +227,16 @@ def pretrain(
             n_head=options.heads, resid_pdrop=0.0, embd_pdrop=0.0, attn_pdrop=0.0, bos_token_id=None, eos_token_id=None,
         )
     )  # fmt: skip
+    model.transformer.wte.weight.data = smooth_embeddings(
+        codec.bins, options.width, torch.Generator().manual_seed(options.seed)
+    )
     averaged = {name: value.detach().clone() for name, value in model.named_parameters()}
     optimizer = torch.optim.AdamW(model.parameters(), betas=(0.9, 0.95), weight_decay=options.weight_decay)
     smooth = float("nan")
     for step in range(options.steps):
         for group in optimizer.param_groups:
             group["lr"] = learning_rate_at(step, options)
-        loss = next_token_loss(model, batch(data, options, step))
+        loss = smeared_loss(model, batch(data, made, options, step), targets)
         optimizer.zero_grad(set_to_none=True)
         loss.backward()
         torch.nn.utils.clip_grad_norm_(model.parameters(), 1.0)
@@ -183,7 +251,7 @@ def pretrain(
         "name": "embedded",
         "cutoff": options.cutoff,
         "corpus": f"{len(data.symbols)} cross rates of the ECB euro reference rates, 1999-01-04 to {options.cutoff}, "
-        f"and inverses",
+        f"and inverses; {options.synthetic:.0%} of rows from {SIMULATIONS} simulated series",
         "corpus_tokens": len(data.tokens),
         "corpus_sha": sha256_of(data.tokens),
         "validation": f"{len(held_out.symbols)} cross rates, {after} to {options.validation_end}",
@@ -214,6 +282,12 @@ def next_token_loss(model: torch.nn.Module, ids: torch.Tensor) -> torch.Tensor:
     """Mean cross-entropy of each token given those before it, nats; ids [N, L]."""
     logits = model(input_ids=ids, use_cache=False).logits[:, :-1]
     return F.cross_entropy(logits.reshape(-1, logits.shape[-1]), ids[:, 1:].reshape(-1))
+
+
+def smeared_loss(model: torch.nn.Module, ids: torch.Tensor, targets: torch.Tensor) -> torch.Tensor:
+    """Mean cross-entropy of each smeared token given those before it, nats; ids [N, L], targets [V, V]."""
+    logits = model(input_ids=ids, use_cache=False).logits[:, :-1]
+    return F.cross_entropy(logits.reshape(-1, logits.shape[-1]), targets[ids[:, 1:].reshape(-1)])
 
 
 @torch.no_grad()
