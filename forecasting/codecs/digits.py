@@ -3,10 +3,11 @@
 Anchor and unit are those of the last close *before* the context, so every token of the window, context included, is
 predicted from the past alone; a scale taken from the end of the context would leak it into each of its tokens. The
 count of digits is fixed, so closes need no separator and a token's place in the window says which digit it is. The
-price of the format is D tokens a close and a range that is decided beforehand: closes beyond it are written as its edge.
+price of the format is D tokens a close and a range that is fixed beforehand: closes beyond it are written as its edge.
 """
 
-from dataclasses import asdict, dataclass
+from collections.abc import Sequence
+from dataclasses import asdict, dataclass, replace
 from functools import cached_property
 from typing import Any
 
@@ -111,31 +112,34 @@ class DigitsCodec:
         sigma, ewma = causal_sigma(returns_of(np.ascontiguousarray(closes)), self.decay, self.floor)
         anchor = np.ascontiguousarray(closes[:, before - 1])
         cell, zero = self._scale(sigma[:, before - 1])
-        number = np.rint((closes[:, before:] / anchor[:, None] - 1) / cell[:, None]) + zero[:, None]
-        held = np.clip(number, 0, 10**self.digits - 1)
         last = np.ascontiguousarray(closes[:, -1])
-        edge = anchor * (1 + (held[:, -1] - zero) * cell)
-        state = DigitsState(
-            anchor=np.where(held[:, -1] == number[:, -1], anchor, anchor * last / edge),
-            cell=cell,
-            zero=zero,
-            close=last,
-            ewma=ewma,
-            clipped=(held != number).sum(axis=1),
-        )
+        state = DigitsState(anchor, cell, zero, last, ewma, np.zeros(len(closes), dtype=np.int64))
+        ids, outside = self.write(closes[:, before:], state)
+        at_edge = self.decode(ids[:, -self.digits :], state, closes[:, -1:])[:, 0]
+        shifted = np.where(outside[:, -1], anchor * last / at_edge, anchor)
+        return ids, replace(state, anchor=shifted, clipped=outside.sum(axis=1))
+
+    def write(self, closes: np.ndarray, state: DigitsState) -> tuple[np.ndarray, np.ndarray]:
+        """Digits of closes on a state's scale, [N, T * D], and which of them are out of range, [N, T]; closes [N, T].
+
+        A close is the number of whole cells nearest to its return since the anchor, counted from `zero`.
+        """
+        number = np.rint((closes / state.anchor[:, None] - 1) / state.cell[:, None]) + state.zero[:, None]
+        held = np.clip(number, 0, 10**self.digits - 1)
         ids = held.astype(np.int64)[:, :, None] // self.powers % 10
-        return ids.reshape(len(closes), -1), state
+        return ids.reshape(len(closes), -1), held != number
 
     def decode(self, ids: np.ndarray, state: DigitsState, times: np.ndarray) -> np.ndarray:
         """Closes at the middle of their cells, [N, H]; ids [N, H * D], times [N, H] of those bars."""
         return self.closes_of(ids, np.full((len(ids), times.shape[1]), 0.5), state)
 
-    def closes_of(self, ids: np.ndarray, parts: np.ndarray, state: DigitsState) -> np.ndarray:
+    def closes_of(self, ids: Sequence[np.ndarray] | np.ndarray, parts: np.ndarray, state: DigitsState) -> np.ndarray:
         """Closes spread within their cells, [N, H]; ids [N, H * D], parts [N, H] in [0, 1], state of N windows or 1.
 
         Where the last close of the context was out of range, its prices are counted from that close as numbers are from
         the edge that stands for it; such a forecast starts where the market is and lacks the room on that side.
         """
+        ids = np.asarray(ids)
         if ids.shape[1] != parts.shape[1] * self.digits:
             raise ConfigError(f"{ids.shape[1]} digits for {parts.shape[1]} closes of {self.digits} digits each")
         number = ids.reshape(len(ids), -1, self.digits) @ self.powers

@@ -53,10 +53,10 @@ def decimal_automaton(integer_digits: int, digits: int) -> Automaton:
     fraction = {(n, some): zero + 1 + 2 * n + some for n in range(digits) for some in (False, True)}
     moves: list[dict[str, Step]] = [{} for _ in range(zero + 1 + 2 * digits)]
     moves[space][" "] = (first, False)
-    moves[first] = {d: (integer[1], False) for d in "123456789"}
+    moves[first] = dict.fromkeys("123456789", (integer[1], False))
     for n, state in integer.items():
         if n < integer_digits:
-            moves[state] |= {d: (integer[n + 1], False) for d in "0123456789"}
+            moves[state] |= dict.fromkeys("0123456789", (integer[n + 1], False))
         if digits:
             moves[state]["."] = (fraction[0, True], False)
         else:

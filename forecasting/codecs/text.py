@@ -16,6 +16,7 @@ import json
 import re
 from dataclasses import dataclass, replace
 from functools import cached_property
+from itertools import pairwise
 from pathlib import Path
 from typing import Any
 
@@ -29,7 +30,7 @@ from forecasting.files import reading
 from forecasting.scale import Ewma, causal_sigma, decay_of, warm_up_bars
 
 SPACE = "Ġ"
-"""The space in vocab.json and merges.txt, which write bytes as printable characters; digits and point are themselves."""
+"""The space in vocab.json and merges.txt, which write bytes as printable characters."""
 
 _WORDS = re.compile(r" ?[0-9]+| ?\.| ")
 _PIECE = re.compile(r"(?!.*( [ .]|\.[ .]))[0-9. ]+")
@@ -160,7 +161,7 @@ class TextCodec:
     def _merged(self, word: str) -> list[str]:
         pieces = list(word)
         while len(pieces) > 1:
-            ranks = [self._rank_of.get(pair, len(self.merges)) for pair in zip(pieces, pieces[1:], strict=False)]
+            ranks = [self._rank_of.get(pair, len(self.merges)) for pair in pairwise(pieces)]
             best = min(ranks)
             if best == len(self.merges):
                 break
