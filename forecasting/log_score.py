@@ -86,7 +86,7 @@ def bins_log_density(
 def digits_log_density(
     model: AllLogits, codec: DigitsCodec, closes: np.ndarray, context: int, horizon: int
 ) -> np.ndarray:
-    """Digits: sum of log p(digit) over a close's digits - log(cell * anchor / previous close), [N, H]; closes [N, M + C + H].
+    """Digits: sum of log p(digit) - log(cell * anchor / previous close), [N, H]; closes [N, M + C + H].
 
     `cell` is the return of one unit of the last digit since the anchor, 2 reach sigma sqrt(length) / 10^D.
     """

@@ -104,7 +104,7 @@ class Spelled:
 
 
 def narrow(weights: DecoderWeights, grammar: Grammar) -> DecoderWeights:
-    """The same model with logits for the grammar's tokens only, in their order: 50,257 rows are a third of a small GPT-2."""
+    """The same model with logits for the grammar's tokens only; a full head is a third of the smallest GPT-2."""
     head = weights.head(torch.eye(weights.width))[:, torch.from_numpy(grammar.ids)]
     return replace(weights, head=Product(head))
 

@@ -51,7 +51,7 @@ def decimal_automaton(integer_digits: int, digits: int) -> Automaton:
     integer = {n: first + n for n in range(1, integer_digits + 1)}
     zero = first + integer_digits + 1
     fraction = {(n, some): zero + 1 + 2 * n + some for n in range(digits) for some in (False, True)}
-    moves: list[dict[str, Step]] = [{} for _ in range(zero + 1 + 2 * digits)]
+    moves: list[dict[str, Step]] = [{} for _ in range(zero + 1 + 2 * digits if digits else zero)]
     moves[space][" "] = (first, False)
     moves[first] = dict.fromkeys("123456789", (integer[1], False))
     for n, state in integer.items():
