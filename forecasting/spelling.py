@@ -1,9 +1,11 @@
 """Sampling closes that take several tokens each, and the forecaster that does it.
 
 Every path walks the codec's grammar (`codecs.grammar`): forbidden tokens are masked before each draw, so every sample
-is exactly H closes. One uniform number draws a whole close, as in arithmetic coding: it selects the first token by
-inverse CDF, where it fell within that token's share selects the next, and what is left after the last one spreads the
-close within its cell. So the uniforms are those of the one-token codecs, keyed by step and stratified over closes.
+is exactly H closes. Where tokens in order are prices in order (digits), one uniform number draws a whole close, as in
+arithmetic coding: it selects the first token by inverse CDF, where it fell within that token's share selects the next,
+and what is left after the last one spreads the close within its cell. So a close is stratified and moves smoothly with
+the model, and its uniforms are those of the one-token codecs. Where order means nothing (text), a last-bit difference
+in a logit would grow from token to token until it wrote another price, so each token has a uniform of its own.
 
 Nothing is exact here: the distribution of the first close is spread over as many forward passes as it has spellings.
 Means, quantiles and probabilities are those of the paths, with the Monte Carlo error of plain draws.
@@ -63,6 +65,11 @@ class SpellingCodec(Protocol):
     @property
     def grammar(self) -> Grammar:
         """Which token may come next."""
+        ...
+
+    @property
+    def draws(self) -> int:
+        """Uniform numbers for the tokens of a close; the tokens beyond go on with what is left of the last one."""
         ...
 
     def encode(self, closes: np.ndarray, times: np.ndarray, tokens: int) -> tuple[Sequence[np.ndarray], Any]:
@@ -141,18 +148,18 @@ def draw(chances: Tensor, uniform: Tensor) -> tuple[Tensor, Tensor]:
 
 
 def spell(model: TokenModel, ids: np.ndarray, grammar: Grammar, uniform: np.ndarray, most: int) -> Spelled:
-    """Paths of one window: ids [L], uniform [H, S], at most `most` tokens a path.
+    """Paths of one window: ids [L], uniform [H, draws, S], at most `most` tokens a path.
 
     `model` gives logits of the grammar's tokens and takes ids of its own. Paths that are done step on with a token of
     no consequence until all are.
     """
-    horizon, size = uniform.shape
+    horizon, draws, size = uniform.shape
     needs, following, ends = grammar.tables
     names, fresh = torch.from_numpy(grammar.ids), torch.from_numpy(uniform)
     path = torch.arange(size)
     state, done = torch.zeros(size, dtype=torch.int64), torch.zeros(size, dtype=torch.int64)
     lengths, parts = torch.zeros(size, dtype=torch.int64), torch.full((horizon, size), 0.5, dtype=torch.float64)
-    rest, steps = fresh[0], []
+    place, rest, steps = torch.zeros(size, dtype=torch.int64), fresh[0, 0], []
     logits = model.start(torch.from_numpy(ids)[None])[:, None].expand(-1, size, -1)[0]
     while True:
         left = (horizon - done).clamp_min(1)
@@ -168,7 +175,9 @@ def spell(model: TokenModel, ids: np.ndarray, grammar: Grammar, uniform: np.ndar
             break
         if len(steps) == most:
             raise AssertionError(f"a path of {horizon} closes took more than {most} tokens")
-        rest = torch.where(ending, fresh[done.clamp_max(horizon - 1), path], rest)
+        place = torch.where(ending, 0, place + 1)
+        own = fresh[done.clamp_max(horizon - 1), place.clamp_max(draws - 1), path]
+        rest = torch.where(place < draws, own, rest)
         logits = model.advance(steps[-1][None])[0]
     return Spelled(torch.stack(steps, dim=1).numpy(), lengths.numpy(), parts.T.numpy())
 
@@ -238,7 +247,7 @@ class SpellingForecaster:
         """Sampled closes [N, S, H] and the state of the N windows."""
         horizon = contexts.ahead.shape[1]
         self.codec.check_windows(self.context, horizon)
-        most = self.codec.most_tokens(horizon)
+        most, draws = self.codec.most_tokens(horizon), self.codec.draws
         rows, state = self.codec.encode(contexts.closes, contexts.times, self.context)
         fitted = [self.codec.fit(row, self.positions - most + 1) for row in rows]
         paths = np.empty((len(fitted), self.options.paths, horizon))
@@ -247,9 +256,9 @@ class SpellingForecaster:
             model = self.make_model()
             with torch.inference_mode():
                 for i in windows:
-                    uniform = uniforms(
-                        self.options.seed, contexts.unique_id, contexts.cutoffs[i], self.options.paths, horizon
-                    )
+                    cutoff, size = contexts.cutoffs[i], self.options.paths
+                    uniform = uniforms(self.options.seed, contexts.unique_id, cutoff, size, horizon * draws)
+                    uniform = uniform.reshape(horizon, draws, size)
                     drawn = spell(model, fitted[i], self.codec.grammar, uniform, most)
                     paths[i] = self.codec.closes_of(drawn.ids(), drawn.parts, at(state, i))
                     if progress:

@@ -93,6 +93,11 @@ class DigitsCodec:
         """D digits a close, nothing else."""
         return fixed_digits(self.digits)
 
+    @property
+    def draws(self) -> int:
+        """Uniform numbers that a close is drawn from: one, as numbers in order are prices in order."""
+        return 1
+
     @cached_property
     def powers(self) -> np.ndarray:
         """Weight of each digit, most significant first, [D]."""

@@ -120,6 +120,11 @@ class TextCodec:
         automaton = decimal_automaton(self.integer_digits, self.digits)
         return lift(automaton, dict(zip(self.pieces, self.ids, strict=True)), most, open_ended=self.digits == 0)
 
+    @property
+    def draws(self) -> int:
+        """Uniform numbers that a close is drawn from: one for each token, whose order says nothing of prices."""
+        return self.grammar.most
+
     @cached_property
     def _id_of(self) -> dict[str, int]:
         return dict(zip(self.pieces, self.ids, strict=True))

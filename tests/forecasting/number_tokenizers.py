@@ -34,6 +34,4 @@ def tokenizer_folder(request, tmp_path_factory):
 @pytest.fixture(scope="session")
 def tokenizer(tokenizer_folder):
     """The library's own tokenizer, to compare with."""
-    return ByteLevelBPETokenizer.from_file(
-        str(tokenizer_folder / "vocab.json"), str(tokenizer_folder / "merges.txt")
-    )
+    return ByteLevelBPETokenizer.from_file(str(tokenizer_folder / "vocab.json"), str(tokenizer_folder / "merges.txt"))
