@@ -192,7 +192,7 @@ class Decoder:
         return self._logits(last).view(*ids.shape[:-1], -1)
 
     def run(self, embedded: Tensor) -> Tensor:
-        """Run embedded contexts [windows, C, d] and keep their keys and values; gives the last hidden states [windows, d].
+        """Run embedded contexts [windows, C, d], keeping keys and values; gives the last hidden states [windows, d].
 
         Of the last block only the last place is finished: keys and values are all that the others are needed for.
         """
@@ -286,5 +286,5 @@ def _causal(before: int, length: int) -> Tensor:
 
 
 def dot(one: Tensor, other: Tensor, dim: int, scratch: Tensor) -> Tensor:
-    """Sum over `dim` of one x other: attention's product with a path's own steps, for which no batched one is faster."""
+    """Sum over `dim` of one x other: attention's product with a path's own steps; no batched one is faster."""
     return torch.mul(one, other, out=scratch).sum(dim)

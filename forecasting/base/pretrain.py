@@ -61,7 +61,7 @@ class PretrainOptions:
     heads: int = 4
     length: int = 256
     batch: int = 16
-    steps: int = 1500
+    steps: int = 1000
     synthetic: float = 0.5
     smear: float = 4.0
     learning_rate: float = 5e-4
@@ -187,11 +187,14 @@ def smeared(bins: int, width: float) -> torch.Tensor:
     return torch.from_numpy(result / result.sum(axis=1, keepdims=True)).float()
 
 
-def smooth_embeddings(bins: int, width: int, generator: torch.Generator) -> torch.Tensor:
-    """Initial embeddings [bins, width]: random sums of the first cosines over the bins, higher ones weaker."""
+def smooth_embeddings(bins: int, width: int) -> torch.Tensor:
+    """Initial embeddings [bins, width]: random sums of the first cosines over the bins, higher ones weaker.
+
+    Draws from torch's generator, which the caller seeds.
+    """
     order = torch.arange(WAVES + 1)
     waves = torch.cos(torch.pi * order * (torch.arange(bins)[:, None] + 0.5) / bins)
-    values = waves @ (torch.randn(WAVES + 1, width, generator=generator) / order.clamp_min(1)[:, None])
+    values = waves @ (torch.randn(WAVES + 1, width) / order.clamp_min(1)[:, None])
     return 0.04 * values / values.std()
 
 
