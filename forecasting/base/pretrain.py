@@ -230,9 +230,7 @@ def pretrain(
             n_head=options.heads, resid_pdrop=0.0, embd_pdrop=0.0, attn_pdrop=0.0, bos_token_id=None, eos_token_id=None,
         )
     )  # fmt: skip
-    model.transformer.wte.weight.data = smooth_embeddings(
-        codec.bins, options.width, torch.Generator().manual_seed(options.seed)
-    )
+    model.transformer.wte.weight.data = smooth_embeddings(codec.bins, options.width)
     averaged = {name: value.detach().clone() for name, value in model.named_parameters()}
     optimizer = torch.optim.AdamW(model.parameters(), betas=(0.9, 0.95), weight_decay=options.weight_decay)
     smooth = float("nan")
