@@ -1,9 +1,9 @@
 """Run every benchmark and say which claims fall short: `python -m benchmarks [--quick] [--json]`."""
 
-from benchmarks import decode
+from benchmarks import chronos, decode, growth
 from benchmarks.claims import Claim, main
 
-ALL = {"decode": decode.measure}
+ALL = {"decode": decode.measure, "growth": growth.measure, "chronos": chronos.measure}
 
 
 def measure(quick: bool) -> dict[str, Claim]:

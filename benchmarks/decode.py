@@ -135,7 +135,7 @@ def products(weights: decoder.DecoderWeights, codec: BinsCodec, contexts: Contex
 
 @contextmanager
 def recorded() -> Iterator[list[tuple[Callable[[], object], bool]]]:
-    """Every matrix product of the decodes inside: a call on copies of its operands; is it one with own steps?"""
+    """Every matrix product of the decodes inside: a call on copies of its operands, and if of own steps."""
     calls: list[tuple[Callable[[], object], bool]] = []
     linear, matmul, attention, own = decoder.Product.__call__, torch.matmul, F.scaled_dot_product_attention, decoder.dot
 
