@@ -1,3 +1,4 @@
+import itertools
 import json
 
 import numpy as np
@@ -70,7 +71,7 @@ def slow_sigma(returns, codec):
 def test_tokens_and_state_against_a_slow_loop():
     codec, closes = BinsCodec(half_lives=(7.0, 40.0), weights=(0.6, 0.4), dof=4.5), walk(1, 90)
     ids, state = codec.encode(closes[None], days(90)[None], 30)
-    returns = [now / before - 1 for before, now in zip(closes[:-1], closes[1:], strict=True)]
+    returns = [now / before - 1 for before, now in itertools.pairwise(closes)]
     for back in range(30):
         known = returns[: len(returns) - 1 - back]
         z = returns[len(known)] / slow_sigma(known, codec)
