@@ -105,7 +105,7 @@ def merging(config: peft.PeftConfig, prune: bool = False) -> Way:
 
 def lora_of_the_project() -> Way:
     chosen = METHODS["lora"]
-    model = shaken(chosen.prepare(gpt2(), LoraOptions(rank=3, targets=",".join(TARGETS))), 3, 0.3)
+    model = shaken(chosen.prepare(gpt2(), LoraOptions(rank=3, alpha=4.0, targets=",".join(TARGETS))), 3, 0.3)
     return Way(chosen.weights(model), forward_of(model))
 
 
@@ -372,15 +372,11 @@ def test_sampled_tokens_are_those_of_a_plain_loop_over_the_library(way, eurusd, 
             return super().advance(ids)
 
     options = SamplingOptions(paths, seed=3, threads=1)
-    made = gpt2_decoders(chosen.weights, paths, SPEC.horizon)
-    sample(inputs, CODEC, made, SPEC.context, options)
-    drawn = sample(
-        inputs, CODEC, lambda: Recorded(chosen.weights, paths, SPEC.horizon - 1), SPEC.context, options
-    )  # the check of tiles rolls windows too; what the last windows took is what counts
-    tokens, closes = slow_draws(chosen.logits, CODEC, inputs, SPEC.context, paths, 3)
     steps = SPEC.horizon - 1
+    drawn = sample(inputs, CODEC, lambda: Recorded(chosen.weights, paths, steps), SPEC.context, options)
+    tokens, closes = slow_draws(chosen.logits, CODEC, inputs, SPEC.context, paths, 3)
     rolled = [torch.stack(seen[i : i + steps], dim=2) for i in range(0, len(seen), steps)]
-    taken = torch.cat(rolled)[-len(inputs) :].numpy()
+    taken = torch.cat(rolled)[-len(inputs) :].numpy()  # those before are of the check of tiles
     assert taken.shape == tokens[:, :, :-1].shape
     same = taken == tokens[:, :, :-1]
     assert same.mean() >= 0.999
