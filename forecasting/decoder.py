@@ -20,6 +20,8 @@ import torch
 from torch import Tensor, nn
 from torch.nn import functional as F
 
+from forecasting.errors import ConfigError
+
 
 class Product:
     """x W + b, W [inputs, outputs] packed once for skinny x, with the GELU of GPT-2 fused in where asked for.
@@ -161,8 +163,13 @@ def weights_of(
 def with_prompt(weights: DecoderWeights, prompt: Tensor) -> DecoderWeights:
     """The weights with embeddings [P, d] before every context, as prompt and P-tuning put them.
 
-    They see only each other, so their keys and values are the same for all windows and are worked out here.
+    They see only each other, so their keys and values are the same for all windows and are worked out here. ConfigError
+    where they leave no room for a context, or are none.
     """
+    if not 0 < len(prompt) < len(weights.positions):
+        raise ConfigError(
+            f"a prompt of {len(prompt)} tokens; give 1 to {len(weights.positions) - 1}, the model's positions but one"
+        )
     decoder = Decoder(weights, 1, 1)
     with torch.inference_mode():
         decoder.run(prompt.to(torch.float32)[None])

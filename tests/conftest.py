@@ -59,7 +59,7 @@ def tiny_base(tmp_path_factory: pytest.TempPathFactory) -> Path:
     from transformers import GPT2Config, GPT2LMHeadModel
 
     torch.manual_seed(3)
-    codec = BinsCodec(bins=31, half_lives=(3.0,), weights=(1.0,))
+    codec = BinsCodec(bins=31, half_lives=(3.0, 6.0), weights=(0.6, 0.4))
     config = GPT2Config(
         vocab_size=codec.bins, n_positions=32, n_embd=16, n_layer=2, n_head=2, resid_pdrop=0.0, embd_pdrop=0.0,
         attn_pdrop=0.0, initializer_range=0.3, bos_token_id=None, eos_token_id=None,

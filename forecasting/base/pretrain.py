@@ -170,7 +170,7 @@ def batch(real: Corpus, made: Corpus, options: PretrainOptions, step: int) -> to
 def _stretches(data: Corpus, rows: int, length: int, draw: np.random.Generator) -> np.ndarray:
     begin, end = data.spans[draw.integers(len(data.spans), size=rows)].T
     offset = begin + (draw.random(rows) * (end - begin - length + 1)).astype(np.int64)
-    return data.tokens[offset[:, None] + np.arange(length)]
+    return np.asarray(data.tokens[offset[:, None] + np.arange(length)])
 
 
 def smeared(bins: int, width: float) -> torch.Tensor:

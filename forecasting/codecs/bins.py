@@ -64,8 +64,6 @@ class BinsCodec:
     def __post_init__(self) -> None:
         if self.bins < 3 or self.bins % 2 == 0:
             raise ConfigError(f"codec.bins is {self.bins}; it must be odd and at least 3, so that zero has its own bin")
-        if self.dof <= 2:
-            raise ConfigError(f"codec.dof is {self.dof}; it must exceed 2, a t distribution of less has no variance")
         try:
             self.scale.shares(1)
         except ConfigError as error:
@@ -169,4 +167,5 @@ class BinsCodec:
         values = dict(settings)
         if values.pop("kind", None) != "bins":
             raise CheckpointError(f"codec.json names codec {settings.get('kind')!r}; this version reads 'bins'")
-        return BinsCodec(**{name: tuple(value) if isinstance(value, list) else value for name, value in values.items()})
+        lists: dict[str, Any] = {name: tuple(values[name]) for name in ("half_lives", "weights", "profile")}
+        return BinsCodec(**values | lists)

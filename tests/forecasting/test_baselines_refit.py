@@ -7,6 +7,7 @@ from hypothesis import HealthCheck, given, settings
 from hypothesis import strategies as st
 
 from forecasting.baselines import BASELINES, baseline, cache
+from forecasting.cache import cache_folder
 from forecasting.baselines.refit import Refits
 from forecasting.errors import ConfigError, DataError
 from forecasting.sampler import SamplingOptions

@@ -1,8 +1,11 @@
+import itertools
+import json
+
 import numpy as np
 import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
-from scipy import stats
+from scipy import integrate, stats
 
 from forecasting.codecs import BinsCodec
 from forecasting.codecs.fit import CodecOptions, fit_codec, scale_codec
@@ -36,7 +39,7 @@ def test_round_trip_lands_within_half_a_bin(seed, level, scale):
         ids, _ = codec.encode(closes[None, : now + 1], times[None, : now + 1], 1)
         _, before = codec.encode(closes[None, :now], times[None, :now], 1)
         back = codec.decode(ids, before, times[None, now : now + 1])[0, 0]
-        token, sigma = int(ids[0, 0]), float(before.ewma.sigma(codec.floor)[0])
+        token, sigma = int(ids[0, 0]), float(before.volatility.sigma(codec.scale)[0])
         if 0 < token < codec.bins - 1:
             half = (codec.edges[token] - codec.edges[token - 1]) / 2
             assert abs(back - closes[now]) / closes[now - 1] / sigma <= half * (1 + 1e-9) + 1e-12
@@ -53,13 +56,40 @@ def test_an_unchanged_close_has_the_middle_bin_and_decodes_to_itself():
     assert codec.decode(ids, before, times[None, -1:])[0, 0] == closes[-2]
 
 
-def test_sigma_against_a_slow_loop():
-    codec, closes = BinsCodec(half_life=7.0), walk(1, 90)
-    _, state = codec.encode(closes[None], days(90)[None], 4)
-    returns, decay = closes[1:] / closes[:-1] - 1, 0.5 ** (1 / 7)
-    weights = np.array([decay ** (len(returns) - 1 - i) for i in range(len(returns))])
-    slow = np.sqrt(sum(w * r * r for w, r in zip(weights, returns, strict=True)) / weights.sum())
-    assert state.ewma.sigma(0.0)[0] == pytest.approx(slow, rel=1e-12)
+def slow_sigma(returns, codec):
+    """Power means by their definition; the constant by numerical integration over a t of variance 1."""
+    mean = 0.0
+    for half_life, share in zip(codec.half_lives, codec.weights, strict=True):
+        weights = [0.5 ** (age / half_life) for age in range(len(returns))]
+        powers = [weight * abs(r) ** codec.power for weight, r in zip(weights, reversed(returns), strict=True)]
+        mean += share * sum(powers) / sum(weights)
+    unit = stats.t(codec.dof, scale=np.sqrt((codec.dof - 2) / codec.dof))
+    moment = 2 * integrate.quad(lambda x: x**codec.power * unit.pdf(x), 0, np.inf)[0]
+    return max((mean / moment) ** (1 / codec.power), codec.floor)
+
+
+def test_tokens_and_state_against_a_slow_loop():
+    codec, closes = BinsCodec(half_lives=(7.0, 40.0), weights=(0.6, 0.4), dof=4.5), walk(1, 90)
+    ids, state = codec.encode(closes[None], days(90)[None], 30)
+    returns = [now / before - 1 for before, now in itertools.pairwise(closes)]
+    for back in range(30):
+        known = returns[: len(returns) - 1 - back]
+        z = returns[len(known)] / slow_sigma(known, codec)
+        assert ids[0, -1 - back] == sum(z >= edge for edge in codec.edges)
+    assert state.volatility.sigma(codec.scale)[0] == pytest.approx(slow_sigma(returns, codec), rel=1e-9)
+
+
+def test_half_lives_and_power_enter_the_tokens():
+    closes, times = walk(1, 400)[None], days(400)[None]
+    settings_ = {"half_lives": (5.0,), "weights": (1.0,)}
+    plain = BinsCodec(**settings_).encode(closes, times, 300)[0]
+    for changed in ({"half_lives": (6.0,)}, {"power": 2.0}, {"half_lives": (5.0, 50.0), "weights": (0.5, 0.5)}):
+        assert (BinsCodec(**{**settings_, **changed}).encode(closes, times, 300)[0] != plain).any()
+
+
+def test_warm_up_is_four_half_lives_of_the_slowest_window():
+    assert BinsCodec().warm_up == 320
+    assert BinsCodec(half_lives=(2.6, 0.5), weights=(0.5, 0.5)).warm_up == 11
 
 
 def test_sigma_depends_on_the_closes_of_the_window_only():
@@ -71,7 +101,7 @@ def test_sigma_depends_on_the_closes_of_the_window_only():
     changed[400 + length :] *= 7
     again = codec.encode(changed[None, 400 : 400 + length], times[None, 400 : 400 + length], 16)
     assert (alone[0] == again[0]).all()
-    assert alone[1].ewma.total.tobytes() == again[1].ewma.total.tobytes()
+    assert alone[1].volatility.totals.tobytes() == again[1].volatility.totals.tobytes()
 
 
 def test_bins_are_equally_likely_under_the_t_and_knots_refine_them():
@@ -109,7 +139,7 @@ def test_profile_is_fitted_on_the_training_part_only(hourly):
     changed.iloc[1501:] *= 2
     other = fit_codec(codec, type(hourly)(changed, hourly.instrument, hourly.calendar), options, 0, 1500)
     assert fitted == other
-    assert fitted.half_life == 48.0
+    assert (fitted.half_lives, fitted.weights) == ((6.0, 48.0, 240.0), (0.35, 0.4, 0.25))
     assert len(fitted.profile) == 168
 
 
@@ -125,12 +155,52 @@ def test_profile_against_a_slow_loop_and_recovered_from_simulation():
     assert ratio == pytest.approx(3.0, rel=0.05)
 
 
-@pytest.mark.parametrize("wrong", [{"bins": 4}, {"bins": 1}, {"dof": 2.0}, {"half_life": 0.0}])
-def test_settings_out_of_range_are_refused(wrong):
-    with pytest.raises(ConfigError, match=next(iter(wrong))):
+@pytest.mark.parametrize(
+    ("wrong", "said"),
+    [
+        ({"bins": 4}, "bins is 4"),
+        ({"bins": 1}, "bins is 1"),
+        ({"dof": 2.0}, "dof is 2.0"),
+        ({"half_lives": (0.0, 80.0)}, r"half_lives is \[0.0, 80.0\]"),
+        ({"half_lives": (10.0,)}, "weights is .* one for each of the 1 half_lives"),
+        ({"weights": (0.7, 0.2)}, r"weights is \[0.7, 0.2\]"),
+        ({"power": 2.5}, "power is 2.5"),
+    ],
+)
+def test_settings_out_of_range_are_refused(wrong, said):
+    with pytest.raises(ConfigError, match=rf"^codec\.{said}"):
         BinsCodec(**wrong)
 
 
+@pytest.mark.parametrize(
+    ("half_lives", "weights", "said"),
+    [
+        ((0.0,), (1.0,), r"codec.half_lives is \[0.0\]"),
+        ((5.0, 1001.0), (0.5, 0.5), r"codec.half_lives is \[5.0, 1001.0\]"),
+        ((5.0, 50.0), (1.0,), "codec.weights has 1 entries and codec.half_lives 2"),
+        ((), (1.0,), "codec.weights has 1 entries and codec.half_lives 0"),
+        ((5.0,), (), "codec.weights has 0 entries and codec.half_lives 1"),
+    ],
+)
+def test_options_of_a_study_out_of_range_are_refused(half_lives, weights, said):
+    with pytest.raises(ConfigError, match=said):
+        CodecOptions(half_lives, weights)
+
+
+def test_a_study_sets_the_half_lives_or_leaves_them_to_the_timeframe(eurusd, hourly):
+    chosen = CodecOptions((4.0, 9.0, 30.0), (0.2, 0.3, 0.5))
+    for bars in (eurusd, hourly):
+        codec = scale_codec(BinsCodec(bins=31), bars, chosen)
+        assert (codec.half_lives, codec.weights, codec.bins) == (chosen.half_lives, chosen.weights, 31)
+    assert scale_codec(BinsCodec(half_lives=(3.0,), weights=(1.0,)), eurusd, CodecOptions()).half_lives == (10.0, 80.0)
+    assert scale_codec(BinsCodec(), hourly, CodecOptions()).half_lives == (6.0, 48.0, 240.0)
+
+
 def test_settings_survive_json():
-    codec = BinsCodec(profile=(1.0, 2.0), timezone="America/New_York", bar_seconds=3600)
-    assert BinsCodec.from_dict(codec.as_dict() | {"profile": [1.0, 2.0]}) == codec
+    codec = BinsCodec(
+        half_lives=(4.0, 9.0, 30.0), weights=(0.2, 0.3, 0.5), power=1.25,
+        profile=(1.0, 2.0), timezone="America/New_York", bar_seconds=3600,
+    )  # fmt: skip
+    read = BinsCodec.from_dict(json.loads(json.dumps(codec.as_dict())))
+    assert read == codec
+    assert hash(read) == hash(codec)

@@ -16,7 +16,7 @@ from forecasting.forecasts import QUANTILE_COLUMNS, TABLE_COLUMNS, from_table, t
 from forecasting.windows import WindowSpec, contexts, targets
 
 SPEC = WindowSpec(context=10, horizon=3)
-CODEC = BinsCodec(half_life=5.0)
+CODEC = BinsCodec(half_lives=(5.0,), weights=(1.0,))
 NAMES = ("random-walk", "ewma-t", "ar1", "seasonal-naive")
 
 

@@ -3,7 +3,7 @@ import pytest
 import torch
 from hypothesis import given, settings
 from hypothesis import strategies as st
-from scipy import stats
+from scipy import integrate, stats
 
 from forecasting.base import find_base, load_model
 from forecasting.codecs import BinsCodec
@@ -35,6 +35,16 @@ def forecaster(base, model, **options):
     return PathForecaster("tiny", base.codec, SPEC.context, settings_, make)
 
 
+def slow_sigma(returns, codec):
+    """Standard deviation from the returns so far, by the definition of the power mean."""
+    mean, ages = 0.0, np.arange(len(returns))[::-1]
+    for half_life, share in zip(codec.half_lives, codec.weights, strict=True):
+        mean += share * np.average(np.abs(returns) ** codec.power, weights=0.5 ** (ages / half_life))
+    unit = stats.t(codec.dof, scale=np.sqrt((codec.dof - 2) / codec.dof))
+    moment = 2 * integrate.quad(lambda x: x**codec.power * unit.pdf(x), 0, np.inf)[0]
+    return max((mean / moment) ** (1 / codec.power), codec.floor)
+
+
 def slow_paths(model, codec, inputs, seed, paths):
     """A plain loop over transformers' own forward: no cache, one path at a time, NumPy arithmetic, same uniforms."""
     result = np.empty((len(inputs), paths, SPEC.horizon))
@@ -43,17 +53,19 @@ def slow_paths(model, codec, inputs, seed, paths):
         ids, state = codec.encode(inputs.closes[n : n + 1], inputs.times[n : n + 1], SPEC.context)
         uniform = uniforms(seed, inputs.unique_id, inputs.cutoffs[n], paths, SPEC.horizon)
         for s in range(paths):
-            seen, ewma, close = list(ids[0]), state.ewma, state.close[0]
+            seen, close = list(ids[0]), state.close[0]
+            returns = list(returns_of(inputs.closes[n : n + 1])[0])
             for h in range(SPEC.horizon):
                 with torch.no_grad():
                     logits = model(torch.tensor([seen])).logits[0, -1].double().numpy()
                 p = np.exp(logits - logits.max())
                 segments = (p / p.sum())[codec.segment_token] * codec.segment_share
                 below = np.concatenate([[0], np.cumsum(segments)])
-                sigma = ewma.sigma(codec.floor)[0]
+                sigma = slow_sigma(returns, codec)
                 price = np.interp(uniform[h, s] * below[-1], below, close * (1 + sigma * codec.knots))
                 token = codec.segment_token[np.searchsorted(below, uniform[h, s] * below[-1], side="right") - 1]
-                ewma, close = ewma.after(np.array([price / close - 1]), codec.decay), price
+                returns.append(price / close - 1)
+                close = price
                 seen.append(int(token))
                 result[n, s, h], tokens[n, s, h] = price, token
     return result, tokens
@@ -240,7 +252,7 @@ def test_stated_standard_error_is_the_spread_over_sampling_seeds(base, model, eu
 
 def test_sigma_is_carried_along_each_path():
     """With equal tokens the paths are a GARCH-like process; its variance grows as simulated independently."""
-    codec = BinsCodec(half_life=4.0)
+    codec = BinsCodec(half_lives=(4.0, 15.0), weights=(0.6, 0.4))
     day = np.timedelta64(1, "D").astype("timedelta64[ns]")
     rng = np.random.default_rng(0)
     closes = np.exp(np.cumsum(rng.normal(size=codec.warm_up + 12) * 0.01))[None]
@@ -250,14 +262,16 @@ def test_sigma_is_carried_along_each_path():
     ahead = times[:, -1:] + np.arange(1, 11) * day
     inputs = Contexts("SIM-D1", times[:, -1], closes, times, ahead)
     drawn = sample(inputs, codec, lambda: UniformTokens(codec.bins, 20_000), 12, SamplingOptions(20_000))
-    _, state = codec.encode(closes, times, 12)
-    total, weight = np.full(200_000, state.ewma.total[0]), state.ewma.weight[0]
-    position = np.zeros(200_000)
+    powers = np.repeat(np.abs(returns_of(closes)) ** 1.5, 50_000, axis=0)
+    moment = stats.t.expect(lambda x: np.abs(x * 0.6**0.5) ** 1.5, args=(5,))  # a t of 5 degrees and variance 1
+    position = np.zeros(50_000)
     for _ in range(10):
-        z = rng.standard_t(codec.dof, size=200_000) * np.sqrt((codec.dof - 2) / codec.dof)
-        move = z * np.sqrt(total / weight)
+        ages = np.arange(powers.shape[1])[::-1]
+        fast, slow = (np.average(powers, axis=1, weights=0.5 ** (ages / half_life)) for half_life in (4, 15))
+        z = rng.standard_t(5, size=50_000) * 0.6**0.5
+        move = z * ((0.6 * fast + 0.4 * slow) / moment) ** (1 / 1.5)
         position = (1 + position) * (1 + move) - 1
-        total, weight = codec.decay * total + move**2, codec.decay * weight + 1
+        powers = np.column_stack([powers, np.abs(move) ** 1.5])
     ours = drawn.paths[0, :, -1] / closes[0, -1] - 1
     for level in (0.05, 0.25, 0.75, 0.95):
         assert np.quantile(ours, level) == pytest.approx(np.quantile(position, level), rel=0.05)
@@ -314,7 +328,7 @@ def test_sampled_paths_encode_back_to_the_tokens_that_made_them(base, model, eur
         wrong = read != tokens[n].T
         differing += wrong.sum()
         returns = returns_of(closes) / codec.factors(times[:, 1:])
-        z = (returns / causal_sigma(returns, codec.decay, codec.floor)[0])[:, -spec.horizon : -1]
+        z = (returns / causal_sigma(returns, codec.scale)[0])[:, -spec.horizon : -1]
         apart = np.abs(z[..., None] - codec.edges).min(axis=2)
         assert (apart[wrong] < 1e-9).all()
         assert len(np.unique(read)) > 5

@@ -32,7 +32,7 @@ def altered_after(bars, position, seed):
 @settings(max_examples=15, deadline=None)
 @given(cutoff=st.integers(500, 6500), seed=st.integers(0, 1000), name=st.sampled_from(["ar1", "ewma-t", "random-walk"]))
 def test_nothing_up_to_the_cutoff_changes_when_the_future_does(eurusd, cutoff, seed, name):
-    codec = BinsCodec(half_life=5.0)
+    codec = BinsCodec(half_lives=(5.0,), weights=(1.0,))
     at = np.array([cutoff - 1, cutoff])
     results = []
     for bars in (eurusd, altered_after(eurusd, cutoff, seed)):

@@ -25,7 +25,8 @@ def start(folder: Path, jobs: int = 2) -> "subprocess.Popen[str]":
     with (folder / "stderr.txt").open("w") as errors:
         return subprocess.Popen(
             [sys.executable, "-m", "tunetrade", "study", "small.toml", "--jobs", str(jobs)],
-            cwd=folder, env=os.environ | {"TUNETRADE_CACHE": str(folder / "cache")}, stdout=subprocess.DEVNULL, stderr=errors, start_new_session=True, text=True,
+            cwd=folder, env=os.environ | {"TUNETRADE_CACHE": str(folder / "cache")},
+            stdout=subprocess.DEVNULL, stderr=errors, start_new_session=True, text=True,
         )  # fmt: skip
 
 
