@@ -19,7 +19,6 @@ import torch
 from benchmarks.bench import CONTEXT, THREADS, bench_model, engine_weights, seconds, windows
 from benchmarks.claims import Claim, main
 from forecasting.codecs import BinsCodec
-from forecasting.evaluate import CHUNK
 from forecasting.sampler import SamplingOptions, gpt2_decoders, sample
 from forecasting.windows import Contexts
 
@@ -39,7 +38,8 @@ def timed(count: int, paths: int, horizon: int) -> float:
     """Seconds for `count` windows, in chunks; contexts are made before."""
     codec = BinsCodec()
     make = gpt2_decoders(engine_weights(bench_model(), codec), paths, horizon)
-    options, chunk = SamplingOptions(paths=paths, threads=THREADS), min(count, CHUNK)
+    options = SamplingOptions(paths=paths, threads=THREADS)
+    chunk = min(count, options.chunk)
     contexts, means = windows(chunk, codec, horizon), np.empty((count, horizon))
 
     def run() -> None:

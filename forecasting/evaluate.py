@@ -18,7 +18,7 @@ from forecasting.metrics import errors
 from forecasting.windows import WindowSpec, contexts, targets
 
 CHUNK = 256
-"""Windows forecast at a time; bounds memory, changes no result."""
+"""Windows forecast at a time where nobody says otherwise; bounds memory, changes no result."""
 
 
 @dataclass(frozen=True)
@@ -45,14 +45,19 @@ def forbid_seen(cutoff: str, first: np.datetime64, allowed: bool) -> bool:
 
 
 def rolling_forecasts(
-    forecaster: Forecaster, bars: Bars, spec: WindowSpec, positions: np.ndarray, progress: Progress | None = None
+    forecaster: Forecaster,
+    bars: Bars,
+    spec: WindowSpec,
+    positions: np.ndarray,
+    progress: Progress | None = None,
+    chunk: int = CHUNK,
 ) -> pd.DataFrame:
     """Long table of forecasts at every given cutoff position, with truth, CRPS and its noise beside them."""
     forecasts, truths, scores, noises = [], [], [], []
-    for first in range(0, len(positions), CHUNK):
-        chunk = positions[first : first + CHUNK]
-        prediction = forecaster.predict(contexts(bars, spec, forecaster.warm_up, chunk), progress)
-        truth = targets(bars, spec, chunk)
+    for first in range(0, len(positions), chunk):
+        held = positions[first : first + chunk]
+        prediction = forecaster.predict(contexts(bars, spec, forecaster.warm_up, held), progress)
+        truth = targets(bars, spec, held)
         forecasts.append(prediction.forecasts)
         truths.append(truth)
         scores.append(prediction.crps(truth))
@@ -76,25 +81,26 @@ def evaluate(
     positions: np.ndarray,
     cache: ForecastCache,
     progress: Progress | None = None,
+    chunk: int = CHUNK,
 ) -> Evaluation:
     """`rolling_forecasts`, whose chunks are read from the cache where they lie there.
 
-    Chunks begin at multiples of `CHUNK` in the series, so that a longer series still finds those before its end.
+    Chunks begin at multiples of `chunk` in the series, so that a longer series still finds those before its end.
     """
     tables, seconds, cached = [], 0.0, 0
-    for chunk in np.split(positions, np.flatnonzero(np.diff(positions // CHUNK)) + 1):
-        inputs = contexts(bars, spec, forecaster.warm_up, chunk)
-        file = cache.file(forecaster.sha, *inputs.hashes(), sha256_of(targets(bars, spec, chunk)))
+    for held in np.split(positions, np.flatnonzero(np.diff(positions // chunk)) + 1):
+        inputs = contexts(bars, spec, forecaster.warm_up, held)
+        file = cache.file(forecaster.sha, *inputs.hashes(), sha256_of(targets(bars, spec, held)))
         known = cache.read(file)
         if known is None:
             started = time.perf_counter()
-            table = rolling_forecasts(forecaster, bars, spec, chunk, progress)
+            table = rolling_forecasts(forecaster, bars, spec, held, progress, chunk)
             known = table, time.perf_counter() - started
             cache.write(file, *known)
         else:
-            cached += len(chunk)
+            cached += len(held)
             if progress:
-                progress(len(chunk))
+                progress(len(held))
         tables.append(known[0])
         seconds += known[1]
     return Evaluation(pd.concat(tables, ignore_index=True), seconds, cached)

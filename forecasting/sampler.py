@@ -49,18 +49,21 @@ class SamplingOptions:
     """How to sample.
 
     paths: per window, a multiple of 2. seed: of the uniforms, apart from any training seed. threads: tiles at once
-    (0: one per core); results do not depend on it.
+    (0: one per core). chunk: windows whose paths an evaluation holds at once. Results depend on neither of the latter.
     """
 
     paths: int = 64
     seed: int = 1
     threads: int = 0
+    chunk: int = 256
 
     def __post_init__(self) -> None:
         if not 4 <= self.paths <= 65_536 or self.paths % 2:
             raise ConfigError(f"sampling.paths is {self.paths}; give an even number from 4 to 65536")
         if self.threads < 0:
             raise ConfigError(f"sampling.threads is {self.threads}; give 0 (one per core) or a positive number")
+        if not 1 <= self.chunk <= 1_000_000:
+            raise ConfigError(f"sampling.chunk is {self.chunk}; give a number of windows from 1 to 1000000")
 
     @property
     def workers(self) -> int:

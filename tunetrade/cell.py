@@ -208,9 +208,9 @@ def forecast(cell: Cell, bars: Bars, fingerprint: str, emit: Emit) -> None:
     sampled = cell.kind != "baseline" or BASELINES[cell.method].samples
     scale = naive_scale(bars, first=int(prepared.split.train[0]), last=int(prepared.split.train[-1]))
     cache = ForecastCache(cache_folder(), limit_bytes(), code_of("forecast"))
-    test = evaluate(forecaster, bars, study.windows, prepared.split.test, cache, progress)
+    test = evaluate(forecaster, bars, study.windows, prepared.split.test, cache, progress, study.sampling.chunk)
     spread_out = prepared.split.validation[:: study.windows.horizon]
-    validation = evaluate(forecaster, bars, study.windows, spread_out, cache)
+    validation = evaluate(forecaster, bars, study.windows, spread_out, cache, chunk=study.sampling.chunk)
     single = latency(forecaster, bars, study.windows, prepared.split.test)
     write_parquet(cell.paths.forecasts, test.table)
     write_json(

@@ -11,7 +11,7 @@ from forecasting.codecs import BinsCodec
 from forecasting.sampler import SamplingOptions
 from forecasting.windows import WindowSpec
 
-CODEC = BinsCodec(half_life=20.0)
+CODEC = BinsCodec(half_lives=(40.0,), weights=(1.0,))
 
 
 def asked_for(bars, spec=None, train=(0, 420), paths=8, codec=CODEC, **changes) -> Asked:

@@ -7,8 +7,8 @@ from hypothesis import HealthCheck, given, settings
 from hypothesis import strategies as st
 
 from forecasting.baselines import BASELINES, baseline, cache
-from forecasting.cache import cache_folder
 from forecasting.baselines.refit import Refits
+from forecasting.cache import cache_folder
 from forecasting.errors import ConfigError, DataError
 from forecasting.sampler import SamplingOptions
 from forecasting.windows import WindowSpec, contexts

@@ -75,7 +75,7 @@ def test_unit_makes_the_power_mean_of_a_t_its_standard_deviation(power, dof):
 def test_sigma_of_a_huge_sample_is_its_standard_deviation(power):
     """2,000 bars of 1,000 series whose volatility does not move."""
     returns = 0.007 * unit_t(5).rvs(size=(1000, 2000), random_state=np.random.default_rng(2))
-    scale = Scale((300.0, 1e5), (0.5, 0.5), power)
+    scale = Scale((300.0, 1e5), (0.5, 0.5), power, dof=5.0)
     sigma = causal_sigma(returns, scale)[1].sigma(scale)
     assert np.mean(sigma**power) ** (1 / power) == pytest.approx(0.007, rel=2e-3)
     assert sigma.std() > 0
