@@ -99,7 +99,7 @@ def test_ewma_t_spreads_over_the_steps_as_a_simulation_does(eurusd):
         for _ in range(SPEC.horizon):
             move = rng.standard_t(5, size) * np.sqrt(3 / 5 * total / counted)
             close = close * (1 + move)
-                total, counted = 0.5 ** (1 / 20) * total + move**2, 0.5 ** (1 / 20) * counted + 1
+            total, counted = 0.5 ** (1 / 20) * total + move**2, 0.5 ** (1 / 20) * counted + 1
         spread = close.std()
         for level, quantile in zip(QUANTILE_LEVELS, result.forecasts.quantiles[n, :, -1], strict=True):
             assert quantile == pytest.approx(np.quantile(close, level), abs=0.12 * spread)
