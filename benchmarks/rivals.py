@@ -1,4 +1,4 @@
-"""Methods of a finished study beside its baselines: CRPS of the first and the last step, and is it chance?
+"""Methods of a finished study beside its baselines: CRPS of the first and last step, and whether that is chance.
 
     tunetrade study studies/hourly.toml --set 'series=["EURUSD_H1.csv", "NZDUSD_H1.csv"]'
     python -m benchmarks.rivals runs/hourly [--json]
