@@ -1,6 +1,6 @@
 """Forecasters that need no GPT-2; every table shows them beside it. Formulas and densities: docs/BASELINES.md.
 
-They own their volatility: none depends on how the codec of a model scales its returns. A name is one line of
+They own their volatility: none but `equal-tokens` depends on how the codec of a model scales its returns. A name is one line of
 `BASELINES`, from the name to what makes it of what was asked.
 """
 
@@ -10,6 +10,7 @@ from dataclasses import dataclass
 from forecasting.baselines.asked import Asked, HourOfWeek
 from forecasting.baselines.autoregression import ar1, drift
 from forecasting.baselines.classical import auto_arima, auto_ets, theta
+from forecasting.baselines.equal_tokens import equal_tokens
 from forecasting.baselines.ewma import ewma_gauss, ewma_t, seasonal_ewma_t
 from forecasting.baselines.garch import garch_t, seasonal_garch_t
 from forecasting.baselines.naive import random_walk, seasonal_naive
@@ -41,6 +42,7 @@ BASELINES: Mapping[str, Baseline] = {
     "ewma-gauss": Baseline(ewma_gauss, samples=True),
     "ewma-t": Baseline(ewma_t, samples=True),
     "seasonal-ewma-t": Baseline(seasonal_ewma_t, samples=True),
+    "equal-tokens": Baseline(equal_tokens, samples=True),
     "garch-t": Baseline(garch_t, True, ("arch",), samples=True),
     "seasonal-garch-t": Baseline(seasonal_garch_t, True, ("arch",), samples=True),
     "auto-arima": Baseline(auto_arima, True, ("statsforecast",)),
