@@ -37,7 +37,7 @@ class Scale:
     floor: float = 1e-6
 
     def __post_init__(self) -> None:
-        if not self.half_lives or min(self.half_lives) <= 0:
+        if not self.half_lives or not all(half_life > 0 for half_life in self.half_lives):
             raise ConfigError(f"half_lives is {list(self.half_lives)}; give one or more positive numbers of bars")
         if len(self.weights) != len(self.half_lives) or min(self.weights) < 0 or abs(sum(self.weights) - 1) > 1e-9:
             raise ConfigError(
@@ -66,7 +66,7 @@ class Scale:
 
     def shares(self, count: int) -> np.ndarray:
         """What each window's total adds to the power mean after `count` returns, [K]."""
-        return np.asarray(self.weights) * (1 - self.decays) / np.maximum(1 - self.decays**count, 1e-300)
+        return np.asarray(np.asarray(self.weights) * (1 - self.decays) / np.maximum(1 - self.decays**count, 1e-300))
 
 
 @dataclass(frozen=True)

@@ -139,9 +139,14 @@ def _readable(value: Any) -> str:
 
 def pretrain(asked: Arguments) -> int:
     """The base, anew."""
+    from forecasting.base import EMBEDDED_DIGITS
     from forecasting.base.pretrain import PretrainOptions
-    from forecasting.base.pretrain import pretrain as train_base
+    from forecasting.base.pretrain import pretrain as pretrain_bins
+    from forecasting.base.pretrain_digits import pretrain_digits
     from tunetrade.progress import Board
+
+    train_base, place = (pretrain_bins, "base") if asked.codec == "bins" else (pretrain_digits, EMBEDDED_DIGITS)
+    out = Path(asked.out or place)
 
     given = {name: getattr(asked, name) for name in ("cutoff", "steps", "seed") if getattr(asked, name) is not None}
     options = PretrainOptions(**given)
@@ -151,14 +156,14 @@ def pretrain(asked: Arguments) -> int:
         board.show(0, "pretrain", step + 1, options.steps, f"loss {loss:.4f}")
 
     try:
-        card = train_base(options, Path(asked.out), report)
+        card = train_base(options, out, report)
     finally:
         board.close()
     if asked.json:
         emit_json(card)
     else:
         print(
-            f"base in {asked.out}: {card['parameters']:,} parameters, data up to {card['cutoff']}, "
+            f"base in {out}: {card['parameters']:,} parameters, data up to {card['cutoff']}, "
             f"validation {card['validation_loss']:.4f} nats a token (equal tokens {card['uniform_loss']:.4f}), "
             f"{card['seconds']} s"
         )
