@@ -138,7 +138,7 @@ class DigitsCodec:
         number = np.rint((closes / state.anchor[:, None] - 1) / state.cell[:, None]) + state.zero[:, None]
         held = np.clip(number, 0, 10**self.digits - 1)
         ids = held.astype(np.int64)[:, :, None] // self.powers % 10
-        return ids.reshape(len(closes), -1), held != number
+        return ids.reshape(len(closes), closes.shape[1] * self.digits), held != number
 
     def decode(self, ids: np.ndarray, state: DigitsState, times: np.ndarray) -> np.ndarray:
         """Closes at the middle of their cells, [N, H]; ids [N, H * D], times [N, H] of those bars."""
@@ -153,7 +153,7 @@ class DigitsCodec:
         ids = np.asarray(ids)
         if ids.shape[1] != parts.shape[1] * self.digits:
             raise ConfigError(f"{ids.shape[1]} digits for {parts.shape[1]} closes of {self.digits} digits each")
-        number = ids.reshape(len(ids), -1, self.digits) @ self.powers
+        number = ids.reshape(len(ids), parts.shape[1], self.digits) @ self.powers
         change = (number - state.zero[:, None] + parts - 0.5) * state.cell[:, None]
         return np.asarray(state.anchor[:, None] * (1 + change))
 

@@ -20,7 +20,7 @@ from forecasting.windows import WindowSpec, contexts
 
 pytestmark = pytest.mark.usefixtures("one_thread")
 
-CODEC = DigitsCodec(digits=2, length=16, half_life=3.0)
+CODEC = DigitsCodec(digits=2, length=16, half_lives=(3.0,), weights=(1.0,))
 OPTIONS = PretrainOptions(
     cutoff="2001-12-31", validation_end="2002-12-31", layers=1, width=8, heads=2, length=32, batch=4, steps=3
 )
@@ -46,14 +46,14 @@ def test_histories_are_the_closes_of_each_cross_with_their_warm_up():
     bars = load_bars("ecb:EURUSD")
     first = int(np.searchsorted(bars.times, np.datetime64("2000-03-01", "ns")))
     stop = int(np.searchsorted(bars.times, np.datetime64("2002-01-01", "ns")))
-    assert data.tokens[begin:end].tolist() == bars.closes[first - CODEC.warm_up : stop].tolist()
+    assert data.closes[begin:end].tolist() == bars.closes[first - CODEC.warm_up : stop].tolist()
 
 
 def test_rows_are_the_codec_s_and_reflections_turn_about_the_anchor():
     data = pretrain_digits.histories(CODEC, "1999-01-01", "2001-12-31")
     starts = data.spans[:, 0] + 40
     plain = pretrain_digits.rows_at(CODEC, data, starts, np.zeros(len(starts), dtype=bool))
-    closes = np.stack([data.tokens[s : s + CODEC.warm_up + 16] for s in starts])
+    closes = np.stack([data.closes[s : s + CODEC.warm_up + 16] for s in starts])
     assert (plain == CODEC.encode(closes, np.empty(0), 16)[0]).all()
     turned = pretrain_digits.rows_at(CODEC, data, starts, np.ones(len(starts), dtype=bool))
     numbers, opposite = (rows.reshape(-1, 16, 2) @ [10, 1] for rows in (plain, turned))
@@ -64,11 +64,34 @@ def test_rows_are_the_codec_s_and_reflections_turn_about_the_anchor():
 
 def test_a_batch_is_a_function_of_seed_and_step():
     data = pretrain_digits.histories(CODEC, "1999-01-01", "2001-12-31")
-    one, again = (pretrain_digits.batch(CODEC, data, OPTIONS, 5) for _ in range(2))
-    assert torch.equal(one, again)
-    assert one.shape == (4, 32)
-    assert not torch.equal(one, pretrain_digits.batch(CODEC, data, OPTIONS, 6))
-    assert not torch.equal(one, pretrain_digits.batch(CODEC, data, replace(OPTIONS, seed=2), 5))
+    made = pretrain_digits.simulated(CODEC, OPTIONS)
+
+    def batch(step, **changes):
+        return pretrain_digits.batch(CODEC, data, made, replace(OPTIONS, **changes), step)
+
+    assert torch.equal(batch(5), batch(5))
+    assert batch(5).shape == (4, 32)
+    assert not torch.equal(batch(5), batch(6))
+    assert not torch.equal(batch(5), batch(5, seed=2))
+
+
+def windows_of(data):
+    """Every row a batch may draw from these series."""
+    starts = np.concatenate([np.arange(a, b - CODEC.warm_up - CODEC.length + 1) for a, b in data.spans])
+    sides = (np.full(len(starts), side) for side in (False, True))
+    return {row.tobytes() for side in sides for row in pretrain_digits.rows_at(CODEC, data, starts, side)}
+
+
+def test_the_simulated_share_of_rows_comes_from_simulated_series():
+    data = pretrain_digits.histories(CODEC, "1999-01-01", "2001-12-31")
+    made = pretrain_digits.simulated(CODEC, OPTIONS)
+    few = replace(made, spans=made.spans[:3])
+    real, simulated = windows_of(data), windows_of(few)
+    for share, of_made in ((0.0, 0), (0.25, 8), (1.0, 32)):
+        options = replace(OPTIONS, synthetic=share, batch=32)
+        rows = [row.tobytes() for row in pretrain_digits.batch(CODEC, data, few, options, 3).numpy()]
+        assert all(row in real for row in rows[: 32 - of_made])
+        assert all(row in simulated for row in rows[32 - of_made :])
 
 
 def test_pretraining_gives_the_same_bytes_twice_and_a_base_that_forecasts(tmp_path, eurusd):

@@ -45,13 +45,13 @@ def gpt2(vocabulary, positions, width=16):
 
 def text_codec(folder, digits, **settings_):
     plain = TextCodec.of_tokenizer(folder / "vocab.json", folder / "merges.txt", digits)
-    return TextCodec.from_dict(plain.as_dict() | {"integer_digits": 2, "half_life": 3.0} | settings_)
+    return TextCodec.from_dict(plain.as_dict() | {"integer_digits": 2, "half_lives": (3.0,), "weights": (1.0,)} | settings_)
 
 
 @pytest.fixture(params=["digits", "text", "text without decimals"])
 def codec(request, tokenizer_folder):
     if request.param == "digits":
-        return DigitsCodec(digits=3, length=15, half_life=3.0)
+        return DigitsCodec(digits=3, length=15, half_lives=(3.0,), weights=(1.0,))
     if request.param == "text":
         return text_codec(tokenizer_folder, 4)
     return text_codec(tokenizer_folder, 0, integer_digits=4)
@@ -168,7 +168,7 @@ def test_figures_are_those_of_the_paths(codec, model, series):
 @settings(max_examples=5, deadline=None)
 @given(data=st.data())
 def test_the_same_cutoff_gives_the_same_bytes_alone_and_in_any_batch(eurusd, data):
-    codec = DigitsCodec(digits=3, length=15, half_life=3.0)
+    codec = DigitsCodec(digits=3, length=15, half_lives=(3.0,), weights=(1.0,))
     network = gpt2(10, 64)
     batch = data.draw(st.lists(st.integers(100, 7100), min_size=2, max_size=5, unique=True))
     wanted = data.draw(st.sampled_from(batch))
@@ -269,7 +269,7 @@ class Equal(Adversary):
 
 
 def test_equal_digits_are_the_uniform_numbers_themselves(eurusd):
-    codec = DigitsCodec(digits=4, length=15, half_life=3.0)
+    codec = DigitsCodec(digits=4, length=15, half_lives=(3.0,), weights=(1.0,))
     inputs = contexts(eurusd, SPEC, codec.warm_up, np.array([3000]))
     options = SamplingOptions(PATHS, threads=1)
     maker = SpellingForecaster("equal", codec, 12, 64, options, lambda: Equal(10, PATHS, 0))
@@ -353,11 +353,11 @@ def test_odd_series_give_finite_forecasts(codec, model, series, shape):
 
 
 def test_a_window_too_long_for_digits_or_model_is_refused(eurusd):
-    codec = DigitsCodec(digits=3, length=14, half_life=3.0)
+    codec = DigitsCodec(digits=3, length=14, half_lives=(3.0,), weights=(1.0,))
     inputs = contexts(eurusd, SPEC, codec.warm_up, np.array([700]))
     with pytest.raises(ConfigError, match="a window of 15 closes"):
         forecaster(codec, gpt2(10, 64)).predict(inputs)
-    codec = DigitsCodec(digits=3, length=15, half_life=3.0)
+    codec = DigitsCodec(digits=3, length=15, half_lives=(3.0,), weights=(1.0,))
     options = SamplingOptions(PATHS)
     short = SpellingForecaster(
         "x", codec, 12, 43, options, spelling_decoders(weights_of(gpt2(10, 43)), codec, PATHS, 3)
@@ -371,12 +371,13 @@ def test_a_window_too_long_for_digits_or_model_is_refused(eurusd):
 
 
 def test_a_state_of_one_window():
-    codec = DigitsCodec(digits=3, length=15, half_life=3.0)
+    codec = DigitsCodec(digits=3, length=15, half_lives=(3.0,), weights=(1.0,))
     closes = 1 + np.random.default_rng(0).random((3, 40)) / 100
     _, state = codec.encode(closes, np.empty(0), 12)
     one = at(state, 1)
     assert one.close.tolist() == [closes[1, -1]]
-    assert one.ewma.total.tolist() == [state.ewma.total[1]]
+    assert one.volatility.totals.tolist() == state.volatility.totals[:, 1:2].tolist()
+    assert one.volatility.sigma(codec.scale) == state.volatility.sigma(codec.scale)[1]
 
 
 @pytest.mark.slow
