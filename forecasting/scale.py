@@ -37,15 +37,20 @@ class Scale:
     floor: float = 1e-6
 
     def __post_init__(self) -> None:
-        if not self.half_lives or not all(half_life > 0 for half_life in self.half_lives):
+        if not self.half_lives or not all(0 < half_life < np.inf for half_life in self.half_lives):
             raise ConfigError(f"half_lives is {list(self.half_lives)}; give one or more positive numbers of bars")
-        if len(self.weights) != len(self.half_lives) or min(self.weights) < 0 or abs(sum(self.weights) - 1) > 1e-9:
+        sound = len(self.weights) == len(self.half_lives) and all(weight >= 0 for weight in self.weights)
+        if not sound or not abs(sum(self.weights) - 1) <= 1e-9:
             raise ConfigError(
                 f"weights is {list(self.weights)}; give one for each of the {len(self.half_lives)} half_lives, "
                 f"none negative, adding up to 1"
             )
         if not 0.5 <= self.power <= 2:
             raise ConfigError(f"power is {self.power}; give a number from 0.5 to 2")
+        if not self.dof > 2:
+            raise ConfigError(f"dof is {self.dof}; it must exceed 2, a t distribution of less has no variance")
+        if not self.floor > 0:
+            raise ConfigError(f"floor is {self.floor}; give a small positive number such as 1e-6")
 
     @property
     def warm_up(self) -> int:
@@ -55,7 +60,7 @@ class Scale:
     @cached_property
     def decays(self) -> np.ndarray:
         """Weight a return keeps from bar to bar in each window, [K]."""
-        return np.asarray(0.5 ** (1.0 / np.array(self.half_lives)))
+        return np.asarray(0.5 ** (1.0 / np.asarray(self.half_lives, dtype=np.float64)))
 
     @cached_property
     def unit(self) -> float:

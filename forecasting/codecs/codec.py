@@ -57,10 +57,6 @@ def scale_of(
     half_lives: tuple[float, ...], weights: tuple[float, ...], power: float, dof: float, floor: float
 ) -> Scale:
     """The volatility of a codec with these settings; ConfigError where they make no sense."""
-    if not floor > 0:
-        raise ConfigError(f"codec.floor is {floor}; give a positive sigma")
-    if not dof > 2:
-        raise ConfigError(f"codec.dof is {dof}; it must exceed 2, a t distribution of less has no variance")
     try:
         return Scale(half_lives, weights, power, dof, floor)
     except ConfigError as error:

@@ -35,11 +35,8 @@ class CodecOptions:
             raise ConfigError(
                 f"codec.half_lives is {list(self.half_lives)}; give numbers of bars above 0 and up to 1000"
             )
-        if len(self.weights) != len(self.half_lives):
-            raise ConfigError(
-                f"codec.weights has {len(self.weights)} entries and codec.half_lives {len(self.half_lives)}; give as "
-                f"many of both"
-            )
+        if self.half_lives or self.weights:
+            BinsCodec(half_lives=self.half_lives, weights=self.weights)
 
 
 def bar_seconds(bars: Bars) -> int:

@@ -1,5 +1,6 @@
 """The recipe of the digits base on a handful of currencies and a minute model."""
 
+import json
 from dataclasses import replace
 
 import numpy as np
@@ -7,7 +8,7 @@ import pytest
 import torch
 
 from forecasting.bars import load_bars
-from forecasting.base import pretrain, pretrain_digits
+from forecasting.base import find_base, pretrain, pretrain_digits
 from forecasting.base.pretrain import PretrainOptions
 from forecasting.codecs.digits import DigitsCodec
 from forecasting.decoder import weights_of
@@ -17,6 +18,7 @@ from forecasting.sampler import SamplingOptions
 from forecasting.sources import ecb
 from forecasting.spelling import SpellingForecaster, spelling_decoders
 from forecasting.windows import WindowSpec, contexts
+from tunetrade.cli import main
 
 pytestmark = pytest.mark.usefixtures("one_thread")
 
@@ -135,3 +137,14 @@ def test_the_loss_falls(tmp_path):
 def test_rows_that_are_not_whole_windows_are_refused(tmp_path):
     with pytest.raises(ConfigError, match="16 closes of 2 digits are 32 tokens"):
         pretrain_digits.pretrain_digits(replace(OPTIONS, length=64), tmp_path / "x", codec=CODEC)
+
+
+def test_the_command_makes_it(tmp_path, capsys):
+    asked = ["pretrain", "--codec", "digits", "--cutoff", "2001-12-31", "--steps", "1", "--out", str(tmp_path / "x")]
+    assert main([*asked, "--json"]) == 0
+    card = json.loads(capsys.readouterr().out)
+    assert card["name"] == "embedded-digits"
+    assert card["options"]["steps"] == 1
+    assert "smear" not in card["options"]
+    base = find_base(str(tmp_path / "x"))
+    assert (base.codec, base.cutoff, base.positions) == (DigitsCodec(), "2001-12-31", 256)
