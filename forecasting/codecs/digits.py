@@ -52,7 +52,7 @@ class DigitsCodec:
     hold. reach: half the range in units of sigma * sqrt(length). half_lives, weights, power, dof, floor: of the
     volatility (`scale.Scale`).
 
-    With the default reach of 8 none of 25.6 million closes of simulated t(5) walks left the range (at 5 it is 1.4e-5 of
+    With the default reach of 8 none of 25.6 million closes of simulated t(5) walks left the range (at 5 it is 1.3e-5 of
     them); a cell is 0.0128 sigma wide.
     """
 

@@ -21,7 +21,7 @@ def walks(count, bars, sigma=0.006, seed=0):
 
 
 def test_by_hand():
-    """Every warm-up return is +-1 %, so their root mean square is; length 25 makes half the range 8 * 0.01 * 5 = 0.4."""
+    """Every warm-up return is +-1 %, so is their root mean square; half the range is 8 * 0.01 * sqrt(25) = 0.4."""
     codec = replace(CODEC, power=2.0)
     warm_up = 100 * np.cumprod(np.where(np.arange(24) % 2, 1.01, 0.99))
     anchor = warm_up[-1]

@@ -13,10 +13,10 @@ from hypothesis import strategies as st
 from forecasting.codecs.digits import DigitsCodec
 from forecasting.codecs.grammar import decimal_automaton, fixed_digits, lift
 from forecasting.codecs.text import TextCodec
-from forecasting.decoder import Decoder, weights_of
+from forecasting.decoder import Adapter, Decoder, Product, weights_of, with_prompt
 from forecasting.errors import CheckpointError, ConfigError
 from forecasting.sampler import SamplingOptions, uniforms
-from forecasting.spelling import SpellingForecaster, at, narrow, spell, spelling_decoders
+from forecasting.spelling import SpellingForecaster, at, narrow, spell, spelling_decoders, spelling_forecaster
 from forecasting.windows import WindowSpec, contexts, targets
 
 pytest_plugins = ["number_tokenizers"]
@@ -45,7 +45,8 @@ def gpt2(vocabulary, positions, width=16):
 
 def text_codec(folder, digits, **settings_):
     plain = TextCodec.of_tokenizer(folder / "vocab.json", folder / "merges.txt", digits)
-    return TextCodec.from_dict(plain.as_dict() | {"integer_digits": 2, "half_lives": (3.0,), "weights": (1.0,)} | settings_)
+    scale = {"half_lives": (3.0,), "weights": (1.0,)}
+    return TextCodec.from_dict(plain.as_dict() | {"integer_digits": 2} | scale | settings_)
 
 
 @pytest.fixture(params=["digits", "text", "text without decimals"])
@@ -334,6 +335,36 @@ def test_a_narrow_head_gives_the_full_head_s_logits(codec, model):
         names = torch.from_numpy(codec.grammar.ids)
         assert few.start(ids).numpy() == pytest.approx(full.start(ids)[:, names].numpy(), abs=1e-5)
         assert few.advance(steps).numpy() == pytest.approx(full.advance(steps)[..., names].numpy(), abs=1e-5)
+
+
+def test_adapters_and_a_prefix_take_part_and_the_prefix_takes_room(codec, model, series):
+    """Logits are the full model's, and a context is cut, or refused, as if the model were shorter by the prefix."""
+    torch.manual_seed(3)
+    adapter = Adapter(Product(torch.randn(16, 4)), Product(torch.randn(4, 16)))
+    plain = weights_of(model, adapters=(adapter,))
+    weights = with_prompt(plain, torch.randn(7, 16))
+    short = Decoder(narrow(weights, codec.grammar), PATHS, 2)
+    full = Decoder(weights, PATHS, 2)
+    names, ids = torch.from_numpy(codec.grammar.ids), torch.tensor([[1, 2, 3]])
+    with torch.inference_mode():
+        assert torch.allclose(short.start(ids), full.start(ids)[:, names], atol=1e-6)
+        bare = Decoder(weights_of(model), PATHS, 2)
+        assert not torch.allclose(full.start(ids), bare.start(ids), atol=1e-2)
+    options = SamplingOptions(PATHS, threads=1)
+    inputs = contexts(series, SPEC, codec.warm_up, np.array([3000, 3001]))
+    found = spelling_forecaster("prefixed", weights, codec, SPEC, options)
+    assert found.positions == len(plain.positions) - 7 == 121
+    wanted = SpellingForecaster(
+        "prefixed", codec, SPEC.context, 121, options, spelling_decoders(weights, codec, PATHS, SPEC.horizon)
+    ).predict(inputs)
+    assert found.predict(inputs).paths.tobytes() == wanted.paths.tobytes()
+    least = codec.most_tokens((1 if codec.cuts else SPEC.context) + SPEC.horizon) - 1
+    tight = with_prompt(plain, torch.randn(len(plain.positions) - least, 16))
+    paths = spelling_forecaster("tight", tight, codec, SPEC, options).predict(inputs).paths
+    assert np.isfinite(paths).all()
+    over = with_prompt(plain, torch.randn(len(plain.positions) - least + (16 if codec.cuts else 1), 16))
+    with pytest.raises(ConfigError, match=r"shorten (the context|windows\.horizon)"):
+        spelling_forecaster("over", over, codec, SPEC, options).predict(inputs)
 
 
 @pytest.mark.parametrize("shape", ["constant", "halves", "rises by half"])
