@@ -14,11 +14,10 @@ import numpy as np
 import torch
 from torch import Tensor
 
-from forecasting.codecs import BinsCodec
+from forecasting.codecs import AnyCodec, BinsCodec, DigitsCodec, TextCodec
 from forecasting.codecs.bins import returns_of
-from forecasting.codecs.digits import DigitsCodec
-from forecasting.codecs.text import TextCodec
 from forecasting.errors import ConfigError
+from forecasting.sampler import single_threaded_products
 from forecasting.scale import causal_sigma
 from forecasting.windows import Contexts
 
@@ -47,20 +46,23 @@ def summary(scores: np.ndarray) -> LogScore:
 
 
 def log_scores(
-    model: AllLogits, codec: BinsCodec | DigitsCodec | TextCodec, contexts: Contexts, y: np.ndarray, context: int
+    model: AllLogits, codec: AnyCodec, contexts: Contexts, y: np.ndarray, context: int, positions: int = 0
 ) -> np.ndarray:
-    """Log density of each close that came, [N, H], in nats per unit of simple return; y [N, H], all known."""
+    """Log density of each close that came, [N, H], in nats per unit of simple return; y [N, H], all known.
+
+    positions: those of the model, to which the contexts of `text` are cut as in a forecast; 0 does not cut.
+    """
     if not np.isfinite(y).all():
         raise ConfigError("a log score was asked for closes not yet known; leave out windows whose targets are missing")
     closes = np.concatenate([contexts.closes, y], axis=1)
     times = np.concatenate([contexts.times, contexts.ahead], axis=1)
     horizon = y.shape[1]
-    with torch.inference_mode():
+    with single_threaded_products(), torch.inference_mode():
         if isinstance(codec, BinsCodec):
             return bins_log_density(model, codec, closes, times, context, horizon)
         if isinstance(codec, DigitsCodec):
             return digits_log_density(model, codec, closes, context, horizon)
-        return text_log_density(model, codec, closes, context, horizon)
+        return text_log_density(model, codec, closes, context, horizon, positions)
 
 
 def bins_log_density(
@@ -73,7 +75,7 @@ def bins_log_density(
     ids, _ = codec.encode(closes, times, context + horizon)
     factors = codec.factors(times[:, 1:])
     scaled = returns_of(np.ascontiguousarray(closes)) / factors
-    sigma, _ = causal_sigma(scaled, codec.decay, codec.floor)
+    sigma, _ = causal_sigma(scaled, codec.scale)
     unit, scaled = (sigma * factors)[:, -horizon:], (scaled / sigma)[:, -horizon:]
     segment = np.searchsorted(codec.knots, scaled, side="right") - 1
     outside = (segment < 0) | (segment >= len(codec.segment_share))
@@ -104,7 +106,9 @@ def digits_log_density(
     return np.where(outside, -np.inf, score)
 
 
-def text_log_density(model: AllLogits, codec: TextCodec, closes: np.ndarray, context: int, horizon: int) -> np.ndarray:
+def text_log_density(
+    model: AllLogits, codec: TextCodec, closes: np.ndarray, context: int, horizon: int, positions: int = 0
+) -> np.ndarray:
     """Text: sum of log p(token) over a close's tokens - log(point / previous close), [N, H]; closes [N, M + C + H].
 
     p is the softmax over what the grammar allows. Only the tokenizer's own way of writing a close counts; the mass on
@@ -117,17 +121,21 @@ def text_log_density(model: AllLogits, codec: TextCodec, closes: np.ndarray, con
     scores = np.empty((len(closes), horizon))
     for n, row in enumerate(closes[:, -context - horizon :]):
         words = [codec.tokenize(text) for text in codec.write(row)]
-        ids = torch.tensor([i for word in words for i in word])
-        logits = model(ids)[:, grammar.ids].double()
-        place = sum(len(word) for word in words[:context]) - 1
+        past = np.array([i for word in words[:context] for i in word])
+        if positions:
+            past = codec.fit(past, positions - codec.most_tokens(horizon) + 1)
+        ids = torch.tensor([*past.tolist(), *(i for word in words[context:] for i in word)])
+        logits = model(ids if codec.digits == 0 else ids[:-1])[:, grammar.ids].double()
+        place = len(past) - 1
         for h, word in enumerate(words[context:]):
             total, state = 0.0, start
             for name in word:
                 ways = torch.where(allowed[state], logits[place], -torch.inf)
                 total += float(ways[column[name]] - torch.logsumexp(ways, 0))
                 state, place = int(grammar.following[state, column[name]]), place + 1
-            ending = [torch.where(allowed[s], logits[place], -torch.inf) for s in (start, state)]
-            total += float(torch.logsumexp(ending[0], 0) - torch.logsumexp(ending[1], 0))
+            if codec.digits == 0:
+                ending = [torch.where(allowed[s], logits[place], -torch.inf) for s in (start, state)]
+                total += float(torch.logsumexp(ending[0], 0) - torch.logsumexp(ending[1], 0))
             scores[n, h] = total
     return scores - np.log(codec.point / closes[:, -horizon - 1 : -1])
 

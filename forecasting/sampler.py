@@ -270,7 +270,7 @@ def _in_tiles(
     and shape of `known_as`.
     """
     workers = min(workers, max(1, count))
-    with _single_threaded_products(), torch.inference_mode():
+    with single_threaded_products(), torch.inference_mode():
         if size > 1 and count >= size * workers:
             maker, shape = known_as
             known = _AGREED.setdefault(maker, {})
@@ -298,7 +298,8 @@ def _tiles(count: int, size: int, workers: int) -> list[range]:
 
 
 @contextmanager
-def _single_threaded_products() -> Iterator[None]:
+def single_threaded_products() -> Iterator[None]:
+    """One thread for each matrix product; of several the sums would differ."""
     before = torch.get_num_threads()
     torch.set_num_threads(1)
     try:

@@ -13,9 +13,8 @@ Means, quantiles and probabilities are those of the paths, with the Monte Carlo 
 Windows are run one by one, as their texts differ in length; so a forecast cannot depend on what else is asked for.
 """
 
-from collections.abc import Callable, Iterator, Sequence
+from collections.abc import Callable, Iterator
 from concurrent.futures import ThreadPoolExecutor
-from contextlib import contextmanager
 from dataclasses import dataclass, replace
 from typing import Any, Protocol
 
@@ -24,15 +23,16 @@ import torch
 from torch import Tensor
 
 from forecasting import distributions
+from forecasting.codecs.codec import Codec
 from forecasting.codecs.grammar import Grammar
 from forecasting.decoder import Decoder, DecoderWeights, Product
 from forecasting.errors import CheckpointError
 from forecasting.files import sha256_of
 from forecasting.forecaster import Prediction, Progress
 from forecasting.forecasts import QUANTILE_LEVELS, Forecasts
-from forecasting.sampler import SamplingOptions, TokenModel, group_size, uniforms
-from forecasting.scale import Ewma
-from forecasting.windows import Contexts
+from forecasting.sampler import SamplingOptions, TokenModel, group_size, single_threaded_products, uniforms
+from forecasting.scale import Volatility
+from forecasting.windows import Contexts, WindowSpec
 
 
 class SpellingState(Protocol):
@@ -44,23 +44,13 @@ class SpellingState(Protocol):
         ...
 
     @property
-    def ewma(self) -> Ewma:
-        """Volatility state after it."""
+    def volatility(self) -> Volatility:
+        """State of the volatility after it."""
         ...
 
 
-class SpellingCodec(Protocol):
+class SpellingCodec(Codec, Protocol):
     """A codec of several tokens a close; `codecs.digits` and `codecs.text` say what each method does."""
-
-    @property
-    def warm_up(self) -> int:
-        """Closes before a context from which only scale or volatility is taken, M."""
-        ...
-
-    @property
-    def floor(self) -> float:
-        """Least sigma."""
-        ...
 
     @property
     def grammar(self) -> Grammar:
@@ -72,24 +62,12 @@ class SpellingCodec(Protocol):
         """Uniform numbers for the tokens of a close; the tokens beyond go on with what is left of the last one."""
         ...
 
-    def encode(self, closes: np.ndarray, times: np.ndarray, tokens: int) -> tuple[Sequence[np.ndarray], Any]:
-        """Ids of each window's last `tokens` closes, N arrays, and the state of N windows."""
-        ...
-
     def closes_of(self, ids: Any, parts: np.ndarray, state: Any) -> np.ndarray:
         """Closes of S paths of one window, [S, H]; ids of each path, parts [S, H], state of that window."""
         ...
 
     def fit(self, ids: np.ndarray, room: int) -> np.ndarray:
-        """One window's ids, shortened to `room` where the codec allows it."""
-        ...
-
-    def most_tokens(self, horizon: int) -> int:
-        """Tokens of the longest path of `horizon` closes."""
-        ...
-
-    def check_windows(self, context: int, horizon: int) -> None:
-        """ConfigError where the codec cannot write such windows."""
+        """One window's ids, shortened to `room` where the codec allows it; else ConfigError."""
         ...
 
 
@@ -122,6 +100,14 @@ def spelling_decoders(
     """Maker of decoders for one thread each, whose logits are those of the codec's grammar."""
     narrowed, steps = narrow(weights, codec.grammar), codec.most_tokens(horizon) - 1
     return lambda: Decoder(narrowed, paths, steps)
+
+
+def spelling_forecaster(
+    model_sha: str, weights: DecoderWeights, codec: SpellingCodec, spec: WindowSpec, options: SamplingOptions
+) -> "SpellingForecaster":
+    """The forecaster of a model; what its prefix takes up is not open to the context."""
+    make = spelling_decoders(weights, codec, options.paths, spec.horizon)
+    return SpellingForecaster(model_sha, codec, spec.context, weights.room, options, make)
 
 
 def masked_chances(logits: Tensor, allowed: Tensor) -> Tensor:
@@ -186,9 +172,8 @@ def at(state: Any, window: int) -> Any:
     """A codec's state of one window, each field [1]."""
     one = slice(window, window + 1)
     values = {name: getattr(state, name) for name in type(state).__dataclass_fields__}
-    return type(state)(
-        **{name: at(value, window) if isinstance(value, Ewma) else value[one] for name, value in values.items()}
-    )
+    values["volatility"] = Volatility(state.volatility.totals[:, one], state.volatility.count)
+    return type(state)(**{name: value if name == "volatility" else value[one] for name, value in values.items()})
 
 
 @dataclass(frozen=True)
@@ -228,7 +213,7 @@ class SpellingForecaster:
             cutoff=contexts.cutoffs,
             ds=contexts.ahead,
             anchor=anchor,
-            sigma=state.ewma.sigma(self.codec.floor),
+            sigma=state.volatility.sigma(self.codec.scale),
             mean=mean,
             mean_se=mean_se,
             quantiles=np.quantile(paths, np.asarray(QUANTILE_LEVELS), axis=1, method="weibull").transpose(1, 0, 2),
@@ -271,23 +256,13 @@ class SpellingForecaster:
 def _share(windows: range, work: Callable[[Iterator[int]], None], workers: int) -> None:
     """Let workers take windows in turn, one thread for the matrix products of each."""
     pending = iter(windows)
-    with _single_threaded_products():
+    with single_threaded_products():
         if workers == 1:
             work(pending)
             return
         with ThreadPoolExecutor(workers, initializer=torch.set_num_threads, initargs=(1,)) as pool:
             for done in [pool.submit(work, pending) for _ in range(workers)]:
                 done.result()
-
-
-@contextmanager
-def _single_threaded_products() -> Iterator[None]:
-    before = torch.get_num_threads()
-    torch.set_num_threads(1)
-    try:
-        yield
-    finally:
-        torch.set_num_threads(before)
 
 
 def _over_groups(values: np.ndarray, group: int) -> tuple[np.ndarray, np.ndarray]:

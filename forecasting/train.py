@@ -19,6 +19,7 @@ from safetensors.torch import save_file
 from torch import Tensor, nn
 from torch.nn import functional as F
 
+from forecasting.codecs.rows import PADDING
 from forecasting.errors import ConfigError
 from forecasting.files import atomic, reading
 
@@ -62,11 +63,14 @@ class TrainingOptions:
 
 @dataclass(frozen=True)
 class TrainingData:
-    """Token windows: train and validation int64 [N, C + H]; `context` (C) tokens are input only in validation."""
+    """Token windows, int64 [N, L] with PADDING after rows that are shorter (`codecs.rows`).
+
+    context: tokens at the beginning of each validation row that are input only; [N], or one number for all.
+    """
 
     train: np.ndarray
     validation: np.ndarray
-    context: int
+    context: int | np.ndarray
 
 
 @dataclass(frozen=True)
@@ -125,7 +129,7 @@ def train(
     with torch.no_grad():
         for name, value in trainable.items():
             value.copy_(progress.best[name])
-    tokens = progress.step * options.batch_size * data.train.shape[1]
+    tokens = progress.step * options.batch_size * np.count_nonzero(data.train != PADDING) / len(data.train)
     return TrainingResult(
         steps=progress.step,
         best_step=progress.best_step,
@@ -190,17 +194,25 @@ def learning_rate_at(step: int, peak: float, options: TrainingOptions) -> float:
     return peak * (options.steps - step) / max(1, options.steps - warm)
 
 
-def target_loss(model: nn.Module, windows: np.ndarray, context: int, rows: int = 64) -> float:
-    """Mean nats per token over the last L - context positions of each window, [N, L]."""
+def target_loss(model: nn.Module, windows: np.ndarray, context: int | np.ndarray, rows: int = 64) -> float:
+    """Mean nats per token over what comes after the context of each window; windows [N, L], context [N] or a number."""
     total, count = 0.0, 0
+    least = int(np.min(context))
+    ids, given = torch.from_numpy(windows), torch.from_numpy(np.broadcast_to(context, len(windows)).copy())
     model.eval()
     with torch.no_grad():
-        for chunk in torch.from_numpy(windows).split(rows):
-            logits = model(input_ids=chunk[:, :-1], use_cache=False).logits[:, context - 1 :]
-            wanted = chunk[:, context:]
+        for chunk, own in zip(ids.split(rows), given.split(rows), strict=True):
+            logits = _logits(model, chunk)[:, least - 1 :]
+            wanted = chunk[:, least:].masked_fill(torch.arange(least, chunk.shape[1]) < own[:, None], PADDING)
             total += float(F.cross_entropy(logits.reshape(-1, logits.shape[-1]), wanted.reshape(-1), reduction="sum"))
-            count += wanted.numel()
+            count += int((wanted != PADDING).sum())
     return total / count
+
+
+def _logits(model: nn.Module, ids: Tensor) -> Tensor:
+    """Logits of each token but the first, [N, L - 1, V]; what is read in the place of PADDING bears on nothing."""
+    logits: Tensor = model(input_ids=ids[:, :-1].clamp_min(0), use_cache=False).logits
+    return logits
 
 
 def _step(
@@ -212,13 +224,13 @@ def _step(
     seed: int,
     step: int,
 ) -> float:
-    """One update; gives its loss, the mean over all positions of the windows."""
+    """One update; gives its loss, the mean over all tokens of the windows but the first of each."""
     torch.manual_seed((seed << 32) + step)
     for group in optimizer.param_groups:
         group["lr"] = learning_rate_at(step, learning_rate, options)
     ids = torch.from_numpy(windows[rows_of_step(len(windows), options.batch_size, seed, step)])
     model.train()
-    logits = model(input_ids=ids[:, :-1], use_cache=False).logits
+    logits = _logits(model, ids)
     loss = F.cross_entropy(logits.reshape(-1, logits.shape[-1]), ids[:, 1:].reshape(-1))
     optimizer.zero_grad(set_to_none=True)
     loss.backward()

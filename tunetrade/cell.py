@@ -12,6 +12,8 @@ from dataclasses import asdict, dataclass
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
+import numpy as np
+
 from forecasting.bars import Bars, load_bars
 from forecasting.files import read_json, remove_partials, sha256_of, write_json, write_parquet
 from tunetrade.config import StudyConfig, study_from
@@ -227,11 +229,28 @@ def forecast(cell: Cell, bars: Bars, fingerprint: str, emit: Emit) -> None:
             "latency_p99_ms": single.p99,
             "metrics": table_errors(test.table, scale),
             "validation": table_errors(validation.table, scale)["overall"],
+            "log_score": _log_score(cell, bars, spread_out) if cell.kind == "method" else None,
             "base_has_seen_it": prepared.seen,
             "threads": study.sampling.workers,
             "jobs": _jobs(),
         },
     )
+
+
+LOG_SCORED = 256
+"""Most validation windows whose closes are scored, spread evenly; a second or two for the embedded base."""
+
+
+def _log_score(cell: Cell, bars: Bars, cutoffs: np.ndarray) -> dict[str, Any]:
+    """Mean log density of closes after validation cutoffs, which compares across codecs (`forecasting.log_score`)."""
+    from forecasting.checkpoint import load_tuned
+    from forecasting.log_score import log_scores, summary
+    from forecasting.windows import contexts, targets
+
+    tuned, spec = load_tuned(cell.paths.checkpoint), cell.study.windows
+    chosen = cutoffs[np.unique(np.linspace(0, len(cutoffs) - 1, LOG_SCORED).astype(int))]
+    inputs, y = contexts(bars, spec, tuned.codec.warm_up, chosen), targets(bars, spec, chosen)
+    return asdict(summary(log_scores(tuned.logits, tuned.codec, inputs, y, spec.context, tuned.room)))
 
 
 def backtest(cell: Cell, bars: Bars, fingerprint: str, emit: Emit) -> None:

@@ -106,9 +106,16 @@ def _data(verbs: Any) -> None:
 
 
 def _pretrain(verbs: Any) -> None:
-    job = "train the embedded base anew from ECB crosses before its cut-off"
+    job = "train an embedded base anew from ECB crosses before its cut-off"
     parser = _verb(verbs, "pretrain", job, "tunetrade pretrain --out my-base", "pretrain")
-    parser.add_argument("--out", default="base", metavar="FOLDER", help="folder to write (default: base)")
+    parser.add_argument(
+        "--codec", default="bins", choices=("bins", "digits"), help="how the base writes closes (default: bins)"
+    )
+    parser.add_argument(
+        "--out",
+        metavar="FOLDER",
+        help="folder to write (default: base; with --codec digits the place of the base called embedded-digits)",
+    )
     parser.add_argument(
         "--cutoff", default=None, metavar="DATE", help="last day of training data (default: 2014-12-31)"
     )

@@ -24,7 +24,7 @@ def asked_of(cell: Cell, prepared: Prepared, bars: Bars) -> Asked:
         bars=bars,
         spec=spec,
         options=cell.study.sampling,
-        hours=prepared.codec,
+        hours=prepared.hours,
         warm_up=warm_up,
         train=(int(parts.train[0]) - warm_up - spec.context + 1, int(parts.train[-1]) + spec.horizon),
         refit=cell.study.refit,

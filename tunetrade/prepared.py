@@ -6,8 +6,9 @@ import numpy as np
 
 from forecasting.bars import Bars
 from forecasting.base import check_length, find_base
-from forecasting.codecs import BinsCodec
+from forecasting.codecs import AnyCodec, BinsCodec
 from forecasting.codecs.fit import fit_codec, scale_codec
+from forecasting.codecs.rows import padded, rows_of
 from forecasting.evaluate import forbid_seen
 from forecasting.train import TrainingData
 from forecasting.windows import Split, contexts, split, targets
@@ -19,43 +20,54 @@ CHUNK = 4096
 
 @dataclass(frozen=True)
 class Prepared:
-    """Codec (its profile fitted on the training part), cutoff positions, whether evaluation meets what the base saw."""
+    """What a series becomes under a study.
 
-    codec: BinsCodec
+    codec: the base's, fitted on the training part. hours: the weekly volatility pattern for baselines, fitted there
+    too. split: cutoff positions. seen: whether evaluation meets what the base saw. positions: of the base.
+    """
+
+    codec: AnyCodec
+    hours: BinsCodec
     split: Split
     seen: bool
+    positions: int
 
     def training_data(self, bars: Bars, study: StudyConfig) -> TrainingData:
-        """Token windows of C + H: each training cutoff; validation cutoffs a horizon apart, so each bar counts once."""
-        return TrainingData(
-            train=self._tokens(bars, study, self.split.train),
-            validation=self._tokens(bars, study, self.split.validation[:: study.windows.horizon]),
-            context=study.windows.context,
-        )
+        """Tokens of C + H closes: each training cutoff; validation cutoffs a horizon apart, so each bar counts once."""
+        train, _ = self._rows(bars, study, self.split.train)
+        validation, given = self._rows(bars, study, self.split.validation[:: study.windows.horizon])
+        return TrainingData(padded(train), padded(validation), np.array(given))
 
     def test_span(self, bars: Bars) -> tuple[np.datetime64, np.datetime64]:
         """Close times of the first and the last bar that is traded."""
         return bars.times[self.split.test[0]], bars.times[self.split.test[-1]]
 
-    def _tokens(self, bars: Bars, study: StudyConfig, positions: np.ndarray) -> np.ndarray:
+    def _rows(self, bars: Bars, study: StudyConfig, cutoffs: np.ndarray) -> tuple[list[np.ndarray], list[int]]:
+        """Tokens of each window and how many of them are context."""
         spec = study.windows
-        parts = []
-        for first in range(0, len(positions), CHUNK):
-            chunk = positions[first : first + CHUNK]
+        rows: list[np.ndarray] = []
+        given: list[int] = []
+        for first in range(0, len(cutoffs), CHUNK):
+            chunk = cutoffs[first : first + CHUNK]
             seen = contexts(bars, spec, self.codec.warm_up, chunk)
             closes = np.concatenate([seen.closes, targets(bars, spec, chunk)], axis=1)
             times = np.concatenate([seen.times, bars.times[chunk[:, None] + np.arange(1, spec.horizon + 1)]], axis=1)
-            parts.append(self.codec.encode(closes, times, spec.context + spec.horizon)[0])
-        return np.concatenate(parts)
+            tokens, of_context = rows_of(self.codec, closes, times, spec.context, spec.horizon, self.positions)
+            rows += tokens
+            given += of_context
+        return rows, given
 
 
 def prepare(study: StudyConfig, bars: Bars) -> Prepared:
     """Fit the codec and split the series; raises where the series is too short or the base has seen the answers."""
-    base = find_base(study.base)
-    check_length(base, study.windows)
-    codec = scale_codec(base.codec, bars, study.codec)
-    parts = split(bars, study.windows, study.split, codec.warm_up)
-    last = int(parts.train[-1]) + study.windows.horizon
+    base, spec = find_base(study.base), study.windows
+    check_length(base, spec)
+    codec = scale_codec(base.codec, bars, study.codec, spec.context + spec.horizon)
+    parts = split(bars, spec, study.split, codec.warm_up)
     seen = forbid_seen(base.cutoff, bars.times[parts.validation[0]], study.allow_seen)
-    fitted = fit_codec(codec, bars, study.codec, int(parts.train[0]) - codec.warm_up - study.windows.context + 1, last)
-    return Prepared(fitted, parts, seen)
+    part = int(parts.train[0]) - codec.warm_up - spec.context + 1, int(parts.train[-1]) + spec.horizon
+    fitted = fit_codec(codec, bars, study.codec, *part)
+    if isinstance(fitted, BinsCodec):
+        return Prepared(fitted, fitted, parts, seen, base.positions)
+    hours = fit_codec(scale_codec(BinsCodec(), bars, study.codec), bars, study.codec, *part)
+    return Prepared(fitted, hours, parts, seen, base.positions)

@@ -139,26 +139,31 @@ def _readable(value: Any) -> str:
 
 def pretrain(asked: Arguments) -> int:
     """The base, anew."""
-    from forecasting.base.pretrain import PretrainOptions
-    from forecasting.base.pretrain import pretrain as train_base
+    from forecasting.base.pretrain import RECIPE
+    from forecasting.base.pretrain import pretrain as pretrain_bins
+    from forecasting.base.pretrain_digits import RECIPE as DIGITS_RECIPE
+    from forecasting.base.pretrain_digits import pretrain_digits
     from tunetrade.progress import Board
 
+    bins = asked.codec == "bins"
+    train_base, recipe = (pretrain_bins, RECIPE) if bins else (pretrain_digits, DIGITS_RECIPE)
+    out = Path(asked.out or ("base" if bins else "base-digits"))
     given = {name: getattr(asked, name) for name in ("cutoff", "steps", "seed") if getattr(asked, name) is not None}
-    options = PretrainOptions(**given)
+    options = dataclasses.replace(recipe, validation_end="", **given)
     board = Board(1)
 
     def report(step: int, loss: float) -> None:
         board.show(0, "pretrain", step + 1, options.steps, f"loss {loss:.4f}")
 
     try:
-        card = train_base(options, Path(asked.out), report)
+        card = train_base(options, out, report)
     finally:
         board.close()
     if asked.json:
         emit_json(card)
     else:
         print(
-            f"base in {asked.out}: {card['parameters']:,} parameters, data up to {card['cutoff']}, "
+            f"base in {out}: {card['parameters']:,} parameters, data up to {card['cutoff']}, "
             f"validation {card['validation_loss']:.4f} nats a token (equal tokens {card['uniform_loss']:.4f}), "
             f"{card['seconds']} s"
         )

@@ -1,4 +1,4 @@
-"""Base models: the embedded one that ships with the project, or a folder of the same layout.
+"""Base models: those called by a name, which lie beside this file, or a folder of the same layout.
 
 A base is a Hugging Face folder (config.json, model.safetensors) with codec.json, the codec its tokens belong to, and
 card.json, which states corpus and cut-off: the last day the model has seen.
@@ -11,7 +11,7 @@ from typing import TYPE_CHECKING, Any
 import numpy as np
 import torch
 
-from forecasting.codecs import BinsCodec
+from forecasting.codecs import AnyCodec, Codec, codec_from_dict, positions_needed
 from forecasting.errors import CheckpointError, ConfigError
 from forecasting.files import read_json, reading, sha256_of, write_folder, write_json
 from forecasting.windows import WindowSpec
@@ -20,6 +20,8 @@ if TYPE_CHECKING:
     from transformers import GPT2LMHeadModel
 
 EMBEDDED = Path(__file__).parent / "embedded"
+EMBEDDED_DIGITS = EMBEDDED.with_name("embedded_digits")
+NAMED = {"embedded": EMBEDDED, "embedded-digits": EMBEDDED_DIGITS}
 FILES = ("config.json", "model.safetensors", "codec.json", "card.json")
 CURE = "use 'embedded' or a folder that `tunetrade pretrain --out FOLDER` wrote"
 
@@ -29,7 +31,7 @@ class Base:
     """A base on disk: where it lies, its codec and card, most tokens of a window, the hash of what defines it."""
 
     folder: Path
-    codec: BinsCodec
+    codec: AnyCodec
     card: dict[str, Any]
     positions: int
     sha: str
@@ -41,13 +43,14 @@ class Base:
 
 
 def find_base(name: str) -> Base:
-    """The base called `embedded`, or the folder of that name; CheckpointError says what is wrong and the cure."""
-    folder = EMBEDDED if name == "embedded" else Path(name)
+    """The base of that name (`NAMED`), or the folder; CheckpointError says what is wrong and the cure."""
+    folder = NAMED.get(name, Path(name))
     missing = [file for file in FILES if not (folder / file).is_file()]
     if missing:
-        raise CheckpointError(f"base {name!r}: {folder} lacks {', '.join(missing)}; {CURE}")
+        cure = "make it with `tunetrade pretrain --codec digits`" if folder == EMBEDDED_DIGITS else CURE
+        raise CheckpointError(f"base {name!r}: {folder} lacks {', '.join(missing)}; {cure}")
     with reading(folder / "codec.json", CURE):
-        codec = BinsCodec.from_dict(read_json(folder / "codec.json"))
+        codec = codec_from_dict(read_json(folder / "codec.json"))
     with reading(folder / "card.json", CURE):
         card = read_json(folder / "card.json")
         np.datetime64(card["cutoff"], "D")
@@ -57,13 +60,17 @@ def find_base(name: str) -> Base:
 
 
 def check_length(base: Base, spec: WindowSpec) -> None:
-    """ConfigError where a window has more tokens than the base has positions; the last one predicted is never read."""
-    most = base.positions - spec.horizon + 1
-    if spec.context > most:
-        cure = f"give at most {most} with a windows.horizon of {spec.horizon}" if most > 1 else "shorten both"
+    """ConfigError where a window has more tokens than the base has positions; see `positions_needed`."""
+
+    def needed(context: int) -> int:
+        return positions_needed(base.codec, context, spec.horizon)
+
+    if needed(spec.context) > base.positions:
+        most = next((fewer for fewer in range(spec.context, 1, -1) if needed(fewer) <= base.positions), 0)
+        cure = f"give at most {most} with a windows.horizon of {spec.horizon}" if most else "shorten both"
         raise ConfigError(
             f"windows.context is {spec.context}: with a windows.horizon of {spec.horizon} that makes "
-            f"{spec.context + spec.horizon - 1} tokens, and the base holds {base.positions}; {cure}"
+            f"{needed(spec.context)} tokens, and the base holds {base.positions}; {cure}"
         )
 
 
@@ -72,8 +79,8 @@ def load_model(base: Base) -> "GPT2LMHeadModel":
     return load_gpt2(base.folder, base.codec, CURE)
 
 
-def load_gpt2(folder: Path, codec: BinsCodec, cure: str) -> "GPT2LMHeadModel":
-    """The GPT-2 in a Hugging Face folder, complete and with a token for each of the codec's bins."""
+def load_gpt2(folder: Path, codec: Codec, cure: str) -> "GPT2LMHeadModel":
+    """The GPT-2 in a Hugging Face folder, complete and with a row for each of the codec's tokens."""
     from transformers import GPT2Config, GPT2LMHeadModel
     from transformers.utils import logging
 
@@ -90,8 +97,8 @@ def load_gpt2(folder: Path, codec: BinsCodec, cure: str) -> "GPT2LMHeadModel":
         )  # fmt: skip
         if loaded["missing_keys"]:  # transformers would leave them random
             raise ValueError(f"no weights for {', '.join(sorted(loaded['missing_keys']))}")
-    if config.vocab_size != codec.bins:
-        raise CheckpointError(f"{file} has {config.vocab_size} token rows, its codec {codec.bins} bins; {cure}")
+    if config.vocab_size != codec.vocabulary:
+        raise CheckpointError(f"{file} has {config.vocab_size} token rows, its codec {codec.vocabulary} tokens; {cure}")
     return model
 
 
@@ -101,7 +108,7 @@ def save_gpt2(model: "GPT2LMHeadModel", folder: Path) -> None:
     (folder / "generation_config.json").unlink(missing_ok=True)
 
 
-def save_base(folder: Path, model: "GPT2LMHeadModel", codec: BinsCodec, card: dict[str, Any]) -> None:
+def save_base(folder: Path, model: "GPT2LMHeadModel", codec: Codec, card: dict[str, Any]) -> None:
     """Write model, codec and card as one folder that appears whole."""
 
     def fill(partial: Path) -> None:

@@ -1,9 +1,10 @@
-"""How the embedded base came to be: a small GPT-2 trained on the returns of ECB exchange rates before a cut-off.
+"""How the embedded base came to be, and what the digits base shares with it.
 
-Each row of a batch is a stretch of one series, as a stranger to its name and level: only volatility-scaled returns are
-seen, and half the rows are mirrored, which is the inverse rate to within a bin or two. So the base learns how returns
-cluster, not where EURUSD went. Half the rows are cross rates, the others simulated (`synthetic`). Rates that hardly
-move (pegs) are left out.
+A small GPT-2 is trained on the returns of ECB exchange rates before a cut-off. Each row of a batch is a stretch of one
+series, as a stranger to its name and level: only volatility-scaled returns are seen, and half the rows are mirrored,
+which is the inverse rate to within a bin or two. So the base learns how returns cluster, not where EURUSD went. A
+quarter of the rows are crosses of much traded currencies, the others simulated (`synthetic`): all crosses of the ECB
+together taught habits of managed and coarsely quoted rates, to the harm of the others (docs/LOG.md).
 
 Neighbouring bins mean nearly the same return, which a plain cross-entropy does not know: with a few million tokens for
 255 bins it fits noise, and did worse than equal tokens on the years after (docs/LOG.md). So targets are smeared over
@@ -12,27 +13,41 @@ cut-off is a promise that `tunetrade` checks when it evaluates.
 """
 
 import time
-from collections.abc import Callable
+from collections.abc import Callable, Iterator
 from dataclasses import asdict, dataclass
 from datetime import date
 from itertools import combinations
 from pathlib import Path
-from typing import Any
+from typing import TYPE_CHECKING, Any
 
 import numpy as np
 import pandas as pd
 import torch
 from torch.nn import functional as F
 
-from forecasting.bars import Bars, load_bars
+from forecasting.bars import load_bars
 from forecasting.base import EMBEDDED, save_base
 from forecasting.base.synthetic import closes
 from forecasting.codecs import BinsCodec
-from forecasting.errors import ConfigError, DataError
+from forecasting.errors import ConfigError
 from forecasting.files import sha256_of
 from forecasting.sources.ecb import EURO, rates
 
+if TYPE_CHECKING:
+    from transformers import GPT2LMHeadModel
+
 Card = dict[str, Any]
+
+Report = Callable[[int, float], None]
+"""Called after each step with the step and its loss in nats per token."""
+
+FIRST_DAY = "1999-01-01"
+"""Before the first fixing."""
+
+LICENCE = "GPL-3.0-or-later; source data: European Central Bank, euro foreign exchange reference rates"
+
+CURRENCIES = ("AUD", "CAD", "CHF", "GBP", "JPY", "NOK", "NZD", "SEK", "USD", "ZAR")
+"""Currencies of the corpus beside the euro: freely traded and quoted finely all along."""
 
 PEGGED = 0.2
 """A rate unchanged on more than this share of days is held by a central bank; it would teach silence."""
@@ -41,7 +56,7 @@ PEGGED = 0.2
 SIMULATIONS = 1500
 """Simulated series."""
 
-WAVES = 12
+WAVES = 8
 """Cosines of which initial embeddings are made."""
 
 
@@ -61,12 +76,12 @@ class PretrainOptions:
     heads: int = 4
     length: int = 256
     batch: int = 16
-    steps: int = 1000
-    synthetic: float = 0.5
-    smear: float = 4.0
-    learning_rate: float = 5e-4
+    steps: int = 500
+    synthetic: float = 0.75
+    smear: float = 6.0
+    learning_rate: float = 3e-4
     weight_decay: float = 0.1
-    average: float = 0.995
+    average: float = 0.99
     seed: int = 1
 
     def __post_init__(self) -> None:
@@ -94,6 +109,10 @@ def _day(name: str, text: str) -> pd.Timestamp:
         raise ConfigError(f"pretrain.{name} is {text!r}; give a date such as 2014-12-31") from None
 
 
+RECIPE = PretrainOptions()
+"""The committed base's."""
+
+
 @dataclass(frozen=True)
 class Corpus:
     """Tokens of all crosses end to end.
@@ -108,49 +127,67 @@ class Corpus:
 
 
 def corpus(codec: BinsCodec, first: str, last: str, least: int) -> Corpus:
-    """Every cross of the ECB rates between two dates (inclusive), tokenised.
+    """Every cross of `CURRENCIES` between two dates (inclusive), tokenised.
 
     Rates that hardly move and series of fewer than `least` tokens are left out; ConfigError where none is left.
     Volatility at `first` is carried in from what came before it, so that validation does not begin blind.
     """
-    parts: list[np.ndarray] = []
-    symbols: list[str] = []
-    for base, quote in combinations((EURO, *rates().columns), 2):
-        try:
-            bars = load_bars(f"ecb:{base}{quote}")
-        except DataError:  # two currencies that were never fixed on one day
-            continue
-        ids = _tokens_between(codec, bars, first, last)
-        if len(ids) >= least:
-            parts.append(ids)
-            symbols.append(f"{base}{quote}")
-    if not parts:
+    parts = {
+        cross.symbol: codec.encode(cross.closes[None], cross.times[None], len(cross.closes) - cross.begin)[0][0]
+        for cross in crosses(first, last, codec.warm_up, least)
+    }
+    return Corpus(np.concatenate(list(parts.values())), spans_of(list(parts.values())), tuple(parts), codec.bins)
+
+
+@dataclass(frozen=True)
+class Cross:
+    """Closes and times of a cross rate from its first fixing on, [T]; those from `begin` on are in the span asked."""
+
+    symbol: str
+    closes: np.ndarray
+    times: np.ndarray
+    begin: int
+
+
+def crosses(first: str, last: str, warm_up: int, least: int) -> Iterator[Cross]:
+    """Every cross of `CURRENCIES` that moves and has `least` closes between two dates, `warm_up` closes before them.
+
+    ConfigError where there is none.
+    """
+    found = False
+    for base, quote in combinations((EURO, *(name for name in rates().columns if name in CURRENCIES)), 2):
+        bars = load_bars(f"ecb:{base}{quote}")
+        times = bars.times
+        stop = int(np.searchsorted(times, np.datetime64(last, "ns") + np.timedelta64(1, "D")))
+        begin = max(int(np.searchsorted(times, np.datetime64(first, "ns"))), warm_up)
+        seen = bars.closes[:stop]
+        if stop - begin >= max(2, least) and np.mean(np.diff(seen) == 0) <= PEGGED:
+            found = True
+            yield Cross(f"{base}{quote}", seen, times[:stop], begin)
+    if not found:
         raise ConfigError(f"pretrain: no cross rate has {least} tokens from {first} to {last}; move the dates apart")
+
+
+def spans_of(parts: list[np.ndarray]) -> np.ndarray:
+    """First and one-past-last index of each part when all are laid end to end, int64 [P, 2]."""
     lengths = np.array([len(part) for part in parts])
     ends = np.cumsum(lengths)
-    return Corpus(np.concatenate(parts), np.stack([ends - lengths, ends], axis=1), tuple(symbols), codec.bins)
-
-
-def _tokens_between(codec: BinsCodec, bars: Bars, first: str, last: str) -> np.ndarray:
-    times = bars.times
-    stop = int(np.searchsorted(times, np.datetime64(last, "ns") + np.timedelta64(1, "D")))
-    begin = max(int(np.searchsorted(times, np.datetime64(first, "ns"))), codec.warm_up)
-    seen = bars.closes[:stop]
-    if stop - begin < 2 or np.mean(np.diff(seen) == 0) > PEGGED:
-        return np.empty(0, dtype=np.int64)
-    ids, _ = codec.encode(seen[None], times[None, :stop], stop - begin)
-    return np.asarray(ids[0])
+    return np.stack([ends - lengths, ends], axis=1)
 
 
 def simulated(codec: BinsCodec, options: PretrainOptions) -> Corpus:
     """Simulated series, tokenised: as many as rows are drawn from, within reason, each with room for several rows."""
-    rng = np.random.default_rng([options.seed, SIMULATIONS])
     length = 6 * options.length
-    made = closes(SIMULATIONS, codec.warm_up + 1 + length, rng)
+    made = simulations(codec.warm_up + 1 + length, options.seed)
     stamps = np.broadcast_to(np.arange(made.shape[1]).astype("datetime64[D]").astype("datetime64[ns]"), made.shape)
     ids, _ = codec.encode(made, stamps, length)
     ends = np.arange(1, SIMULATIONS + 1) * length
     return Corpus(ids.reshape(-1), np.stack([ends - length, ends], axis=1), (), codec.bins)
+
+
+def simulations(length: int, seed: int) -> np.ndarray:
+    """Simulated closes, [SIMULATIONS, length]."""
+    return np.asarray(closes(SIMULATIONS, length, np.random.default_rng([seed, SIMULATIONS])))
 
 
 def batch(real: Corpus, made: Corpus, options: PretrainOptions, step: int) -> torch.Tensor:
@@ -207,47 +244,24 @@ def learning_rate_at(step: int, options: PretrainOptions) -> float:
     return options.learning_rate * (0.1 + 0.45 * (1 + float(np.cos(np.pi * progress))))
 
 
-def pretrain(
-    options: PretrainOptions, out: Path = EMBEDDED, report: Callable[[int, float], None] | None = None
-) -> Card:
-    """Train the base and write its checkpoint and card to `out`; gives the card.
-
-    `report(step, loss)` is called after each step with the loss in nats per token.
-    """
-    from transformers import GPT2Config, GPT2LMHeadModel
-
+def pretrain(options: PretrainOptions, out: Path = EMBEDDED, report: Report | None = None) -> Card:
+    """Train the base and write its checkpoint and card to `out`; gives the card."""
     started = time.perf_counter()
     codec = BinsCodec()
-    data = corpus(codec, "1999-01-01", options.cutoff, options.length)
-    after = str(np.datetime64(options.cutoff) + np.timedelta64(1, "D"))
+    data = corpus(codec, FIRST_DAY, options.cutoff, options.length)
+    after = day_after(options.cutoff)
     held_out = corpus(codec, after, options.validation_end, options.length)
     made = simulated(codec, options)
     targets = smeared(codec.bins, options.smear)
-    torch.manual_seed(options.seed)
-    model = GPT2LMHeadModel(
-        GPT2Config(
-            vocab_size=codec.bins, n_positions=options.length, n_embd=options.width, n_layer=options.layers,
-            n_head=options.heads, resid_pdrop=0.0, embd_pdrop=0.0, attn_pdrop=0.0, bos_token_id=None, eos_token_id=None,
-        )
-    )  # fmt: skip
+    model = new_gpt2(codec.bins, options)
     model.transformer.wte.weight.data = smooth_embeddings(codec.bins, options.width)
-    averaged = {name: value.detach().clone() for name, value in model.named_parameters()}
-    optimizer = torch.optim.AdamW(model.parameters(), betas=(0.9, 0.95), weight_decay=options.weight_decay)
-    smooth = float("nan")
-    for step in range(options.steps):
-        for group in optimizer.param_groups:
-            group["lr"] = learning_rate_at(step, options)
-        loss = smeared_loss(model, batch(data, made, options, step), targets)
-        optimizer.zero_grad(set_to_none=True)
-        loss.backward()
-        torch.nn.utils.clip_grad_norm_(model.parameters(), 1.0)
-        optimizer.step()
-        _average(averaged, model, min(options.average, (1 + step) / (10 + step)))
-        smooth = loss.item() if step == 0 else 0.98 * smooth + 0.02 * loss.item()
-        if report:
-            report(step, loss.item())
-    for name, value in model.named_parameters():
-        value.data.copy_(averaged[name])
+    smooth = fit(
+        model,
+        lambda step: batch(data, made, options, step),
+        lambda rows: smeared_loss(model, rows, targets),
+        options,
+        report,
+    )
     card = {
         "name": "embedded",
         "cutoff": options.cutoff,
@@ -264,10 +278,59 @@ def pretrain(
         "command": "tunetrade pretrain",
         "seconds": round(time.perf_counter() - started),
         "threads": torch.get_num_threads(),
-        "licence": "GPL-3.0-or-later; source data: European Central Bank, euro foreign exchange reference rates",
+        "licence": LICENCE,
     }
     save_base(out, model, codec, card)
     return card
+
+
+def day_after(day: str) -> str:
+    """The next day, ISO."""
+    return str(np.datetime64(day) + np.timedelta64(1, "D"))
+
+
+def new_gpt2(vocabulary: int, options: PretrainOptions) -> "GPT2LMHeadModel":
+    """A GPT-2 with fresh weights, drawn from torch's generator, which is seeded here."""
+    from transformers import GPT2Config, GPT2LMHeadModel
+
+    torch.manual_seed(options.seed)
+    return GPT2LMHeadModel(
+        GPT2Config(
+            vocab_size=vocabulary, n_positions=options.length, n_embd=options.width, n_layer=options.layers,
+            n_head=options.heads, resid_pdrop=0.0, embd_pdrop=0.0, attn_pdrop=0.0, bos_token_id=None, eos_token_id=None,
+        )
+    )  # fmt: skip
+
+
+def fit(
+    model: torch.nn.Module,
+    batch_of: Callable[[int], torch.Tensor],
+    loss_of: Callable[[torch.Tensor], torch.Tensor],
+    options: PretrainOptions,
+    report: Report | None = None,
+) -> float:
+    """Train a model, which is left with its averaged weights; gives the loss smoothed over the last steps.
+
+    batch_of: rows of a step, int64 [N, L]. loss_of: mean loss of rows, nats per token.
+    """
+    averaged = {name: value.detach().clone() for name, value in model.named_parameters()}
+    optimizer = torch.optim.AdamW(model.parameters(), betas=(0.9, 0.95), weight_decay=options.weight_decay)
+    smooth = float("nan")
+    for step in range(options.steps):
+        for group in optimizer.param_groups:
+            group["lr"] = learning_rate_at(step, options)
+        loss = loss_of(batch_of(step))
+        optimizer.zero_grad(set_to_none=True)
+        loss.backward()
+        torch.nn.utils.clip_grad_norm_(model.parameters(), 1.0)
+        optimizer.step()
+        _average(averaged, model, min(options.average, (1 + step) / (10 + step)))
+        smooth = loss.item() if step == 0 else 0.98 * smooth + 0.02 * loss.item()
+        if report:
+            report(step, loss.item())
+    for name, value in model.named_parameters():
+        value.data.copy_(averaged[name])
+    return smooth
 
 
 @torch.no_grad()

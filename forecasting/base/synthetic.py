@@ -1,6 +1,6 @@
 """Series that never were: volatility that clusters, drifts, switches and jumps, each series in its own way.
 
-Real crosses are few and share one history; a base that sees nothing else learns that history. Half of its rows come
+Real crosses are few and share one history; a base that sees nothing else learns that history. Most of its rows come
 from here instead, where every series draws its own parameters: GARCH(1,1) (Bollerslev 1986) with Student t innovations,
 on a level that wanders (an AR(1) of log volatility), now and then takes another value (a regime), and takes jumps.
 """

@@ -1,7 +1,7 @@
 """Forecasters that need no GPT-2; every table shows them beside it. Formulas and densities: docs/BASELINES.md.
 
-They own their volatility: none but `equal-tokens` depends on how the codec of a model scales its returns. A name is one line of
-`BASELINES`, from the name to what makes it of what was asked.
+They own their volatility: none but `equal-tokens` depends on how the codec of a model scales its returns. A name is one
+line of `BASELINES`, from the name to what makes it of what was asked.
 """
 
 from collections.abc import Callable, Mapping

@@ -15,7 +15,7 @@ def equal_tokens(asked: Asked) -> Forecaster:
     """The study's own codec, equally likely bins; ConfigError with a codec that has no bins."""
     codec = asked.hours
     if not isinstance(codec, BinsCodec):
-        raise ConfigError("equal-tokens is the bins codec without its model, and this base speaks another; leave it out")
+        raise ConfigError("equal-tokens is the bins codec without its model, and this base has another; leave it out")
     return PathForecaster(
         model_sha=sha256_of("equal-tokens"),
         codec=codec,

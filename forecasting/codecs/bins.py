@@ -13,6 +13,7 @@ from typing import Any
 import numpy as np
 from scipy import stats
 
+from forecasting.codecs.codec import plain_settings, scale_of
 from forecasting.errors import CheckpointError, ConfigError
 from forecasting.scale import Scale, Volatility, causal_sigma, fit_profile, hour_of_week
 
@@ -64,20 +65,27 @@ class BinsCodec:
     def __post_init__(self) -> None:
         if self.bins < 3 or self.bins % 2 == 0:
             raise ConfigError(f"codec.bins is {self.bins}; it must be odd and at least 3, so that zero has its own bin")
-        try:
-            self.scale.shares(1)
-        except ConfigError as error:
-            raise ConfigError(f"codec.{error}") from None
+        self.scale.shares(1)
 
     @cached_property
     def scale(self) -> Scale:
         """How volatility follows returns."""
-        return Scale(self.half_lives, self.weights, self.power, self.dof, self.floor)
+        return scale_of(self.half_lives, self.weights, self.power, self.dof, self.floor)
 
     @property
     def warm_up(self) -> int:
         """Closes before a context from which only the scale is taken, M."""
         return self.scale.warm_up
+
+    @property
+    def vocabulary(self) -> int:
+        """Number of tokens a model of this codec has."""
+        return self.bins
+
+    @property
+    def cuts(self) -> bool:
+        """A window has the closes it was asked for."""
+        return False
 
     @cached_property
     def edges(self) -> np.ndarray:
@@ -157,6 +165,13 @@ class BinsCodec:
             closes[:, h] = close
         return closes
 
+    def most_tokens(self, closes: int) -> int:
+        """A token a close."""
+        return closes
+
+    def check_windows(self, context: int, horizon: int) -> None:
+        """Any window can be written."""
+
     def as_dict(self) -> dict[str, Any]:
         """Plain settings for `codec.json`."""
         return {"kind": "bins"} | asdict(self)
@@ -164,8 +179,6 @@ class BinsCodec:
     @staticmethod
     def from_dict(settings: dict[str, Any]) -> "BinsCodec":
         """Inverse of `as_dict`; CheckpointError where the settings are of another codec."""
-        values = dict(settings)
-        if values.pop("kind", None) != "bins":
-            raise CheckpointError(f"codec.json names codec {settings.get('kind')!r}; this version reads 'bins'")
-        lists: dict[str, Any] = {name: tuple(values[name]) for name in ("half_lives", "weights", "profile")}
-        return BinsCodec(**values | lists)
+        if settings.get("kind") != "bins":
+            raise CheckpointError(f"codec.json names codec {settings.get('kind')!r}; 'bins' was expected")
+        return BinsCodec(**plain_settings(settings))

@@ -14,9 +14,10 @@ from typing import Any
 import numpy as np
 
 from forecasting.codecs.bins import LEAST_RATIO, returns_of
+from forecasting.codecs.codec import plain_settings, scale_of
 from forecasting.codecs.grammar import Grammar, fixed_digits
 from forecasting.errors import CheckpointError, ConfigError, DataError
-from forecasting.scale import Ewma, causal_sigma, decay_of, warm_up_bars
+from forecasting.scale import Scale, Volatility, causal_sigma
 
 
 def check_closes(closes: np.ndarray) -> None:
@@ -31,15 +32,15 @@ class DigitsState:
     """What decoding needs beside tokens, [N] each.
 
     anchor: price that stands for no change; cell: return per unit of the last digit; zero: number written for no
-    change. close: the last close encoded; ewma: volatility state after it. clipped: closes of the window that were out
-    of range and written as its edge.
+    change. close: the last close encoded; volatility: state after it. clipped: closes of the window that were out of
+    range and written as its edge.
     """
 
     anchor: np.ndarray
     cell: np.ndarray
     zero: np.ndarray
     close: np.ndarray
-    ewma: Ewma
+    volatility: Volatility
     clipped: np.ndarray
 
 
@@ -48,17 +49,20 @@ class DigitsCodec:
     """Settings of the codec; they travel with the checkpoint.
 
     digits: tokens a close, D. length: most closes of a window, context and horizon together, over which the range must
-    hold. reach: half the range in units of sigma * sqrt(length). half_life: of the volatility, in bars. floor: least
-    sigma of a one-bar return.
+    hold. reach: half the range in units of sigma * sqrt(length). half_lives, weights, power, dof, floor: of the
+    volatility (`scale.Scale`).
 
-    With the default reach of 8 none of 25.6 million closes of simulated t(5) walks left the range (at 5 it is 1.4e-5 of
+    With the default reach of 8 none of 25.6 million closes of simulated t(5) walks left the range (at 5 it is 1.3e-5 of
     them); a cell is 0.0128 sigma wide.
     """
 
     digits: int = 4
     length: int = 64
     reach: float = 8.0
-    half_life: float = 20.0
+    half_lives: tuple[float, ...] = (10.0, 80.0)
+    weights: tuple[float, ...] = (0.7, 0.3)
+    power: float = 1.5
+    dof: float = 7.0
     floor: float = 1e-6
 
     def __post_init__(self) -> None:
@@ -68,25 +72,27 @@ class DigitsCodec:
             raise ConfigError(f"codec.length is {self.length}; give at least 2 closes, context and horizon together")
         if not self.reach > 0:
             raise ConfigError(f"codec.reach is {self.reach}; give a positive number of sigma * sqrt(length)")
-        if not self.half_life > 0:
-            raise ConfigError(f"codec.half_life is {self.half_life}; give a positive number of bars")
-        if not self.floor > 0:
-            raise ConfigError(f"codec.floor is {self.floor}; give a positive sigma")
+        self.scale.shares(1)
+
+    @cached_property
+    def scale(self) -> Scale:
+        """How volatility follows returns."""
+        return scale_of(self.half_lives, self.weights, self.power, self.dof, self.floor)
 
     @property
     def warm_up(self) -> int:
         """Closes before a context from which only the scale is taken, M."""
-        return warm_up_bars(self.half_life)
-
-    @property
-    def decay(self) -> float:
-        """Weight a squared return keeps from bar to bar."""
-        return decay_of(self.half_life)
+        return self.scale.warm_up
 
     @property
     def vocabulary(self) -> int:
         """Number of tokens a model of this codec has."""
         return 10
+
+    @property
+    def cuts(self) -> bool:
+        """A token's place in the window says which digit it is, so no window is cut."""
+        return False
 
     @cached_property
     def grammar(self) -> Grammar:
@@ -114,11 +120,11 @@ class DigitsCodec:
         before = closes.shape[1] - tokens
         if before < 2:
             raise ConfigError(f"{before} closes before the context: the digits codec takes its scale from at least 2")
-        sigma, ewma = causal_sigma(returns_of(np.ascontiguousarray(closes)), self.decay, self.floor)
+        sigma, volatility = causal_sigma(returns_of(np.ascontiguousarray(closes)), self.scale)
         anchor = np.ascontiguousarray(closes[:, before - 1])
-        cell, zero = self._scale(sigma[:, before - 1])
+        cell, zero = self._cells(sigma[:, before - 1])
         last = np.ascontiguousarray(closes[:, -1])
-        state = DigitsState(anchor, cell, zero, last, ewma, np.zeros(len(closes), dtype=np.int64))
+        state = DigitsState(anchor, cell, zero, last, volatility, np.zeros(len(closes), dtype=np.int64))
         ids, outside = self.write(closes[:, before:], state)
         at_edge = self.decode(ids[:, -self.digits :], state, closes[:, -1:])[:, 0]
         shifted = np.where(outside[:, -1], anchor * last / at_edge, anchor)
@@ -132,7 +138,7 @@ class DigitsCodec:
         number = np.rint((closes / state.anchor[:, None] - 1) / state.cell[:, None]) + state.zero[:, None]
         held = np.clip(number, 0, 10**self.digits - 1)
         ids = held.astype(np.int64)[:, :, None] // self.powers % 10
-        return ids.reshape(len(closes), -1), held != number
+        return ids.reshape(len(closes), closes.shape[1] * self.digits), held != number
 
     def decode(self, ids: np.ndarray, state: DigitsState, times: np.ndarray) -> np.ndarray:
         """Closes at the middle of their cells, [N, H]; ids [N, H * D], times [N, H] of those bars."""
@@ -147,7 +153,7 @@ class DigitsCodec:
         ids = np.asarray(ids)
         if ids.shape[1] != parts.shape[1] * self.digits:
             raise ConfigError(f"{ids.shape[1]} digits for {parts.shape[1]} closes of {self.digits} digits each")
-        number = ids.reshape(len(ids), -1, self.digits) @ self.powers
+        number = ids.reshape(len(ids), parts.shape[1], self.digits) @ self.powers
         change = (number - state.zero[:, None] + parts - 0.5) * state.cell[:, None]
         return np.asarray(state.anchor[:, None] * (1 + change))
 
@@ -160,9 +166,9 @@ class DigitsCodec:
             )
         return ids
 
-    def most_tokens(self, horizon: int) -> int:
-        """Tokens of a path of `horizon` closes."""
-        return horizon * self.digits
+    def most_tokens(self, closes: int) -> int:
+        """D tokens a close."""
+        return closes * self.digits
 
     def check_windows(self, context: int, horizon: int) -> None:
         """ConfigError where a window has more closes than the range was made for."""
@@ -175,7 +181,7 @@ class DigitsCodec:
                 f"shorten windows.context or windows.horizon"
             )
 
-    def _scale(self, sigma: np.ndarray) -> tuple[np.ndarray, np.ndarray]:
+    def _cells(self, sigma: np.ndarray) -> tuple[np.ndarray, np.ndarray]:
         """Return per cell and number of no change, [N] each; sigma [N].
 
         The range is +- reach * sigma * sqrt(length), its lower half no further than LEAST_RATIO of the anchor, so that
@@ -194,7 +200,6 @@ class DigitsCodec:
     @staticmethod
     def from_dict(settings: dict[str, Any]) -> "DigitsCodec":
         """Inverse of `as_dict`; CheckpointError where the settings are of another codec."""
-        values = dict(settings)
-        if values.pop("kind", None) != "digits":
+        if settings.get("kind") != "digits":
             raise CheckpointError(f"codec.json names codec {settings.get('kind')!r}; 'digits' was expected")
-        return DigitsCodec(**values)
+        return DigitsCodec(**plain_settings(settings))

@@ -1,13 +1,14 @@
-"""The codec of a series: the base's bins, with scale settings that fit its timeframe and its training part."""
+"""The codec of a series: the base's, with settings that fit the series' timeframe, decimals and training part."""
 
 from dataclasses import dataclass, replace
-from typing import Any
+from typing import Any, overload
 
 import numpy as np
 
 from forecasting.bars import Bars
 from forecasting.calendars import MINUTES
-from forecasting.codecs.bins import BinsCodec
+from forecasting.codecs import AnyCodec, BinsCodec, DigitsCodec, TextCodec
+from forecasting.codecs.text import MOST_DIGITS
 from forecasting.errors import ConfigError
 
 DAY = 86_400
@@ -43,25 +44,47 @@ def bar_seconds(bars: Bars) -> int:
     return MINUTES[bars.instrument.timeframe] * 60
 
 
-def scale_codec(template: BinsCodec, bars: Bars, options: CodecOptions) -> BinsCodec:
-    """The template with the half-lives for these bars; the profile is still to be fitted."""
+@overload
+def scale_codec(template: BinsCodec, bars: Bars, options: CodecOptions, closes: int = 0) -> BinsCodec: ...
+@overload
+def scale_codec(template: AnyCodec, bars: Bars, options: CodecOptions, closes: int = 0) -> AnyCodec: ...
+def scale_codec(template: AnyCodec, bars: Bars, options: CodecOptions, closes: int = 0) -> AnyCodec:
+    """The template with the volatility for these bars; what is taken from the training part is still to be fitted.
+
+    closes: of a window, context and horizon together; the range of `digits` grows with them where the base's is
+    shorter, and keeps to the base's, whose digits the model knows, where it is not.
+    """
     default = INTRADAY if bar_seconds(bars) < DAY else DAILY
     asked = {"half_lives": options.half_lives, "weights": options.weights} if options.half_lives else {}
-    return replace(
-        template,
-        **default | asked,
-        timezone=bars.calendar.timezone,
-        bar_seconds=bar_seconds(bars),
-        profile=(),
-    )
+    volatility = default | asked
+    match template:
+        case BinsCodec():
+            zone, seconds = bars.calendar.timezone, bar_seconds(bars)
+            return replace(template, **volatility, timezone=zone, bar_seconds=seconds, profile=())
+        case DigitsCodec():
+            return replace(template, **volatility, length=max(template.length, closes))
+        case TextCodec():
+            decimals = bars.instrument.digits
+            whole = min(template.integer_digits, MOST_DIGITS - decimals)
+            return replace(template, **volatility, digits=decimals, integer_digits=whole)
 
 
-def fit_codec(codec: BinsCodec, bars: Bars, options: CodecOptions, first: int, last: int) -> BinsCodec:
-    """The codec with its hour-of-week profile, where there is one.
+@overload
+def fit_codec(codec: BinsCodec, bars: Bars, options: CodecOptions, first: int, last: int) -> BinsCodec: ...
+@overload
+def fit_codec(codec: AnyCodec, bars: Bars, options: CodecOptions, first: int, last: int) -> AnyCodec: ...
+def fit_codec(codec: AnyCodec, bars: Bars, options: CodecOptions, first: int, last: int) -> AnyCodec:
+    """The codec with what it takes from bars first..last, the training part.
 
-    Fitted on bars first..last only, the training part.
+    The hour-of-week profile of intraday `bins`, room before the point for `text`, nothing for `digits`.
     """
-    if bar_seconds(bars) >= DAY or not options.hour_of_week:
-        return codec
     part = slice(max(first, 0), last + 1)
-    return codec.with_profile(np.asarray(bars.closes[part]), bars.times[part])
+    match codec:
+        case BinsCodec():
+            if bar_seconds(bars) >= DAY or not options.hour_of_week:
+                return codec
+            return codec.with_profile(np.asarray(bars.closes[part]), bars.times[part])
+        case DigitsCodec():
+            return codec
+        case TextCodec():
+            return codec.with_closes(np.asarray(bars.closes[part]))

@@ -23,17 +23,21 @@ from typing import Any
 import numpy as np
 
 from forecasting.codecs.bins import returns_of
+from forecasting.codecs.codec import plain_settings, scale_of
 from forecasting.codecs.digits import check_closes
 from forecasting.codecs.grammar import Grammar, decimal_automaton, lift
 from forecasting.errors import CheckpointError, ConfigError, DataError
 from forecasting.files import reading
-from forecasting.scale import Ewma, causal_sigma, decay_of, warm_up_bars
+from forecasting.scale import Scale, Volatility, causal_sigma
 
 SPACE = "Ġ"
 """The space in vocab.json and merges.txt, which write bytes as printable characters."""
 
 _WORDS = re.compile(r" ?[0-9]+| ?\.| ")
 _PIECE = re.compile(r"(?!.*( [ .]|\.[ .]))[0-9. ]+")
+
+MOST_DIGITS = 15
+"""Decimal digits that a double always keeps."""
 
 CURE = "give GPT-2's vocab.json and merges.txt, or files of that form"
 
@@ -43,7 +47,7 @@ class TextState:
     """What a forecast needs beside tokens: last close and volatility state of N windows, [N] each."""
 
     close: np.ndarray
-    ewma: Ewma
+    volatility: Volatility
 
 
 @dataclass(frozen=True)
@@ -51,9 +55,9 @@ class TextCodec:
     """Settings of the codec; they travel with the checkpoint.
 
     digits: decimals of a close, D; a close is rounded to them. integer_digits: most digits before the point.
-    half_life, floor: of the volatility, which is reported and never changes a token. vocabulary: number of tokens of
-    the whole tokenizer. pieces: text of those that can be part of a number, and ids their numbers. merges: pairs of
-    pieces that are joined, first come first.
+    half_lives, weights, power, dof, floor: of the volatility (`scale.Scale`), which is reported and never changes a
+    token. vocabulary: number of tokens of the whole tokenizer. pieces: text of those that can be part of a number, and
+    ids their numbers. merges: pairs of pieces that are joined, first come first.
     """
 
     digits: int
@@ -62,7 +66,10 @@ class TextCodec:
     ids: tuple[int, ...]
     merges: tuple[tuple[str, str], ...]
     integer_digits: int = 7
-    half_life: float = 20.0
+    half_lives: tuple[float, ...] = (10.0, 80.0)
+    weights: tuple[float, ...] = (0.7, 0.3)
+    power: float = 1.5
+    dof: float = 7.0
     floor: float = 1e-6
 
     def __post_init__(self) -> None:
@@ -70,15 +77,12 @@ class TextCodec:
             raise ConfigError(f"codec.digits is {self.digits}; give 0 to 12 decimals")
         if not 1 <= self.integer_digits <= 12:
             raise ConfigError(f"codec.integer_digits is {self.integer_digits}; give 1 to 12 digits before the point")
-        if self.digits + self.integer_digits > 15:
+        if self.digits + self.integer_digits > MOST_DIGITS:
             raise ConfigError(
                 f"codec.digits {self.digits} and codec.integer_digits {self.integer_digits} make more digits than a "
-                f"price of double precision has; give at most 15 in all"
+                f"price of double precision has; give at most {MOST_DIGITS} in all"
             )
-        if not self.half_life > 0:
-            raise ConfigError(f"codec.half_life is {self.half_life}; give a positive number of bars")
-        if not self.floor > 0:
-            raise ConfigError(f"codec.floor is {self.floor}; give a positive sigma")
+        self.scale.shares(1)
 
     @staticmethod
     def of_tokenizer(vocabulary: Path, merges: Path, digits: int) -> "TextCodec":
@@ -96,17 +100,22 @@ class TextCodec:
     def with_closes(self, closes: np.ndarray) -> "TextCodec":
         """The codec with room for a digit more before the point than these closes have; training part only, [T]."""
         most = len(f"{float(np.max(closes)):.{self.digits}f}".split(".")[0])
-        return replace(self, integer_digits=min(most + 1, 15 - self.digits))
+        return replace(self, integer_digits=min(most + 1, MOST_DIGITS - self.digits))
+
+    @cached_property
+    def scale(self) -> Scale:
+        """How volatility follows returns."""
+        return scale_of(self.half_lives, self.weights, self.power, self.dof, self.floor)
 
     @property
     def warm_up(self) -> int:
         """Closes before a context from which only the volatility is taken, M."""
-        return warm_up_bars(self.half_life)
+        return self.scale.warm_up
 
     @property
-    def decay(self) -> float:
-        """Weight a squared return keeps from bar to bar."""
-        return decay_of(self.half_life)
+    def cuts(self) -> bool:
+        """The oldest closes of a context may be left out."""
+        return True
 
     @property
     def point(self) -> float:
@@ -189,12 +198,12 @@ class TextCodec:
         check_closes(closes)
         if closes.shape[1] <= tokens:
             raise ConfigError(f"{closes.shape[1]} closes in a window of {tokens}: volatility needs some before them")
-        _, ewma = causal_sigma(returns_of(np.ascontiguousarray(closes)), self.decay, self.floor)
+        _, volatility = causal_sigma(returns_of(np.ascontiguousarray(closes)), self.scale)
         ids = [
             np.array([i for text in self.write(row) for i in self.tokenize(text)], dtype=np.int64)
             for row in closes[:, -tokens:]
         ]
-        return ids, TextState(np.ascontiguousarray(closes[:, -1]), ewma)
+        return ids, TextState(np.ascontiguousarray(closes[:, -1]), volatility)
 
     def text_of(self, ids: np.ndarray) -> str:
         """Text of tokens, [L]."""
@@ -232,9 +241,9 @@ class TextCodec:
             )
         return ids[fitting[0] :]
 
-    def most_tokens(self, horizon: int) -> int:
-        """Tokens of the longest path of `horizon` closes: every character by itself, and one that ends the last."""
-        return horizon * self.grammar.most + (self.digits == 0)
+    def most_tokens(self, closes: int) -> int:
+        """Tokens of the longest text of so many closes: every character by itself, and one that ends the last."""
+        return closes * self.grammar.most + (self.digits == 0)
 
     def check_windows(self, context: int, horizon: int) -> None:
         """Any window can be written; see `fit` for one that does not fit the model."""
@@ -245,7 +254,10 @@ class TextCodec:
             "kind": "text",
             "digits": self.digits,
             "integer_digits": self.integer_digits,
-            "half_life": self.half_life,
+            "half_lives": self.half_lives,
+            "weights": self.weights,
+            "power": self.power,
+            "dof": self.dof,
             "floor": self.floor,
             "vocabulary": self.vocabulary,
             "pieces": self._id_of,
@@ -255,9 +267,9 @@ class TextCodec:
     @staticmethod
     def from_dict(settings: dict[str, Any]) -> "TextCodec":
         """Inverse of `as_dict`; CheckpointError where the settings are of another codec."""
-        values = dict(settings)
-        if values.pop("kind", None) != "text":
+        if settings.get("kind") != "text":
             raise CheckpointError(f"codec.json names codec {settings.get('kind')!r}; 'text' was expected")
+        values = plain_settings(settings)
         pieces = dict(sorted(values.pop("pieces").items(), key=lambda item: item[1]))
         merges = tuple((str(left), str(right)) for left, right in values.pop("merges"))
         return TextCodec(pieces=tuple(pieces), ids=tuple(pieces.values()), merges=merges, **values)

@@ -1,6 +1,7 @@
 """Fixed digits: a case by hand, round trips, causality, and what happens at and beyond the range."""
 
 import json
+from dataclasses import replace
 
 import numpy as np
 import pytest
@@ -10,7 +11,7 @@ from hypothesis import strategies as st
 from forecasting.codecs.digits import DigitsCodec
 from forecasting.errors import CheckpointError, ConfigError, DataError
 
-CODEC = DigitsCodec(digits=4, length=25, half_life=3.0)
+CODEC = DigitsCodec(digits=4, length=25, half_lives=(3.0,), weights=(1.0,))
 NO_TIMES = np.empty(0)
 
 
@@ -20,11 +21,12 @@ def walks(count, bars, sigma=0.006, seed=0):
 
 
 def test_by_hand():
-    """Every warm-up return is +-1 %, so sigma is 0.01; length 25 makes the half range 8 * 0.01 * 5 = 0.4."""
+    """Every warm-up return is +-1 %, so is their root mean square; half the range is 8 * 0.01 * sqrt(25) = 0.4."""
+    codec = replace(CODEC, power=2.0)
     warm_up = 100 * np.cumprod(np.where(np.arange(24) % 2, 1.01, 0.99))
     anchor = warm_up[-1]
     context = anchor * np.array([1.0, 1.00008, 1.1, 0.6, 1.39992])
-    ids, state = CODEC.encode(np.concatenate([warm_up, context])[None], NO_TIMES, 5)
+    ids, state = codec.encode(np.concatenate([warm_up, context])[None], NO_TIMES, 5)
     assert state.cell == pytest.approx([0.8 / 10_000])
     assert ids.reshape(5, 4).tolist() == [[5, 0, 0, 0], [5, 0, 0, 1], [6, 2, 5, 0], [0, 0, 0, 0], [9, 9, 9, 9]]
     assert state.clipped.tolist() == [0]
@@ -89,7 +91,7 @@ def test_after_a_jump_out_of_range_closes_are_counted_and_forecasts_start_where_
 @pytest.mark.parametrize("sigma", [0.05, 0.5, 3.0])
 @pytest.mark.parametrize("digits", [1, 2, 4])
 def test_every_number_is_a_positive_price_however_volatile(sigma, digits):
-    codec = DigitsCodec(digits=digits, length=25, half_life=3.0)
+    codec = DigitsCodec(digits=digits, length=25, half_lives=(3.0,), weights=(1.0,))
     closes = np.exp(np.cumsum(np.random.default_rng(0).normal(0, sigma, (20, codec.warm_up + 20)), axis=1))
     ids, state = codec.encode(closes, NO_TIMES, 20)
     assert (codec.closes_of(np.zeros((20, digits), int), np.zeros((20, 1)), state) > 0).all()
@@ -115,7 +117,9 @@ def test_bad_closes_are_refused(bad):
         ({"digits": 9}, "codec.digits"),
         ({"length": 1}, "codec.length"),
         ({"reach": 0.0}, "codec.reach"),
-        ({"half_life": float("nan")}, "codec.half_life"),
+        ({"half_lives": (float("nan"),), "weights": (1.0,)}, "codec.half_lives"),
+        ({"weights": (0.5, 0.4)}, "codec.weights"),
+        ({"dof": 2.0}, "codec.dof"),
         ({"floor": 0.0}, "codec.floor"),
     ],
 )

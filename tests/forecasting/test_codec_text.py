@@ -105,7 +105,7 @@ def test_room_before_the_point_is_a_digit_more_than_the_training_part_has(codec_
         ({"digits": 13}, "codec.digits"),
         ({"integer_digits": 0}, "codec.integer_digits"),
         ({"digits": 8, "integer_digits": 8}, "at most 15 in all"),
-        ({"half_life": 0.0}, "codec.half_life"),
+        ({"half_lives": (0.0,), "weights": (1.0,)}, "codec.half_lives"),
         ({"floor": 0.0}, "codec.floor"),
     ],
 )

@@ -54,9 +54,9 @@ def past(warm_up, sigma=0.01, level=1.0):
 
 
 def test_bins_integrate_to_one():
-    codec = BinsCodec(bins=31, half_life=3.0)
+    codec = BinsCodec(bins=31, half_lives=(3.0,), weights=(1.0,))
     closes = past(codec.warm_up)
-    scaled_sigma = codec.encode(closes[None], np.empty((1, len(closes))), CONTEXT)[1].ewma.sigma(codec.floor)[0]
+    scaled_sigma = codec.encode(closes[None], np.empty((1, len(closes))), CONTEXT)[1].volatility.sigma(codec.scale)[0]
     middle, width = (codec.knots[1:] + codec.knots[:-1]) / 2, np.diff(codec.knots)
     returns = scaled_sigma * np.append(middle, codec.knots[-1] + 0.01)
     y = closes[-1] * (1 + returns)[:, None]
@@ -66,17 +66,17 @@ def test_bins_integrate_to_one():
 
 
 def test_equal_bins_are_nearly_the_density_of_a_t():
-    codec = BinsCodec(half_life=3.0)
+    codec = BinsCodec(half_lives=(3.0,), weights=(1.0,))
     closes = past(codec.warm_up)
-    sigma = codec.encode(closes[None], np.empty((1, len(closes))), CONTEXT)[1].ewma.sigma(codec.floor)[0]
+    sigma = codec.encode(closes[None], np.empty((1, len(closes))), CONTEXT)[1].volatility.sigma(codec.scale)[0]
     z = np.array([-1.5, -0.3, 0.2, 0.9, 2.0])
     score = log_scores(equal(255), codec, inputs_of(closes, 5), closes[-1] * (1 + sigma * z)[:, None], CONTEXT)
-    unit = math.sqrt(3 / 5)
-    assert score[:, 0] == pytest.approx(stats.t.logpdf(z / unit, 5) - math.log(unit * sigma), abs=0.05)
+    unit = math.sqrt((codec.dof - 2) / codec.dof)
+    assert score[:, 0] == pytest.approx(stats.t.logpdf(z / unit, codec.dof) - math.log(unit * sigma), abs=0.05)
 
 
 def test_digits_integrate_to_one():
-    codec = DigitsCodec(digits=2, length=7, half_life=3.0)
+    codec = DigitsCodec(digits=2, length=7, half_lives=(3.0,), weights=(1.0,))
     closes = past(codec.warm_up)
     _, state = codec.encode(closes[None], np.empty(0), CONTEXT)
     every = np.array([[n // 10, n % 10] for n in range(100)])
@@ -90,7 +90,7 @@ def test_digits_integrate_to_one():
 
 def test_equal_digits_by_hand():
     """Every return is +-1 % in turn, so sigma is 0.01; the anchor is the last close, but for one move, too."""
-    codec = DigitsCodec(digits=3, length=25, half_life=3.0)
+    codec = DigitsCodec(digits=3, length=25, half_lives=(3.0,), weights=(1.0,), power=2.0)
     closes = np.concatenate([past(codec.warm_up)[: codec.warm_up], np.full(CONTEXT, 2.0)])
     closes[: codec.warm_up] *= 1.9 / closes[codec.warm_up - 1]
     sigma = math.sqrt(
@@ -110,7 +110,7 @@ def test_equal_digits_by_hand():
 def characters():
     """A tokenizer of single characters: every text has one spelling."""
     pieces = tuple("0123456789. ")
-    return TextCodec(2, 12, pieces, tuple(range(12)), (), integer_digits=1, half_life=3.0)
+    return TextCodec(2, 12, pieces, tuple(range(12)), (), integer_digits=1, half_lives=(3.0,), weights=(1.0,))
 
 
 def every_price(codec):
@@ -139,7 +139,7 @@ def test_successive_closes_without_decimals_share_no_mass(characters):
 def test_text_in_pieces_integrates_to_one_over_all_spellings(tokenizer_folder):
     """All ways to cut a close, a forward pass each; `log_scores` counts the tokenizer's own cut only."""
     plain = TextCodec.of_tokenizer(tokenizer_folder / "vocab.json", tokenizer_folder / "merges.txt", 1)
-    codec = TextCodec.from_dict(plain.as_dict() | {"integer_digits": 1, "half_life": 3.0})
+    codec = TextCodec.from_dict(plain.as_dict() | {"integer_digits": 1, "half_lives": (3.0,), "weights": (1.0,)})
     model, grammar = model_of(codec.vocabulary), codec.grammar
     closes = np.round(past(codec.warm_up, 0.1, level=5.0), 1)
     y = every_price(codec)[:, None]
@@ -201,8 +201,8 @@ def follows(masses, seen, vocabulary):
 
 def test_the_three_codecs_agree_on_one_density(characters):
     """A normal density of the next return, cut into each codec's cells, scores each close as the normal itself does."""
-    bins = BinsCodec(bins=255, half_life=3.0)
-    digits = DigitsCodec(digits=4, length=7, half_life=3.0)
+    bins = BinsCodec(bins=255, half_lives=(3.0,), weights=(1.0,))
+    digits = DigitsCodec(digits=4, length=7, half_lives=(3.0,), weights=(1.0,))
     text = TextCodec.from_dict(characters.as_dict() | {"digits": 4})
     closes = np.round(past(bins.warm_up, 0.01, level=5.0), 4)
     inputs = inputs_of(closes, 1)
@@ -210,7 +210,7 @@ def test_the_three_codecs_agree_on_one_density(characters):
     def below(price):
         return stats.norm.cdf(price / closes[-1] - 1, scale=0.008)
 
-    sigma = bins.encode(inputs.closes, inputs.times, CONTEXT)[1].ewma.sigma(bins.floor)[0]
+    sigma = bins.encode(inputs.closes, inputs.times, CONTEXT)[1].volatility.sigma(bins.scale)[0]
     edges = np.concatenate([[0], below(closes[-1] * (1 + sigma * bins.edges)), [1]])
     of_bins = {(i,): mass for i, mass in enumerate(np.diff(edges))}
 

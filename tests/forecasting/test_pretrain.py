@@ -30,6 +30,7 @@ def few(monkeypatch):
     def use(table):
         monkeypatch.setattr(ecb, "rates", lambda: table)
         monkeypatch.setattr(pretrain, "rates", lambda: table)
+        monkeypatch.setattr(pretrain, "CURRENCIES", tuple(table.columns))
 
     real = ecb.rates()[CURRENCIES].loc[:"2003"]
     use(real)

@@ -13,10 +13,10 @@ from hypothesis import strategies as st
 from forecasting.codecs.digits import DigitsCodec
 from forecasting.codecs.grammar import decimal_automaton, fixed_digits, lift
 from forecasting.codecs.text import TextCodec
-from forecasting.decoder import Decoder, weights_of
+from forecasting.decoder import Adapter, Decoder, Product, weights_of, with_prompt
 from forecasting.errors import CheckpointError, ConfigError
 from forecasting.sampler import SamplingOptions, uniforms
-from forecasting.spelling import SpellingForecaster, at, narrow, spell, spelling_decoders
+from forecasting.spelling import SpellingForecaster, at, narrow, spell, spelling_decoders, spelling_forecaster
 from forecasting.windows import WindowSpec, contexts, targets
 
 pytest_plugins = ["number_tokenizers"]
@@ -45,13 +45,14 @@ def gpt2(vocabulary, positions, width=16):
 
 def text_codec(folder, digits, **settings_):
     plain = TextCodec.of_tokenizer(folder / "vocab.json", folder / "merges.txt", digits)
-    return TextCodec.from_dict(plain.as_dict() | {"integer_digits": 2, "half_life": 3.0} | settings_)
+    scale = {"half_lives": (3.0,), "weights": (1.0,)}
+    return TextCodec.from_dict(plain.as_dict() | {"integer_digits": 2} | scale | settings_)
 
 
 @pytest.fixture(params=["digits", "text", "text without decimals"])
 def codec(request, tokenizer_folder):
     if request.param == "digits":
-        return DigitsCodec(digits=3, length=15, half_life=3.0)
+        return DigitsCodec(digits=3, length=15, half_lives=(3.0,), weights=(1.0,))
     if request.param == "text":
         return text_codec(tokenizer_folder, 4)
     return text_codec(tokenizer_folder, 0, integer_digits=4)
@@ -168,7 +169,7 @@ def test_figures_are_those_of_the_paths(codec, model, series):
 @settings(max_examples=5, deadline=None)
 @given(data=st.data())
 def test_the_same_cutoff_gives_the_same_bytes_alone_and_in_any_batch(eurusd, data):
-    codec = DigitsCodec(digits=3, length=15, half_life=3.0)
+    codec = DigitsCodec(digits=3, length=15, half_lives=(3.0,), weights=(1.0,))
     network = gpt2(10, 64)
     batch = data.draw(st.lists(st.integers(100, 7100), min_size=2, max_size=5, unique=True))
     wanted = data.draw(st.sampled_from(batch))
@@ -269,7 +270,7 @@ class Equal(Adversary):
 
 
 def test_equal_digits_are_the_uniform_numbers_themselves(eurusd):
-    codec = DigitsCodec(digits=4, length=15, half_life=3.0)
+    codec = DigitsCodec(digits=4, length=15, half_lives=(3.0,), weights=(1.0,))
     inputs = contexts(eurusd, SPEC, codec.warm_up, np.array([3000]))
     options = SamplingOptions(PATHS, threads=1)
     maker = SpellingForecaster("equal", codec, 12, 64, options, lambda: Equal(10, PATHS, 0))
@@ -336,6 +337,36 @@ def test_a_narrow_head_gives_the_full_head_s_logits(codec, model):
         assert few.advance(steps).numpy() == pytest.approx(full.advance(steps)[..., names].numpy(), abs=1e-5)
 
 
+def test_adapters_and_a_prefix_take_part_and_the_prefix_takes_room(codec, model, series):
+    """Logits are the full model's, and a context is cut, or refused, as if the model were shorter by the prefix."""
+    torch.manual_seed(3)
+    adapter = Adapter(Product(torch.randn(16, 4)), Product(torch.randn(4, 16)))
+    plain = weights_of(model, adapters=(adapter,))
+    weights = with_prompt(plain, torch.randn(7, 16))
+    short = Decoder(narrow(weights, codec.grammar), PATHS, 2)
+    full = Decoder(weights, PATHS, 2)
+    names, ids = torch.from_numpy(codec.grammar.ids), torch.tensor([[1, 2, 3]])
+    with torch.inference_mode():
+        assert torch.allclose(short.start(ids), full.start(ids)[:, names], atol=1e-6)
+        bare = Decoder(weights_of(model), PATHS, 2)
+        assert not torch.allclose(full.start(ids), bare.start(ids), atol=1e-2)
+    options = SamplingOptions(PATHS, threads=1)
+    inputs = contexts(series, SPEC, codec.warm_up, np.array([3000, 3001]))
+    found = spelling_forecaster("prefixed", weights, codec, SPEC, options)
+    assert found.positions == len(plain.positions) - 7 == 121
+    wanted = SpellingForecaster(
+        "prefixed", codec, SPEC.context, 121, options, spelling_decoders(weights, codec, PATHS, SPEC.horizon)
+    ).predict(inputs)
+    assert found.predict(inputs).paths.tobytes() == wanted.paths.tobytes()
+    least = codec.most_tokens((1 if codec.cuts else SPEC.context) + SPEC.horizon) - 1
+    tight = with_prompt(plain, torch.randn(len(plain.positions) - least, 16))
+    paths = spelling_forecaster("tight", tight, codec, SPEC, options).predict(inputs).paths
+    assert np.isfinite(paths).all()
+    over = with_prompt(plain, torch.randn(len(plain.positions) - least + (16 if codec.cuts else 1), 16))
+    with pytest.raises(ConfigError, match=r"shorten (the context|windows\.horizon)"):
+        spelling_forecaster("over", over, codec, SPEC, options).predict(inputs)
+
+
 @pytest.mark.parametrize("shape", ["constant", "halves", "rises by half"])
 def test_odd_series_give_finite_forecasts(codec, model, series, shape):
     closes = series.closes.copy()
@@ -353,11 +384,11 @@ def test_odd_series_give_finite_forecasts(codec, model, series, shape):
 
 
 def test_a_window_too_long_for_digits_or_model_is_refused(eurusd):
-    codec = DigitsCodec(digits=3, length=14, half_life=3.0)
+    codec = DigitsCodec(digits=3, length=14, half_lives=(3.0,), weights=(1.0,))
     inputs = contexts(eurusd, SPEC, codec.warm_up, np.array([700]))
     with pytest.raises(ConfigError, match="a window of 15 closes"):
         forecaster(codec, gpt2(10, 64)).predict(inputs)
-    codec = DigitsCodec(digits=3, length=15, half_life=3.0)
+    codec = DigitsCodec(digits=3, length=15, half_lives=(3.0,), weights=(1.0,))
     options = SamplingOptions(PATHS)
     short = SpellingForecaster(
         "x", codec, 12, 43, options, spelling_decoders(weights_of(gpt2(10, 43)), codec, PATHS, 3)
@@ -371,12 +402,13 @@ def test_a_window_too_long_for_digits_or_model_is_refused(eurusd):
 
 
 def test_a_state_of_one_window():
-    codec = DigitsCodec(digits=3, length=15, half_life=3.0)
+    codec = DigitsCodec(digits=3, length=15, half_lives=(3.0,), weights=(1.0,))
     closes = 1 + np.random.default_rng(0).random((3, 40)) / 100
     _, state = codec.encode(closes, np.empty(0), 12)
     one = at(state, 1)
     assert one.close.tolist() == [closes[1, -1]]
-    assert one.ewma.total.tolist() == [state.ewma.total[1]]
+    assert one.volatility.totals.tolist() == state.volatility.totals[:, 1:2].tolist()
+    assert one.volatility.sigma(codec.scale) == state.volatility.sigma(codec.scale)[1]
 
 
 @pytest.mark.slow
