@@ -114,7 +114,7 @@ def _pretrain(verbs: Any) -> None:
     parser.add_argument(
         "--out",
         metavar="FOLDER",
-        help="folder to write (default: base; with --codec digits the place of the base called embedded-digits)",
+        help="folder to write (default: base, or base-digits)",
     )
     parser.add_argument(
         "--cutoff", default=None, metavar="DATE", help="last day of training data (default: 2014-12-31)"

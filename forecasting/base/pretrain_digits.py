@@ -36,7 +36,7 @@ from forecasting.errors import ConfigError
 from forecasting.files import sha256_of
 
 RECIPE = PretrainOptions(steps=1500, synthetic=0.5, learning_rate=1e-3, average=0.995)
-"""The committed base's. It has to learn what a number is first, so it takes more and larger steps than the bins base."""
+"""The committed base's. It must first learn what a number is, so it takes more and larger steps than the bins base."""
 
 WINDOWS = 6
 """Windows that fit into a simulated series, end to end."""

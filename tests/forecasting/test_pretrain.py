@@ -8,7 +8,19 @@ import torch
 
 from forecasting.bars import load_bars
 from forecasting.base import EMBEDDED, find_base, load_model, pretrain
-from forecasting.base.pretrain import PretrainOptions, batch, corpus, evaluate_loss, learning_rate_at, next_token_loss
+from forecasting.base.pretrain import (
+    PretrainOptions,
+    batch,
+    corpus,
+    evaluate_loss,
+    learning_rate_at,
+    next_token_loss,
+    simulated,
+    smeared,
+    smeared_loss,
+    smooth_embeddings,
+)
+from forecasting.base.synthetic import closes
 from forecasting.codecs import BinsCodec
 from forecasting.errors import ConfigError
 from forecasting.files import read_json
@@ -115,18 +127,74 @@ def test_mirrored_rows_are_the_tokens_of_the_inverse_rate(few):
     assert np.mean(np.abs(tokens[0] - tokens[1]) > 2) > 0.9
 
 
-def test_rows_are_stretches_of_one_series_half_of_them_mirrored(few):
-    data = corpus(BinsCodec(), "1999-01-01", CUTOFF, 32)
-    stretches = {data.tokens[i : i + 32].tobytes() for begin, end in data.spans for i in range(begin, end - 31)}
-    mirrored = 0
+def rows_of(data):
+    return {data.tokens[i : i + 32].tobytes() for begin, end in data.spans for i in range(begin, end - 31)}
+
+
+def test_rows_are_stretches_of_one_series_half_of_them_mirrored_in_the_shares_asked_for(few, monkeypatch):
+    monkeypatch.setattr(pretrain, "SIMULATIONS", 5)
+    real, made = corpus(BinsCodec(), "1999-01-01", CUTOFF, 32), simulated(BinsCodec(), OPTIONS)
+    real_rows, made_rows, mirrored = rows_of(real), rows_of(made), 0
+    options = replace(OPTIONS, batch=4, synthetic=0.75)
     for step in range(25):
-        for row in batch(data, OPTIONS, step).numpy():
+        rows = batch(real, made, options, step).numpy()
+        for number, row in enumerate(rows):
+            stretches = real_rows if number < 1 else made_rows
             plain = row.tobytes() in stretches
-            assert plain or (data.bins - 1 - row).tobytes() in stretches
+            assert plain or (real.bins - 1 - row).tobytes() in stretches
             mirrored += not plain
     assert 30 <= mirrored <= 70
-    assert (batch(data, OPTIONS, 1).numpy() == batch(data, OPTIONS, 1).numpy()).all()
-    assert (batch(data, OPTIONS, 1).numpy() != batch(data, OPTIONS, 2).numpy()).any()
+    assert (batch(real, made, options, 1).numpy() == batch(real, made, options, 1).numpy()).all()
+    assert (batch(real, made, options, 1).numpy() != batch(real, made, options, 2).numpy()).any()
+
+
+def test_simulated_series_depend_on_the_seed_only(monkeypatch):
+    monkeypatch.setattr(pretrain, "SIMULATIONS", 4)
+    one, two = (simulated(BinsCodec(), replace(OPTIONS, seed=seed)) for seed in (1, 2))
+    assert (one.tokens == simulated(BinsCodec(), OPTIONS).tokens).all()
+    assert (one.tokens != two.tokens).any()
+    assert (np.diff(one.spans) == 6 * OPTIONS.length).all()
+
+
+def test_simulated_closes_are_positive_cluster_and_differ_in_kind():
+    made = closes(400, 1500, np.random.default_rng(0))
+    assert made.shape == (400, 1500)
+    assert (made[:, 0] == 1).all()
+    assert (made > 0).all()
+    moves = np.abs(np.diff(made) / made[:, :-1])
+    spread = moves.mean(axis=1)
+    assert spread.max() / spread.min() > 30
+    centred = moves - moves.mean(axis=1, keepdims=True)
+    memory = (centred[:, 5:] * centred[:, :-5]).mean(axis=1) / (centred**2).mean(axis=1)
+    assert np.median(memory) > 0.05
+    assert memory.std() > 0.03
+
+
+def test_smeared_targets_against_a_loop():
+    bins, width = 31, 2.5
+    slow = np.zeros((bins, bins))
+    for true in range(bins):
+        for at in range(-bins, 2 * bins):
+            inside = -1 - at if at < 0 else 2 * bins - 1 - at if at >= bins else at
+            slow[true, inside] += np.exp(-0.5 * ((at - true) / width) ** 2)
+    slow /= slow.sum(axis=1, keepdims=True)
+    found = smeared(bins, width).numpy()
+    assert found == pytest.approx(slow, abs=1e-6)
+    assert found.sum(axis=0) == pytest.approx(1, abs=1e-5)
+
+
+def test_a_narrow_smear_is_the_plain_loss(tiny_base):
+    model = load_model(find_base(str(tiny_base))).eval()
+    ids = torch.from_numpy(np.random.default_rng(0).integers(0, 31, (3, 20)))
+    with torch.no_grad():
+        assert smeared_loss(model, ids, smeared(31, 0.05)).item() == pytest.approx(next_token_loss(model, ids).item())
+
+
+def test_embeddings_begin_as_smooth_functions_of_the_bin():
+    torch.manual_seed(0)
+    found = smooth_embeddings(255, 16)
+    assert found.std().item() == pytest.approx(0.04, rel=1e-3)
+    assert torch.diff(found, dim=0).abs().max() < 0.2 * found.std()
 
 
 def test_the_learning_rate_warms_up_and_falls_to_a_tenth():
@@ -180,7 +248,9 @@ def test_dates_that_are_none_or_out_of_order_are_refused(wrong, said):
         PretrainOptions(**wrong)
 
 
-@pytest.mark.parametrize("wrong", [{"width": 10, "heads": 4}, {"steps": 0}, {"layers": 0}])
+@pytest.mark.parametrize(
+    "wrong", [{"width": 10, "heads": 4}, {"steps": 0}, {"layers": 0}, {"synthetic": 1.5}, {"smear": 0.0}]
+)
 def test_options_out_of_range_are_refused(wrong):
     with pytest.raises(ConfigError, match="pretrain"):
         PretrainOptions(**wrong)
