@@ -177,9 +177,9 @@ def test_settings_out_of_range_are_refused(wrong, said):
     [
         ((0.0,), (1.0,), r"codec.half_lives is \[0.0\]"),
         ((5.0, 1001.0), (0.5, 0.5), r"codec.half_lives is \[5.0, 1001.0\]"),
-        ((5.0, 50.0), (1.0,), "codec.weights has 1 entries and codec.half_lives 2"),
-        ((), (1.0,), "codec.weights has 1 entries and codec.half_lives 0"),
-        ((5.0,), (), "codec.weights has 0 entries and codec.half_lives 1"),
+        ((5.0, 50.0), (1.0,), r"codec.weights is \[1.0\]; give one for each of the 2 half_lives"),
+        ((), (1.0,), r"codec.half_lives is \[\]; give one or more"),
+        ((5.0,), (), r"codec.weights is \[\]; give one for each of the 1 half_lives"),
     ],
 )
 def test_options_of_a_study_out_of_range_are_refused(half_lives, weights, said):

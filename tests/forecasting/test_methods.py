@@ -392,7 +392,7 @@ def test_a_damaged_base_names_the_file(base, tmp_path, name, damage):
 
 def test_base_and_codec_must_agree(base, tmp_path):
     save_base(tmp_path / "odd", load_model(base), replace(base.codec, bins=33), base.card)
-    with pytest.raises(CheckpointError, match="31 token rows, its codec 33 bins"):
+    with pytest.raises(CheckpointError, match="31 token rows, its codec 33 tokens"):
         load_model(find_base(str(tmp_path / "odd")))
 
 
