@@ -30,6 +30,7 @@ KNOWN = {
     "adapter": Style("#009e73", "#33cc9f", "s"),
     "random-walk": Style("#3d444d", "#d3d9e0", "x", (0, (5, 2))),
     "ewma-t": Style("#7d8590", "#9aa3ad", "+", (0, (5, 2, 1, 2))),
+    "equal-tokens": Style("#6b5b95", "#b5a6dd", "1", (0, (3, 1, 1, 1))),
     "buy-and-hold": Style("#8a6a1f", "#d0ac55", "|", (0, (6, 1.5))),
     "always-flat": Style("#949ca6", "#6e7681", "_", (0, (1, 2))),
 }
