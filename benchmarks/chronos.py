@@ -3,8 +3,9 @@
     python -m benchmarks.chronos [--quick] [--json]     (needs the package chronos-forecasting, in the extra `dev`)
 
 T5-tiny samples paths token by token, as we do; it has about ten times our parameters. Equal parameters are had in two
-ways: its speed times its parameters over ours, which is the stricter, and a T5 that is as deep but only 72 wide. Bolt-tiny gives quantiles of all steps in one pass and no paths, so only its windows a second can be
-set beside ours; a window of ours is 32 paths of 20 steps with their exact means.
+ways: its speed times its parameters over ours, which is the stricter, and a T5 that is as deep but only 72 wide.
+Bolt-tiny gives quantiles of all steps in one pass and no paths, so only its windows a second can be set beside ours; a
+window of ours is 32 paths of 20 steps with their exact means.
 """
 
 from collections.abc import Mapping
