@@ -4,6 +4,7 @@ A calendar never looks at the bars of a series, so the stamps it gives for bars 
 price is that it cannot know a broker's odd closing hours: such bars count as missing in the quality figure, no more.
 """
 
+from abc import ABC, abstractmethod
 from dataclasses import dataclass
 from typing import Protocol
 
@@ -49,16 +50,16 @@ class SessionCalendar(Protocol):
         ...
 
 
-class _Rules:
+class _Rules(ABC):
     """What every calendar derives from `between`. A cutoff off the calendar is followed by the next stamps on it."""
 
+    @abstractmethod
     def between(self, first: np.datetime64, last: np.datetime64) -> np.ndarray:
         """Close times with first <= close <= last: datetime64[ns] UTC, [n]."""
-        raise NotImplementedError
 
+    @abstractmethod
     def _bars_a_week(self) -> float:
         """Fewest bars a common week has; only sets how far ahead to look first."""
-        raise NotImplementedError
 
     def following(self, cutoff: np.datetime64, count: int) -> np.ndarray:
         """Close times of the `count` bars after the bar that closed at `cutoff`: datetime64[ns] UTC, [count]."""

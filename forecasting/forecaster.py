@@ -10,7 +10,8 @@ from forecasting import distributions
 from forecasting.codecs import BinsCodec
 from forecasting.files import sha256_of
 from forecasting.forecasts import QUANTILE_LEVELS, Forecasts
-from forecasting.sampler import SamplingOptions, TokenModel, group_size, sample
+from forecasting.sampler import SamplingOptions, TokenModel, sample
+from forecasting.uniforms import group_size
 from forecasting.windows import Contexts
 
 Progress = Callable[[int], None]

@@ -17,8 +17,8 @@ from torch import Tensor
 from forecasting.codecs import AnyCodec, BinsCodec, DigitsCodec, TextCodec
 from forecasting.codecs.bins import returns_of
 from forecasting.errors import ConfigError
-from forecasting.sampler import single_threaded_products
 from forecasting.scale import causal_sigma
+from forecasting.tiles import single_threaded_products
 from forecasting.windows import Contexts
 
 AllLogits = Callable[[Tensor], Tensor]

@@ -5,22 +5,14 @@ rather than draws. The mean of step h is the anchor plus the sum over steps of e
 drift away from the anchor is noise with mean zero and is never averaged, so the Monte Carlo error is that of the
 predictable part alone.
 
-Uniforms are counter-based, keyed by (sampling seed, series, cutoff, path, step), so a forecast depends on nothing else
-that was sampled, and all methods share them. Paths come in stratified groups; groups are independent.
-
-Big jobs roll windows in tiles of four: more arithmetic for each call into torch, which matters most where threads share
-one interpreter lock. A tile must not change a byte: before the first, one is compared with its windows rolled alone,
-and where the libraries of a machine make them differ, windows go one by one.
+Uniforms are counter-based and shared by all methods (`uniforms`); windows go in tiles that change no byte (`tiles`).
 """
 
 import os
 import threading
 from collections.abc import Callable, Iterator
-from concurrent.futures import ThreadPoolExecutor
-from contextlib import contextmanager
 from dataclasses import dataclass, fields
 from typing import Protocol
-from weakref import WeakKeyDictionary
 
 import numpy as np
 import torch
@@ -30,12 +22,10 @@ from forecasting.codecs import BinsCodec
 from forecasting.codecs.bins import LEAST_RATIO
 from forecasting.decoder import Decoder, DecoderWeights
 from forecasting.errors import ConfigError
-from forecasting.files import sha256_of
 from forecasting.scale import Volatility
+from forecasting.tiles import in_tiles
+from forecasting.uniforms import group_size, uniforms
 from forecasting.windows import Contexts
-
-GROUPS = 4
-"""Fewest independent groups of paths: their spread is the Monte Carlo error."""
 
 TILE_ROWS = 256
 """Most paths in a tile: enough to make calls into torch cheap, few enough for a core's own cache."""
@@ -91,6 +81,24 @@ class Samples:
     first_weights: np.ndarray
     sigma: np.ndarray
 
+    @staticmethod
+    def empty(windows: int, paths: int, steps: int, codec: BinsCodec) -> "Samples":
+        """Room for so many windows."""
+        shapes: dict[str, tuple[int, ...]] = {"paths": (windows, paths, steps), "sigma": (windows,)}
+        shapes |= dict.fromkeys(("mean", "mean_se", "p_up", "p_up_se"), (windows, steps))
+        shapes |= {"first_knots": (windows, len(codec.knots)), "first_weights": (windows, len(codec.segment_share))}
+        return Samples(**{name: np.empty(shape) for name, shape in shapes.items()})
+
+    def put(self, at: slice, part: "Samples") -> None:
+        """Write a part in its place."""
+        for field in fields(self):
+            getattr(self, field.name)[at] = getattr(part, field.name)
+
+    def same_bytes(self, other: "Samples") -> bool:
+        """Whether all figures are the same to the last bit."""
+        pairs = ((getattr(self, field.name), getattr(other, field.name)) for field in fields(self))
+        return all(one.tobytes() == two.tobytes() for one, two in pairs)
+
 
 class TokenModel(Protocol):
     """What the sampler asks of a model, a tile of windows at a time."""
@@ -125,33 +133,6 @@ def gpt2_decoders(weights: DecoderWeights, paths: int, horizon: int) -> Callable
     return lambda: Decoder(weights, paths, horizon - 1)
 
 
-def group_size(paths: int) -> int:
-    """Paths drawn together: the most of 16, 8, 4 that leaves GROUPS independent groups, else an antithetic pair."""
-    return next((size for size in (16, 8, 4) if paths % size == 0 and paths >= GROUPS * size), 2)
-
-
-def uniforms(seed: int, unique_id: str, cutoff: np.datetime64, paths: int, horizon: int) -> np.ndarray:
-    """Uniform numbers in (0, 1), float64 [H, S]; a step's do not depend on how many steps are asked for.
-
-    Philox (Salmon 2011) keyed by a hash of seed, series and cutoff, counter = step. Groups of `group_size` paths are
-    independent of each other. Within a group each step is stratified (a Latin hypercube, McKay 1979): every stratum is
-    drawn from once, in pairs u and 1 - u, in an order of the step's own, so each path by itself is uniform and
-    independent from step to step.
-    """
-    key = int(sha256_of(f"{seed}|{unique_id}|{cutoff.astype('datetime64[ns]').astype(np.int64)}")[:32], 16)
-    size = group_size(paths)
-    groups, pairs = paths // size, size // 2
-    draws = np.empty((horizon, groups, pairs, 2))
-    for step in range(horizon):
-        words = np.random.Philox(key=key, counter=step << 128).random_raw(groups * 3 * pairs).reshape(groups, 3, pairs)
-        within = ((words[:, 0] >> np.uint64(11)).astype(np.float64) + 0.5) * 2.0**-53
-        lower = (np.argsort(words[:, 1], axis=1) + within) / size
-        mirrored = (words[:, 2] >> np.uint64(63)).astype(bool)
-        draws[step, :, :, 0] = np.where(mirrored, 1 - lower, lower)
-    draws[..., 1] = 1 - draws[..., 0]
-    return draws.reshape(horizon, paths)
-
-
 def sample(
     contexts: Contexts,
     codec: BinsCodec,
@@ -169,10 +150,10 @@ def sample(
     ids, state = codec.encode(contexts.closes, contexts.times, context)
     factors = codec.factors(contexts.ahead)
     tables = _Tables.of(codec)
-    windows: list[_Window | None] = [None] * len(contexts)
+    result = Samples.empty(len(contexts), options.paths, steps, codec)
     reporting = threading.Lock()
 
-    def roll(model: TokenModel, tile: range) -> list[_Window]:
+    def roll(model: TokenModel, tile: range) -> Samples:
         at = slice(tile.start, tile.stop)
         draws = [uniforms(options.seed, contexts.unique_id, contexts.cutoffs[i], options.paths, steps) for i in tile]
         volatility = Volatility(state.volatility.totals[:, at], state.volatility.count)
@@ -181,19 +162,21 @@ def sample(
     def work(tiles: Iterator[range]) -> None:
         model = make_model()
         for tile in tiles:
-            windows[tile.start : tile.stop] = roll(model, tile)
+            result.put(slice(tile.start, tile.stop), roll(model, tile))
             if progress:
                 with reporting:
                     progress(len(tile))
 
     def alike(tile: range) -> bool:
         model = make_model()
-        alone = [roll(model, range(i, i + 1))[0] for i in tile]
-        return all(one.same_bytes(other) for one, other in zip(alone, roll(model, tile), strict=True))
+        alone = Samples.empty(len(tile), options.paths, steps, codec)
+        for i in tile:
+            alone.put(slice(i, i + 1), roll(model, range(i, i + 1)))
+        return alone.same_bytes(roll(model, tile))
 
     size = max(1, TILE_ROWS // options.paths)
-    _in_tiles(len(contexts), size, options.workers, work, alike, (make_model, (options.paths, context, steps)))
-    return _gather([window for window in windows if window is not None])
+    in_tiles(len(contexts), size, options.workers, work, alike, (make_model, (options.paths, context, steps)))
+    return result
 
 
 @dataclass(frozen=True)
@@ -237,7 +220,7 @@ def first_step(
         return torch.equal(alone, chances(model, tile))
 
     size = max(1, FIRST_STEP_ROWS // context)
-    _in_tiles(len(contexts), size, options.workers, work, alike, (make_model, (0, context, 1)))
+    in_tiles(len(contexts), size, options.workers, work, alike, (make_model, (0, context, 1)))
     return result
 
 
@@ -254,58 +237,6 @@ def _knots(codec: BinsCodec, close: np.ndarray, sigma: np.ndarray) -> np.ndarray
 def _weights(codec: BinsCodec, chance: np.ndarray) -> np.ndarray:
     """Probabilities of the segments, [..., K]; chance [..., V]."""
     return np.asarray(chance[..., codec.segment_token] * codec.segment_share)
-
-
-def _in_tiles(
-    count: int,
-    size: int,
-    workers: int,
-    work: Callable[[Iterator[range]], None],
-    alike: Callable[[range], bool],
-    known_as: tuple[Callable[[], TokenModel], tuple[int, int, int]],
-) -> None:
-    """Have all windows worked on, in tiles of `size` where `alike(tile)` finds the bytes of its windows alone.
-
-    `work` takes tiles from an iterator that all threads share. What `alike` found is remembered for the maker of models
-    and shape of `known_as`.
-    """
-    workers = min(workers, max(1, count))
-    with single_threaded_products(), torch.inference_mode():
-        if size > 1 and count >= size * workers:
-            maker, shape = known_as
-            known = _AGREED.setdefault(maker, {})
-            if shape not in known:
-                known[shape] = alike(range(size))
-            size = size if known[shape] else 1
-        pending = iter(_tiles(count, size, workers))
-        if workers == 1:
-            work(pending)
-        else:
-            with ThreadPoolExecutor(workers, initializer=torch.set_num_threads, initargs=(1,)) as pool:
-                for done in [pool.submit(torch.inference_mode()(work), pending) for _ in range(workers)]:
-                    done.result()
-
-
-_AGREED: WeakKeyDictionary[Callable[[], TokenModel], dict[tuple[int, int, int], bool]] = WeakKeyDictionary()
-"""For each maker of models and (paths, context, steps): does a tile give the bytes of its windows alone?"""
-
-
-def _tiles(count: int, size: int, workers: int) -> list[range]:
-    """Whole tiles, as many for each worker, then single windows; workers take the next as they become free."""
-    whole = count // (size * workers) * size * workers
-    tiles = [range(first, first + size) for first in range(0, whole, size)]
-    return tiles + [range(i, i + 1) for i in range(whole, count)]
-
-
-@contextmanager
-def single_threaded_products() -> Iterator[None]:
-    """One thread for each matrix product; of several the sums would differ."""
-    before = torch.get_num_threads()
-    torch.set_num_threads(1)
-    try:
-        yield
-    finally:
-        torch.set_num_threads(before)
 
 
 @dataclass(frozen=True)
@@ -351,23 +282,6 @@ def _interpolate(x: Tensor, xs: Tensor, ys: Tensor) -> Tensor:
     return ys[i] + part * (ys[i + 1] - ys[i])
 
 
-@dataclass(frozen=True)
-class _Window:
-    paths: np.ndarray
-    mean: np.ndarray
-    mean_se: np.ndarray
-    p_up: np.ndarray
-    p_up_se: np.ndarray
-    first_knots: np.ndarray
-    first_weights: np.ndarray
-    sigma: float
-
-    def same_bytes(self, other: "_Window") -> bool:
-        """Whether all figures are the same to the last bit."""
-        pairs = ((getattr(self, field.name), getattr(other, field.name)) for field in fields(self))
-        return all(np.asarray(one).tobytes() == np.asarray(two).tobytes() for one, two in pairs)
-
-
 def _roll(
     model: TokenModel,
     ids: np.ndarray,
@@ -376,7 +290,7 @@ def _roll(
     factors: np.ndarray,
     uniform: np.ndarray,
     tables: _Tables,
-) -> list[_Window]:
+) -> Samples:
     """A tile of W windows: ids [W, C], volatility of W points, anchors [W], factors [W, H], uniform [H, W, S].
 
     Each path carries its own close and volatility; the paths of all windows are rows R = W S of one table.
@@ -402,7 +316,7 @@ def _roll(
         moves[h] = close * sigma * (chance @ tables.centres)
         ups[h] = 1 - _chance_below(tables, chance, below, (anchor / close - 1) / sigma)
         if h == 0:
-            first_chance, first_sigma = chance[::size].numpy().copy(), sigma[::size].tolist()
+            first_chance, first_sigma = chance[::size].numpy().copy(), sigma[::size].numpy().copy()
         token, part = _draw(chance, below, drawn[h])
         new = close * (1 + sigma * tables.value(token, part)).clamp_min_(LEAST_RATIO)
         scaled = (new / close - 1) / factor[h]
@@ -410,25 +324,19 @@ def _roll(
         paths[h] = new
         if h + 1 < steps:
             logits = model.advance(token.view(count, size))
-    windows = []
-    for i, start in enumerate(anchors.tolist()):
-        own = slice(i * size, (i + 1) * size)
-        mean, mean_se = _over_groups(torch.cumsum(moves[:, own], 0))
-        p_up, p_up_se = _over_groups(ups[:, own])
-        mean_se[0] = p_up_se[0] = 0.0
-        windows.append(
-            _Window(
-                paths=paths[:, own].T.numpy().copy(),
-                mean=start + mean,
-                mean_se=mean_se,
-                p_up=p_up,
-                p_up_se=p_up_se,
-                first_knots=_knots(codec, np.array([start]), np.array([first_sigma[i]])),
-                first_weights=_weights(codec, first_chance[i]),
-                sigma=first_sigma[i],
-            )
-        )
-    return windows
+    mean, mean_se = _over_groups(torch.cumsum(moves, 0).view(steps, count, size))
+    p_up, p_up_se = _over_groups(ups.view(steps, count, size))
+    mean_se[:, 0] = p_up_se[:, 0] = 0.0
+    return Samples(
+        paths=paths.view(steps, count, size).permute(1, 2, 0).numpy(),
+        mean=anchors[:, None] + mean,
+        mean_se=mean_se,
+        p_up=p_up,
+        p_up_se=p_up_se,
+        first_knots=_knots(codec, anchors[:, None], first_sigma[:, None]),
+        first_weights=_weights(codec, first_chance),
+        sigma=first_sigma,
+    )
 
 
 def _draw(chance: Tensor, below: Tensor, uniform: Tensor) -> tuple[Tensor, Tensor]:
@@ -448,23 +356,7 @@ def _chance_below(tables: _Tables, chance: Tensor, below: Tensor, value: Tensor)
 
 
 def _over_groups(values: Tensor) -> tuple[np.ndarray, np.ndarray]:
-    """Mean over paths and its standard error from independent groups, [H] each; values [H, S]."""
-    groups = values.reshape(len(values), -1, group_size(values.shape[1])).mean(2)
-    error = groups.std(dim=1) / groups.shape[1] ** 0.5
-    return groups.mean(1).numpy().copy(), error.numpy().copy()
-
-
-def _gather(windows: list[_Window]) -> Samples:
-    def stack(name: str) -> np.ndarray:
-        return np.stack([np.asarray(getattr(window, name)) for window in windows])
-
-    return Samples(
-        paths=stack("paths"),
-        mean=stack("mean"),
-        mean_se=stack("mean_se"),
-        p_up=stack("p_up"),
-        p_up_se=stack("p_up_se"),
-        first_knots=stack("first_knots"),
-        first_weights=stack("first_weights"),
-        sigma=stack("sigma"),
-    )
+    """Mean over paths and its standard error from independent groups, [W, H] each; values [H, W, S]."""
+    groups = values.unflatten(2, (-1, group_size(values.shape[2]))).mean(3)
+    error = groups.std(dim=2) / groups.shape[2] ** 0.5
+    return groups.mean(2).T.numpy().copy(), error.T.numpy().copy()

@@ -30,8 +30,10 @@ from forecasting.errors import CheckpointError
 from forecasting.files import sha256_of
 from forecasting.forecaster import Prediction, Progress
 from forecasting.forecasts import QUANTILE_LEVELS, Forecasts
-from forecasting.sampler import SamplingOptions, TokenModel, group_size, single_threaded_products, uniforms
+from forecasting.sampler import SamplingOptions, TokenModel
 from forecasting.scale import Volatility
+from forecasting.tiles import single_threaded_products
+from forecasting.uniforms import group_size, uniforms
 from forecasting.windows import Contexts, WindowSpec
 
 

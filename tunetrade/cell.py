@@ -7,6 +7,7 @@ cell that is asked for again does only what changed, and a killed one goes on wh
 import json
 import os
 import shutil
+import time
 from collections.abc import Callable
 from dataclasses import asdict, dataclass
 from pathlib import Path
@@ -200,12 +201,13 @@ def forecast(cell: Cell, bars: Bars, fingerprint: str, emit: Emit) -> None:
     study = cell.study
     prepared = prepare(study, bars)
     forecaster = forecaster_of(cell, prepared, bars)
-    finished = 0
+    finished, started = 0, time.perf_counter()
 
     def progress(count: int) -> None:
         nonlocal finished
         finished += count
-        emit({"windows": finished, "of": len(prepared.split.test)})
+        rate = finished * study.sampling.paths / (time.perf_counter() - started) if sampled else None
+        emit({"windows": finished, "of": len(prepared.split.test), "paths_per_second": rate})
 
     sampled = cell.kind != "baseline" or BASELINES[cell.method].samples
     scale = naive_scale(bars, first=int(prepared.split.train[0]), last=int(prepared.split.train[-1]))

@@ -471,12 +471,14 @@ def _cell(folder: str) -> Any:
 
 
 def _stage_lines(board: Any) -> Callable[[dict[str, Any]], None]:
+    from tunetrade.workers import show
+
     stage = ""
 
     def tell(message: dict[str, Any]) -> None:
         nonlocal stage
         stage = message.get("stage", stage)
         if "of" in message:
-            board.show(0, stage, message.get("step", message.get("windows", 0)), message["of"])
+            show(board, 0, stage, message)
 
     return tell

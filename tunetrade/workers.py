@@ -122,13 +122,19 @@ def _teller(board: Board, slot: int, cell: Cell) -> Callable[[dict[str, Any]], N
     def tell(message: dict[str, Any]) -> None:
         nonlocal stage
         stage = message.get("stage", stage)
-        what = f"{cell.name} {stage}"
-        if "step" in message:
-            board.show(slot, what, message["step"], message["of"], f"loss {message['loss']:.4f}")
-        elif "windows" in message:
-            board.show(slot, what, message["windows"], message["of"])
+        if "of" in message:
+            show(board, slot, f"{cell.name} {stage}", message)
 
     return tell
+
+
+def show(board: Board, slot: int, what: str, message: dict[str, Any]) -> None:
+    """Progress of a training (steps and loss) or of a forecast (windows and paths a second)."""
+    if "step" in message:
+        board.show(slot, what, message["step"], message["of"], f"loss {message['loss']:.4f}")
+    else:
+        rate = message["paths_per_second"]
+        board.show(slot, what, message["windows"], message["of"], f"{rate:,.0f} paths/s" if rate else "")
 
 
 def _run(cell: Cell, jobs: int, children: _Children, tell: Callable[[dict[str, Any]], None]) -> str | None:

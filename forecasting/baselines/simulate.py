@@ -20,7 +20,8 @@ from forecasting.baselines.innovations import Innovations
 from forecasting.baselines.volatility import FLOOR, Volatility, after, filtered
 from forecasting.forecaster import Prediction
 from forecasting.forecasts import QUANTILE_LEVELS, Forecasts
-from forecasting.sampler import SamplingOptions, group_size, uniforms
+from forecasting.sampler import SamplingOptions
+from forecasting.uniforms import group_size, uniforms
 from forecasting.windows import Contexts
 
 LEAST_RATIO = 1e-3

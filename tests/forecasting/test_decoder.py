@@ -28,7 +28,8 @@ from forecasting.forecaster import PathForecaster
 from forecasting.methods import METHODS
 from forecasting.methods.adapter import AdapterOptions
 from forecasting.methods.lora import LoraOptions
-from forecasting.sampler import SamplingOptions, gpt2_decoders, sample, uniforms
+from forecasting.sampler import SamplingOptions, gpt2_decoders, sample
+from forecasting.uniforms import uniforms
 from forecasting.windows import WindowSpec, contexts
 
 pytestmark = [

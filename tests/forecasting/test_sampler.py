@@ -12,8 +12,9 @@ from forecasting.codecs.fit import CodecOptions, fit_codec, scale_codec
 from forecasting.decoder import Decoder, weights_of
 from forecasting.errors import ConfigError
 from forecasting.forecaster import PathForecaster
-from forecasting.sampler import TILE_ROWS, SamplingOptions, UniformTokens, gpt2_decoders, group_size, sample, uniforms
+from forecasting.sampler import TILE_ROWS, SamplingOptions, UniformTokens, gpt2_decoders, sample
 from forecasting.scale import causal_sigma
+from forecasting.uniforms import group_size, uniforms
 from forecasting.windows import WindowSpec, contexts
 
 SPEC = WindowSpec(context=12, horizon=4)

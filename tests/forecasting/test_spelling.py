@@ -15,8 +15,9 @@ from forecasting.codecs.grammar import decimal_automaton, fixed_digits, lift
 from forecasting.codecs.text import TextCodec
 from forecasting.decoder import Adapter, Decoder, Product, weights_of, with_prompt
 from forecasting.errors import CheckpointError, ConfigError
-from forecasting.sampler import SamplingOptions, uniforms
+from forecasting.sampler import SamplingOptions
 from forecasting.spelling import SpellingForecaster, at, narrow, spell, spelling_decoders, spelling_forecaster
+from forecasting.uniforms import uniforms
 from forecasting.windows import WindowSpec, contexts, targets
 
 pytest_plugins = ["number_tokenizers"]

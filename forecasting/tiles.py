@@ -1,0 +1,64 @@
+"""Windows worked on several at a time, on several threads, without changing a byte of any.
+
+A tile means more arithmetic for each call into torch, which matters most where threads share one interpreter lock.
+Whether a window's bytes are the same in a tile as alone is up to the libraries beneath, so before the first tile it is
+tried out; where they differ, windows go one by one.
+"""
+
+from collections.abc import Callable, Iterator
+from concurrent.futures import ThreadPoolExecutor
+from contextlib import contextmanager
+from weakref import WeakKeyDictionary
+
+import torch
+
+_AGREED: WeakKeyDictionary[Callable[[], object], dict[tuple[int, int, int], bool]] = WeakKeyDictionary()
+"""For each maker of models and (paths, context, steps): does a tile give the bytes of its windows alone?"""
+
+
+def in_tiles(
+    count: int,
+    size: int,
+    workers: int,
+    work: Callable[[Iterator[range]], None],
+    alike: Callable[[range], bool],
+    known_as: tuple[Callable[[], object], tuple[int, int, int]],
+) -> None:
+    """Have all windows worked on, in tiles of `size` where `alike(tile)` finds the bytes of its windows alone.
+
+    `work` takes tiles from an iterator that all threads share. What `alike` found is remembered for the maker of models
+    and shape of `known_as`.
+    """
+    workers = min(workers, max(1, count))
+    with single_threaded_products(), torch.inference_mode():
+        if size > 1 and count >= size * workers:
+            maker, shape = known_as
+            known = _AGREED.setdefault(maker, {})
+            if shape not in known:
+                known[shape] = alike(range(size))
+            size = size if known[shape] else 1
+        pending = iter(_tiles(count, size, workers))
+        if workers == 1:
+            work(pending)
+        else:
+            with ThreadPoolExecutor(workers, initializer=torch.set_num_threads, initargs=(1,)) as pool:
+                for done in [pool.submit(torch.inference_mode()(work), pending) for _ in range(workers)]:
+                    done.result()
+
+
+def _tiles(count: int, size: int, workers: int) -> list[range]:
+    """Whole tiles, as many for each worker, then single windows; workers take the next as they become free."""
+    whole = count // (size * workers) * size * workers
+    tiles = [range(first, first + size) for first in range(0, whole, size)]
+    return tiles + [range(i, i + 1) for i in range(whole, count)]
+
+
+@contextmanager
+def single_threaded_products() -> Iterator[None]:
+    """One thread for each matrix product; of several the sums would differ."""
+    before = torch.get_num_threads()
+    torch.set_num_threads(1)
+    try:
+        yield
+    finally:
+        torch.set_num_threads(before)
