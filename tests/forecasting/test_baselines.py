@@ -232,5 +232,5 @@ def test_an_unknown_baseline_names_the_nearest(eurusd):
 def test_all_the_names_there_should_be():
     assert set(BASELINES) == {
         "random-walk", "drift", "seasonal-naive", "ar1", "ewma-gauss", "ewma-t", "seasonal-ewma-t", "garch-t",
-        "seasonal-garch-t", "auto-arima", "auto-ets", "theta",
+        "seasonal-garch-t", "equal-tokens", "auto-arima", "auto-ets", "theta",
     }  # fmt: skip
