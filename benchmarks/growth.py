@@ -2,18 +2,21 @@
 
     python -m benchmarks.growth [--quick] [--json] [--plot FILE]
 
-Memory is the peak over what the process held with model and contexts in place, each measured in a process of its own.
+Memory is the most by which a process grows over what it held with model and contexts in place.
 Growth runs windows through the engine a chunk at a time, as an evaluation does, and keeps their means.
 """
 
 import argparse
 import json
-import resource
 import subprocess
 import sys
+import threading
+from collections.abc import Iterator
+from contextlib import contextmanager
 from pathlib import Path
 
 import numpy as np
+import psutil
 import torch
 
 from benchmarks.bench import CONTEXT, THREADS, bench_model, engine_weights, seconds, windows
@@ -52,19 +55,37 @@ def timed(count: int, paths: int, horizon: int) -> float:
 
 
 def grown(count: int, paths: int, horizon: int) -> float:
-    """MiB by which a decode of all windows at once raises this process's peak."""
+    """MiB by which resident memory rises, at most, while all windows are decoded at once."""
     codec = BinsCodec()
     make = gpt2_decoders(engine_weights(bench_model(), codec), paths, horizon)
     contexts, options = windows(count, codec, horizon), SamplingOptions(paths=paths, threads=THREADS)
     sample(part(contexts, 0, 1), codec, make, CONTEXT, options)  # the libraries' own workspaces
-    before = peak()
-    sample(contexts, codec, make, CONTEXT, options)
-    return peak() - before
+    with highest_memory() as seen:
+        sample(contexts, codec, make, CONTEXT, options)
+    return (max(seen) - seen[0]) / MEBIBYTE
 
 
-def peak() -> float:
-    """Largest resident memory of this process so far, MiB."""
-    return resource.getrusage(resource.RUSAGE_SELF).ru_maxrss * (1 if sys.platform == "darwin" else 1024) / MEBIBYTE
+@contextmanager
+def highest_memory() -> Iterator[list[int]]:
+    """Resident bytes of this process, looked at every few milliseconds; the first is that before the block.
+
+    Not the system's own high-water mark, which importing the libraries may have set already.
+    """
+    process, done = psutil.Process(), threading.Event()
+    seen = [process.memory_info().rss]
+
+    def watch() -> None:
+        while not done.wait(0.005):
+            seen.append(process.memory_info().rss)
+
+    watcher = threading.Thread(target=watch)
+    watcher.start()
+    try:
+        yield seen
+    finally:
+        done.set()
+        watcher.join()
+        seen.append(process.memory_info().rss)
 
 
 def apart(count: int, paths: int, horizon: int) -> float:
