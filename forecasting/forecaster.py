@@ -51,6 +51,11 @@ class Forecaster(Protocol):
         ...
 
 
+def identity(model_sha: str, codec: object, context: int, options: SamplingOptions) -> str:
+    """Hash of a sampled model: its weights, codec, context, paths and sampling seed; threads change nothing."""
+    return sha256_of(model_sha, repr(codec), f"{context}|{options.paths}|{options.seed}")
+
+
 @dataclass(frozen=True)
 class PathForecaster:
     """A token model rolled forward by the sampler: GPT-2 however tuned, or the model of equal tokens (EWMA-t).
@@ -66,8 +71,8 @@ class PathForecaster:
 
     @property
     def sha(self) -> str:
-        """Model, codec, context, paths and sampling seed; not threads, which change no result."""
-        return sha256_of(self.model_sha, repr(self.codec), f"{self.context}|{self.options.paths}|{self.options.seed}")
+        """See `identity`."""
+        return identity(self.model_sha, self.codec, self.context, self.options)
 
     @property
     def warm_up(self) -> int:

@@ -9,8 +9,7 @@ Uniforms are counter-based and shared by all methods (`uniforms`); windows go in
 """
 
 import os
-import threading
-from collections.abc import Callable, Iterator
+from collections.abc import Callable
 from dataclasses import dataclass, fields
 from typing import Protocol
 
@@ -151,7 +150,6 @@ def sample(
     factors = codec.factors(contexts.ahead)
     tables = _Tables.of(codec)
     result = Samples.empty(len(contexts), options.paths, steps, codec)
-    reporting = threading.Lock()
 
     def roll(model: TokenModel, tile: range) -> Samples:
         at = slice(tile.start, tile.stop)
@@ -159,23 +157,18 @@ def sample(
         volatility = Volatility(state.volatility.totals[:, at], state.volatility.count)
         return _roll(model, ids[at], volatility, state.close[at], factors[at], np.stack(draws, axis=1), tables)
 
-    def work(tiles: Iterator[range]) -> None:
-        model = make_model()
-        for tile in tiles:
-            result.put(slice(tile.start, tile.stop), roll(model, tile))
-            if progress:
-                with reporting:
-                    progress(len(tile))
+    def work(model: TokenModel, tile: range) -> None:
+        result.put(slice(tile.start, tile.stop), roll(model, tile))
 
-    def alike(tile: range) -> bool:
-        model = make_model()
+    def alike(model: TokenModel, tile: range) -> bool:
         alone = Samples.empty(len(tile), options.paths, steps, codec)
         for i in tile:
             alone.put(slice(i, i + 1), roll(model, range(i, i + 1)))
         return alone.same_bytes(roll(model, tile))
 
     size = max(1, TILE_ROWS // options.paths)
-    in_tiles(len(contexts), size, options.workers, work, alike, (make_model, (options.paths, context, steps)))
+    shape = (options.paths, context, steps)
+    in_tiles(len(contexts), size, options.workers, make_model, work, alike, shape, progress)
     return result
 
 
@@ -199,28 +192,21 @@ def first_step(
     ids, state = codec.encode(contexts.closes, contexts.times, context)
     sigma = state.volatility.sigma(codec.scale) * codec.factors(contexts.ahead[:, :1])[:, 0]
     result = FirstStep(np.empty((len(contexts), len(codec.knots))), np.empty((len(contexts), len(codec.segment_share))))
-    reporting = threading.Lock()
 
     def chances(model: TokenModel, tile: range) -> Tensor:
         return _chances(model.start(torch.from_numpy(ids[tile.start : tile.stop])))
 
-    def work(tiles: Iterator[range]) -> None:
-        model = make_model()
-        for tile in tiles:
-            at = slice(tile.start, tile.stop)
-            result.knots[at] = _knots(codec, state.close[at, None], sigma[at, None])
-            result.weights[at] = _weights(codec, chances(model, tile).numpy())
-            if progress:
-                with reporting:
-                    progress(len(tile))
+    def work(model: TokenModel, tile: range) -> None:
+        at = slice(tile.start, tile.stop)
+        result.knots[at] = _knots(codec, state.close[at, None], sigma[at, None])
+        result.weights[at] = _weights(codec, chances(model, tile).numpy())
 
-    def alike(tile: range) -> bool:
-        model = make_model()
+    def alike(model: TokenModel, tile: range) -> bool:
         alone = torch.cat([chances(model, range(i, i + 1)) for i in tile])
         return torch.equal(alone, chances(model, tile))
 
     size = max(1, FIRST_STEP_ROWS // context)
-    in_tiles(len(contexts), size, options.workers, work, alike, (make_model, (0, context, 1)))
+    in_tiles(len(contexts), size, options.workers, make_model, work, alike, (0, context, 1), progress)
     return result
 
 

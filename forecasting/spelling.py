@@ -27,8 +27,7 @@ from forecasting.codecs.codec import Codec
 from forecasting.codecs.grammar import Grammar
 from forecasting.decoder import Decoder, DecoderWeights, Product
 from forecasting.errors import CheckpointError
-from forecasting.files import sha256_of
-from forecasting.forecaster import Prediction, Progress
+from forecasting.forecaster import Prediction, Progress, identity
 from forecasting.forecasts import QUANTILE_LEVELS, Forecasts
 from forecasting.sampler import SamplingOptions, TokenModel
 from forecasting.scale import Volatility
@@ -195,8 +194,8 @@ class SpellingForecaster:
 
     @property
     def sha(self) -> str:
-        """Model, codec, context, paths and sampling seed; not threads, which change no result."""
-        return sha256_of(self.model_sha, repr(self.codec), f"{self.context}|{self.options.paths}|{self.options.seed}")
+        """See `forecaster.identity`."""
+        return identity(self.model_sha, self.codec, self.context, self.options)
 
     @property
     def warm_up(self) -> int:

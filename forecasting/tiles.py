@@ -5,12 +5,16 @@ Whether a window's bytes are the same in a tile as alone is up to the libraries 
 tried out; where they differ, windows go one by one.
 """
 
+import threading
 from collections.abc import Callable, Iterator
 from concurrent.futures import ThreadPoolExecutor
 from contextlib import contextmanager
+from typing import TypeVar
 from weakref import WeakKeyDictionary
 
 import torch
+
+Model = TypeVar("Model")
 
 _AGREED: WeakKeyDictionary[Callable[[], object], dict[tuple[int, int, int], bool]] = WeakKeyDictionary()
 """For each maker of models and (paths, context, steps): does a tile give the bytes of its windows alone?"""
@@ -20,29 +24,40 @@ def in_tiles(
     count: int,
     size: int,
     workers: int,
-    work: Callable[[Iterator[range]], None],
-    alike: Callable[[range], bool],
-    known_as: tuple[Callable[[], object], tuple[int, int, int]],
+    make_model: Callable[[], Model],
+    work: Callable[[Model, range], None],
+    alike: Callable[[Model, range], bool],
+    shape: tuple[int, int, int],
+    progress: Callable[[int], None] | None = None,
 ) -> None:
-    """Have all windows worked on, in tiles of `size` where `alike(tile)` finds the bytes of its windows alone.
+    """Have `work(model, tile)` do all windows, in tiles of `size` where `alike(model, tile)` finds bytes as alone.
 
-    `work` takes tiles from an iterator that all threads share. What `alike` found is remembered for the maker of models
-    and shape of `known_as`.
+    Each of the `workers` threads makes a model of its own; `progress(n)` is told the windows of a tile when it is done,
+    one call at a time. What `alike` found is remembered for the maker of models and `shape`.
     """
+    reporting = threading.Lock()
+
+    def run(tiles: Iterator[range]) -> None:
+        model = make_model()
+        for tile in tiles:
+            work(model, tile)
+            if progress:
+                with reporting:
+                    progress(len(tile))
+
     workers = min(workers, max(1, count))
     with single_threaded_products(), torch.inference_mode():
         if size > 1 and count >= size * workers:
-            maker, shape = known_as
-            known = _AGREED.setdefault(maker, {})
+            known = _AGREED.setdefault(make_model, {})
             if shape not in known:
-                known[shape] = alike(range(size))
+                known[shape] = alike(make_model(), range(size))
             size = size if known[shape] else 1
         pending = iter(_tiles(count, size, workers))
         if workers == 1:
-            work(pending)
+            run(pending)
         else:
             with ThreadPoolExecutor(workers, initializer=torch.set_num_threads, initargs=(1,)) as pool:
-                for done in [pool.submit(torch.inference_mode()(work), pending) for _ in range(workers)]:
+                for done in [pool.submit(torch.inference_mode()(run), pending) for _ in range(workers)]:
                     done.result()
 
 

@@ -262,26 +262,35 @@ def pretrain(options: PretrainOptions, out: Path = EMBEDDED, report: Report | No
         options,
         report,
     )
-    card = {
+    card: Card = {
         "name": "embedded",
         "cutoff": options.cutoff,
         "corpus": f"{len(data.symbols)} cross rates of the ECB euro reference rates, 1999-01-04 to {options.cutoff}, "
         f"and inverses; {options.synthetic:.0%} of rows from {SIMULATIONS} simulated series",
         "corpus_tokens": len(data.tokens),
         "corpus_sha": sha256_of(data.tokens),
-        "validation": f"{len(held_out.symbols)} cross rates, {after} to {options.validation_end}",
-        "validation_loss": evaluate_loss(model, held_out, options.length),
-        "uniform_loss": float(np.log(codec.bins)),
-        "train_loss": smooth,
-        "parameters": sum(value.numel() for value in model.parameters()),
         "options": asdict(options),
         "command": "tunetrade pretrain",
+    }
+    card |= outcome(model, held_out, options, smooth, started)
+    save_base(out, model, codec, card)
+    return card
+
+
+def outcome(
+    model: torch.nn.Module, held_out: Corpus, options: PretrainOptions, train_loss: float, started: float
+) -> Card:
+    """What every card says of a training that began at `started` (of `time.perf_counter`): losses, size, cost."""
+    return {
+        "validation": f"{len(held_out.symbols)} cross rates, {day_after(options.cutoff)} to {options.validation_end}",
+        "validation_loss": evaluate_loss(model, held_out, options.length),
+        "uniform_loss": float(np.log(held_out.bins)),
+        "train_loss": train_loss,
+        "parameters": sum(value.numel() for value in model.parameters()),
         "seconds": round(time.perf_counter() - started),
         "threads": torch.get_num_threads(),
         "licence": LICENCE,
     }
-    save_base(out, model, codec, card)
-    return card
 
 
 def day_after(day: str) -> str:

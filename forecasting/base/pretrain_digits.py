@@ -16,7 +16,6 @@ import torch
 from forecasting.base import EMBEDDED_DIGITS, save_base
 from forecasting.base.pretrain import (
     FIRST_DAY,
-    LICENCE,
     SIMULATIONS,
     Card,
     Corpus,
@@ -24,10 +23,10 @@ from forecasting.base.pretrain import (
     Report,
     crosses,
     day_after,
-    evaluate_loss,
     fit,
     new_gpt2,
     next_token_loss,
+    outcome,
     simulations,
     spans_of,
 )
@@ -127,23 +126,16 @@ def pretrain_digits(
         options,
         report,
     )
-    card = {
+    card: Card = {
         "name": "embedded-digits",
         "cutoff": options.cutoff,
         "corpus": f"{len(data.symbols)} cross rates of the ECB euro reference rates, 1999-01-04 to {options.cutoff}, "
         f"and their reflections; {options.synthetic:.0%} of rows from {SIMULATIONS} simulated series",
         "corpus_closes": len(data.closes),
         "corpus_sha": sha256_of(data.closes),
-        "validation": f"{len(validation.symbols)} cross rates, {day_after(options.cutoff)} to {options.validation_end}",
-        "validation_loss": evaluate_loss(model, validation, options.length),
-        "uniform_loss": float(np.log(codec.vocabulary)),
-        "train_loss": smooth,
-        "parameters": sum(value.numel() for value in model.parameters()),
         "options": {name: value for name, value in asdict(options).items() if name != "smear"},
         "command": "tunetrade pretrain --codec digits",
-        "seconds": round(time.perf_counter() - started),
-        "threads": torch.get_num_threads(),
-        "licence": LICENCE,
     }
+    card |= outcome(model, validation, options, smooth, started)
     save_base(out, model, codec, card)
     return card

@@ -13,9 +13,9 @@ from typing import Any
 import numpy as np
 from scipy import stats
 
-from forecasting.codecs.codec import plain_settings, scale_of
+from forecasting.codecs.codec import Scaled, plain_settings
 from forecasting.errors import CheckpointError, ConfigError
-from forecasting.scale import Scale, Volatility, causal_sigma, fit_profile, hour_of_week
+from forecasting.scale import Volatility, causal_sigma, fit_profile, hour_of_week
 
 TAIL_SEGMENTS = 16
 """Pieces of each outer bin, each half as probable as the one before it; the last ends near 1e-7 of all moves."""
@@ -43,7 +43,7 @@ class BinState:
 
 
 @dataclass(frozen=True)
-class BinsCodec:
+class BinsCodec(Scaled):
     """Settings of the codec; they travel with the checkpoint.
 
     bins: odd number of tokens. dof: degrees of freedom of the unit-variance t whose quantiles bound the bins.
@@ -66,16 +66,6 @@ class BinsCodec:
         if self.bins < 3 or self.bins % 2 == 0:
             raise ConfigError(f"codec.bins is {self.bins}; it must be odd and at least 3, so that zero has its own bin")
         self.scale.shares(1)
-
-    @cached_property
-    def scale(self) -> Scale:
-        """How volatility follows returns."""
-        return scale_of(self.half_lives, self.weights, self.power, self.dof, self.floor)
-
-    @property
-    def warm_up(self) -> int:
-        """Closes before a context from which only the scale is taken, M."""
-        return self.scale.warm_up
 
     @property
     def vocabulary(self) -> int:

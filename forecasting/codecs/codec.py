@@ -1,5 +1,6 @@
 """What every codec tells the rest of the program, whatever its tokens mean."""
 
+from functools import cached_property
 from typing import Any, Protocol
 
 import numpy as np
@@ -53,14 +54,27 @@ def positions_needed(codec: Codec, context: int, horizon: int) -> int:
     return codec.most_tokens((1 if codec.cuts else context) + horizon) - 1
 
 
-def scale_of(
-    half_lives: tuple[float, ...], weights: tuple[float, ...], power: float, dof: float, floor: float
-) -> Scale:
-    """The volatility of a codec with these settings; ConfigError where they make no sense."""
-    try:
-        return Scale(half_lives, weights, power, dof, floor)
-    except ConfigError as error:
-        raise ConfigError(f"codec.{error}") from None
+class Scaled:
+    """A codec's volatility, of the settings that every codec has."""
+
+    half_lives: tuple[float, ...]
+    weights: tuple[float, ...]
+    power: float
+    dof: float
+    floor: float
+
+    @cached_property
+    def scale(self) -> Scale:
+        """How volatility follows returns; ConfigError where the settings make no sense."""
+        try:
+            return Scale(self.half_lives, self.weights, self.power, self.dof, self.floor)
+        except ConfigError as error:
+            raise ConfigError(f"codec.{error}") from None
+
+    @property
+    def warm_up(self) -> int:
+        """Closes before a context from which only the scale is taken, M."""
+        return self.scale.warm_up
 
 
 def plain_settings(settings: dict[str, Any]) -> dict[str, Any]:

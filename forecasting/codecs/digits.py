@@ -14,10 +14,10 @@ from typing import Any
 import numpy as np
 
 from forecasting.codecs.bins import LEAST_RATIO, returns_of
-from forecasting.codecs.codec import plain_settings, scale_of
+from forecasting.codecs.codec import Scaled, plain_settings
 from forecasting.codecs.grammar import Grammar, fixed_digits
 from forecasting.errors import CheckpointError, ConfigError, DataError
-from forecasting.scale import Scale, Volatility, causal_sigma
+from forecasting.scale import Volatility, causal_sigma
 
 
 def check_closes(closes: np.ndarray) -> None:
@@ -45,7 +45,7 @@ class DigitsState:
 
 
 @dataclass(frozen=True)
-class DigitsCodec:
+class DigitsCodec(Scaled):
     """Settings of the codec; they travel with the checkpoint.
 
     digits: tokens a close, D. length: most closes of a window, context and horizon together, over which the range must
@@ -73,16 +73,6 @@ class DigitsCodec:
         if not self.reach > 0:
             raise ConfigError(f"codec.reach is {self.reach}; give a positive number of sigma * sqrt(length)")
         self.scale.shares(1)
-
-    @cached_property
-    def scale(self) -> Scale:
-        """How volatility follows returns."""
-        return scale_of(self.half_lives, self.weights, self.power, self.dof, self.floor)
-
-    @property
-    def warm_up(self) -> int:
-        """Closes before a context from which only the scale is taken, M."""
-        return self.scale.warm_up
 
     @property
     def vocabulary(self) -> int:

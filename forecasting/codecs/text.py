@@ -23,12 +23,12 @@ from typing import Any
 import numpy as np
 
 from forecasting.codecs.bins import returns_of
-from forecasting.codecs.codec import plain_settings, scale_of
+from forecasting.codecs.codec import Scaled, plain_settings
 from forecasting.codecs.digits import check_closes
 from forecasting.codecs.grammar import Grammar, decimal_automaton, lift
 from forecasting.errors import CheckpointError, ConfigError, DataError
 from forecasting.files import reading
-from forecasting.scale import Scale, Volatility, causal_sigma
+from forecasting.scale import Volatility, causal_sigma
 
 SPACE = "Ġ"
 """The space in vocab.json and merges.txt, which write bytes as printable characters."""
@@ -51,7 +51,7 @@ class TextState:
 
 
 @dataclass(frozen=True)
-class TextCodec:
+class TextCodec(Scaled):
     """Settings of the codec; they travel with the checkpoint.
 
     digits: decimals of a close, D; a close is rounded to them. integer_digits: most digits before the point.
@@ -101,16 +101,6 @@ class TextCodec:
         """The codec with room for a digit more before the point than these closes have; training part only, [T]."""
         most = len(f"{float(np.max(closes)):.{self.digits}f}".split(".")[0])
         return replace(self, integer_digits=min(most + 1, MOST_DIGITS - self.digits))
-
-    @cached_property
-    def scale(self) -> Scale:
-        """How volatility follows returns."""
-        return scale_of(self.half_lives, self.weights, self.power, self.dof, self.floor)
-
-    @property
-    def warm_up(self) -> int:
-        """Closes before a context from which only the volatility is taken, M."""
-        return self.scale.warm_up
 
     @property
     def cuts(self) -> bool:
