@@ -11,6 +11,7 @@ import time
 from collections.abc import Callable, Mapping
 from dataclasses import dataclass, field
 from pathlib import Path
+from typing import Any
 
 import numpy as np
 import torch
@@ -92,6 +93,19 @@ class TrainingResult:
 Report = Callable[[int, float, float | None], None]
 
 
+@dataclass(frozen=True)
+class Plan:
+    """What a tuning method asks of the loop beyond training the parameters that require gradients.
+
+    rates: factors of the learning rate by parameter name, 1 for those not named. penalty: added to the loss of a step.
+    after_backward: called with the number of the step, from 0, once its gradients are there and before the update.
+    """
+
+    rates: Mapping[str, float] = field(default_factory=dict)
+    penalty: Callable[[], Tensor] | None = None
+    after_backward: Callable[[int], None] | None = None
+
+
 def train(
     model: nn.Module,
     data: TrainingData,
@@ -100,6 +114,7 @@ def train(
     seed: int,
     state_file: Path,
     report: Report | None = None,
+    plan: Plan = Plan(),
 ) -> TrainingResult:
     """Train the parameters that require gradients and leave the best by validation loss in the model.
 
@@ -108,13 +123,13 @@ def train(
     loss is not finite.
     """
     trainable = {name: value for name, value in model.named_parameters() if value.requires_grad}
-    optimizer = torch.optim.AdamW(trainable.values(), lr=learning_rate, weight_decay=options.weight_decay)
+    optimizer = torch.optim.AdamW(_groups(trainable, plan.rates), lr=learning_rate, weight_decay=options.weight_decay)
     progress = _load_state(state_file, trainable, optimizer) if state_file.is_file() else _Progress()
     started = time.perf_counter() - progress.seconds
     while progress.step < options.steps and not progress.finished(options):
         if not progress.history:
             _validate(model, data, progress, trainable, float("nan"))
-        loss = _step(model, data.train, options, optimizer, learning_rate, seed, progress.step)
+        loss = _step(model, data.train, options, optimizer, learning_rate, seed, progress.step, plan)
         progress.step += 1
         _refuse_divergence("training", loss, progress.step)
         progress.losses.append(loss)
@@ -215,6 +230,14 @@ def _logits(model: nn.Module, ids: Tensor) -> Tensor:
     return logits
 
 
+def _groups(trainable: Mapping[str, Tensor], rates: Mapping[str, float]) -> list[dict[str, Any]]:
+    """Parameters with the same factor of the learning rate together."""
+    groups: dict[float, list[Tensor]] = {}
+    for name, value in trainable.items():
+        groups.setdefault(rates.get(name, 1.0), []).append(value)
+    return [{"params": params, "rate": rate} for rate, params in groups.items()]
+
+
 def _step(
     model: nn.Module,
     windows: np.ndarray,
@@ -223,17 +246,20 @@ def _step(
     learning_rate: float,
     seed: int,
     step: int,
+    plan: Plan,
 ) -> float:
     """One update; gives its loss, the mean over all tokens of the windows but the first of each."""
     torch.manual_seed((seed << 32) + step)
     for group in optimizer.param_groups:
-        group["lr"] = learning_rate_at(step, learning_rate, options)
+        group["lr"] = group["rate"] * learning_rate_at(step, learning_rate, options)
     ids = torch.from_numpy(windows[rows_of_step(len(windows), options.batch_size, seed, step)])
     model.train()
     logits = _logits(model, ids)
     loss = F.cross_entropy(logits.reshape(-1, logits.shape[-1]), ids[:, 1:].reshape(-1))
     optimizer.zero_grad(set_to_none=True)
-    loss.backward()
+    (loss if plan.penalty is None else loss + plan.penalty()).backward()
+    if plan.after_backward:
+        plan.after_backward(step)
     torch.nn.utils.clip_grad_norm_([p for group in optimizer.param_groups for p in group["params"]], options.clip)
     optimizer.step()
     return loss.item()

@@ -164,7 +164,8 @@ def train(cell: Cell, bars: Bars, fingerprint: str, emit: Emit) -> None:
                 log(step, loss, validation)
                 emit({"step": step, "of": study.training.steps, "loss": loss, "validation_loss": validation})
 
-            result = training.train(model, data, study.training, study.learning_rate_of(name), cell.seed, state, report)
+            rate, plan = study.learning_rate_of(name), chosen.plan(model, options, study.training.steps)
+            result = training.train(model, data, study.training, rate, cell.seed, state, report, plan)
     else:
         result = training.untrained(model, data)
     checkpoint = cell.paths.checkpoint

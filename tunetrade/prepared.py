@@ -10,6 +10,7 @@ from forecasting.codecs import AnyCodec, BinsCodec
 from forecasting.codecs.fit import fit_codec, scale_codec
 from forecasting.codecs.rows import padded, rows_of
 from forecasting.evaluate import forbid_seen
+from forecasting.methods import method
 from forecasting.train import TrainingData
 from forecasting.windows import Split, contexts, split, targets
 from tunetrade.config import StudyConfig
@@ -23,7 +24,8 @@ class Prepared:
     """What a series becomes under a study.
 
     codec: the base's, fitted on the training part. hours: the weekly volatility pattern for baselines, fitted there
-    too. split: cutoff positions. seen: whether evaluation meets what the base saw. positions: of the base.
+    too. split: cutoff positions. seen: whether evaluation meets what the base saw. positions: of the base
+    that no method needs for itself.
     """
 
     codec: AnyCodec
@@ -61,13 +63,14 @@ class Prepared:
 def prepare(study: StudyConfig, bars: Bars) -> Prepared:
     """Fit the codec and split the series; raises where the series is too short or the base has seen the answers."""
     base, spec = find_base(study.base), study.windows
-    check_length(base, spec)
+    taken = max((method(name).taken(study.options_of(name)) for name in study.methods), default=0)
+    check_length(base, spec, taken)
     codec = scale_codec(base.codec, bars, study.codec, spec.context + spec.horizon)
     parts = split(bars, spec, study.split, codec.warm_up)
     seen = forbid_seen(base.cutoff, bars.times[parts.validation[0]], study.allow_seen)
     part = int(parts.train[0]) - codec.warm_up - spec.context + 1, int(parts.train[-1]) + spec.horizon
     fitted = fit_codec(codec, bars, study.codec, *part)
     if isinstance(fitted, BinsCodec):
-        return Prepared(fitted, fitted, parts, seen, base.positions)
+        return Prepared(fitted, fitted, parts, seen, base.positions - taken)
     hours = fit_codec(scale_codec(BinsCodec(), bars, study.codec), bars, study.codec, *part)
-    return Prepared(fitted, hours, parts, seen, base.positions)
+    return Prepared(fitted, hours, parts, seen, base.positions - taken)

@@ -59,18 +59,23 @@ def find_base(name: str) -> Base:
     return Base(folder, codec, card, positions, sha256_of(*(folder / file for file in FILES[:3])))
 
 
-def check_length(base: Base, spec: WindowSpec) -> None:
-    """ConfigError where a window has more tokens than the base has positions; see `positions_needed`."""
+def check_length(base: Base, spec: WindowSpec, taken: int = 0) -> None:
+    """ConfigError where a window has more tokens than the base has positions; see `positions_needed`.
+
+    taken: positions that a method's virtual tokens use up.
+    """
+    room = base.positions - taken
 
     def needed(context: int) -> int:
         return positions_needed(base.codec, context, spec.horizon)
 
-    if needed(spec.context) > base.positions:
-        most = next((fewer for fewer in range(spec.context, 1, -1) if needed(fewer) <= base.positions), 0)
+    if needed(spec.context) > room:
+        most = next((fewer for fewer in range(spec.context, 1, -1) if needed(fewer) <= room), 0)
         cure = f"give at most {most} with a windows.horizon of {spec.horizon}" if most else "shorten both"
+        less = f" less the method's {taken} virtual tokens" if taken else ""
         raise ConfigError(
             f"windows.context is {spec.context}: with a windows.horizon of {spec.horizon} that makes "
-            f"{needed(spec.context)} tokens, and the base holds {base.positions}; {cure}"
+            f"{needed(spec.context)} tokens, and the base holds {base.positions}{less}; {cure}"
         )
 
 

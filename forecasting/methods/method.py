@@ -12,6 +12,7 @@ from forecasting.base import Base
 from forecasting.decoder import DecoderWeights
 from forecasting.errors import CheckpointError, ConfigError
 from forecasting.files import reading
+from forecasting.train import Plan
 
 CURE = "train it anew with `tunetrade train`"
 
@@ -34,7 +35,9 @@ class Method:
     prepare(model, options) wraps a freshly loaded base and sets which parameters train; random initialisation draws
     from torch's generator, which the caller seeds. save(model, folder) writes what load(base, options, folder) needs
     to give the same model back. weights(model) gives what the decode engine runs, merged where the method merges, and
-    leaves the model as it was. Each method knows the class of its models, hence `Any`.
+    leaves the model as it was. plan(model, options, steps) is what it asks of the training loop for so many steps.
+    taken(options) counts the positions its virtual tokens use up; checkpointing says whether activations can be
+    recomputed in the backward pass. Each method knows the class of its models, hence `Any`.
     """
 
     name: str
@@ -45,6 +48,9 @@ class Method:
     save: Callable[[Any, Path], None]
     load: Callable[[Base, Any, Path], nn.Module]
     weights: Callable[[Any], DecoderWeights]
+    plan: Callable[[Any, Any, int], Plan] = lambda model, options, steps: Plan()
+    taken: Callable[[Any], int] = lambda options: 0
+    checkpointing: bool = True
 
 
 def trained_parameters(model: nn.Module) -> int:
