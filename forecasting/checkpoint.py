@@ -55,7 +55,7 @@ def load_checkpoint(folder: Path, options: SamplingOptions) -> tuple[Forecaster,
     """
     tuned = load_tuned(folder)
     codec, spec = tuned.codec, tuned.spec
-    weights = tuned.weights
+    weights = options.place(tuned.weights)
     needed = positions_needed(codec, spec.context, spec.horizon)
     if needed > weights.room:
         raise CheckpointError(f"{folder}: {needed} tokens asked of a model with room for {weights.room}")

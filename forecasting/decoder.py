@@ -13,7 +13,7 @@ enters as keys and values that every window shares: a trained prefix as it is, p
 pass through the blocks, since nothing that follows can change them.
 """
 
-from dataclasses import dataclass, replace
+from dataclasses import dataclass, fields, is_dataclass, replace
 from typing import Any
 
 import torch
@@ -35,8 +35,12 @@ class Product:
         self.gelu = gelu
         self._packed: Tensor | None = None
         self._weight = weight.T.contiguous()
-        if torch.backends.mkldnn.is_available() and weight.device.type == "cpu":
+        if torch.backends.mkldnn.is_available() and weight.device.type == "cpu" and weight.dtype == torch.float32:
             self._packed = torch.ops.mkldnn._reorder_linear_weight(self._weight, 64)
+
+    def to(self, device: torch.device, dtype: torch.dtype) -> "Product":
+        """The same on another device, in another precision."""
+        return Product(self._weight.to(device, dtype).T, _moved(self._bias, device, dtype), self.gelu)
 
     def __call__(self, x: Tensor) -> Tensor:
         """Apply to rows [n, inputs]; gives [n, outputs]."""
@@ -113,6 +117,26 @@ class DecoderWeights:
         """Number of tokens, V."""
         return self.tokens.shape[0]
 
+    def to(self, device: torch.device, dtype: torch.dtype) -> "DecoderWeights":
+        """The same on another device, in another precision; what is in place already is not copied."""
+        if self.tokens.device == device and self.tokens.dtype == dtype:
+            return self
+        moved: DecoderWeights = _moved(self, device, dtype)
+        return moved
+
+
+def _moved(value: Any, device: torch.device, dtype: torch.dtype) -> Any:
+    """Weights, however nested, on another device in another precision; numbers and None as they are."""
+    if isinstance(value, Tensor | Product):
+        return value.to(device, dtype)
+    if isinstance(value, tuple):
+        return tuple(_moved(part, device, dtype) for part in value)
+    if is_dataclass(value) and not isinstance(value, type):
+        return replace(
+            value, **{field.name: _moved(getattr(value, field.name), device, dtype) for field in fields(value)}
+        )
+    return value
+
 
 def weights_of(
     model: nn.Module,
@@ -172,7 +196,7 @@ def with_prompt(weights: DecoderWeights, prompt: Tensor) -> DecoderWeights:
         )
     decoder = Decoder(weights, 1, 1)
     with torch.inference_mode():
-        decoder.run(prompt.to(torch.float32)[None])
+        decoder.run(prompt.to(weights.tokens)[None])
     return replace(weights, prefix=tuple((key[0].mT.contiguous(), value[0]) for key, value in decoder.context))
 
 
@@ -180,8 +204,9 @@ class Decoder:
     """Decode of one window, or of several at once: `start` with contexts, then `advance` all paths a token at a time.
 
     paths: of a window, S; steps: most tokens a path will take. The path caches are allocated once and reused as long
-    as the number of windows stays the same. `context` holds for each block the keys, transposed, and the values of
-    the contexts last started, [windows, heads, width of a head, P + C] and [windows, heads, P + C, width of a head].
+    as the number of windows stays the same. Logits come where the weights lie, in their precision. `context` holds for
+    each block the keys, transposed, and the values of the contexts last started, [windows, heads, width of a head,
+    P + C] and [windows, heads, P + C, width of a head].
     """
 
     def __init__(self, weights: DecoderWeights, paths: int, steps: int) -> None:
@@ -195,7 +220,7 @@ class Decoder:
 
     def start(self, ids: Tensor) -> Tensor:
         """Run contexts of equal length, ids int64 [..., C]; gives logits of the next token, [..., V]."""
-        last = self.run(self._w.tokens[ids.view(-1, ids.shape[-1])])
+        last = self.run(self._w.tokens[ids.view(-1, ids.shape[-1]).to(self._w.tokens.device)])
         return self._logits(last).view(*ids.shape[:-1], -1)
 
     def run(self, embedded: Tensor) -> Tensor:
@@ -207,7 +232,7 @@ class Decoder:
         count, length = embedded.shape[:2]
         self._length, self._taken, self.context = w.taken + length, 0, []
         hidden = (embedded + w.positions[w.taken : self._length]).view(-1, w.width)
-        mask = _causal(w.taken, length) if w.taken else None
+        mask = _causal(w.taken, length).to(hidden.device) if w.taken else None
         for i, block in enumerate(w.blocks):
             query, key, value = self._project(block, hidden).view(count, length, 3, w.heads, -1).unbind(2)
             query, key, value = (part.transpose(1, 2).contiguous() for part in (query, key, value))
@@ -231,7 +256,7 @@ class Decoder:
             self._make_room(len(self.context[0][0]))
         t = self._taken
         self._taken = t + 1
-        hidden = w.tokens[ids.reshape(-1)] + w.positions[self._length + t]
+        hidden = w.tokens[ids.reshape(-1).to(w.tokens.device)] + w.positions[self._length + t]
         for i, block in enumerate(w.blocks):
             query, key, value = self._project(block, hidden).view(len(hidden), 3, w.heads, -1).unbind(1)
             self._keys[i][t], self._values[i][t] = key, value
@@ -244,9 +269,9 @@ class Decoder:
         w = self._w
         self._windows = windows
         shape = (self._steps, windows * self._paths, w.heads, w.width // w.heads)
-        self._keys = [torch.zeros(shape) for _ in w.blocks]
-        self._values = [torch.zeros(shape) for _ in w.blocks]
-        self._scratch = torch.empty(shape)
+        self._keys = [w.tokens.new_zeros(shape) for _ in w.blocks]
+        self._values = [w.tokens.new_zeros(shape) for _ in w.blocks]
+        self._scratch = w.tokens.new_empty(shape)
 
     def _project(self, block: BlockWeights, hidden: Tensor) -> Tensor:
         """Queries, keys and values side by side, [n, 3 d]."""

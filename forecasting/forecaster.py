@@ -52,8 +52,9 @@ class Forecaster(Protocol):
 
 
 def identity(model_sha: str, codec: object, context: int, options: SamplingOptions) -> str:
-    """Hash of a sampled model: its weights, codec, context, paths and sampling seed; threads change nothing."""
-    return sha256_of(model_sha, repr(codec), f"{context}|{options.paths}|{options.seed}")
+    """Hash of a sampled model: its weights, codec, context and what sampling depends on; threads change nothing."""
+    sampled = f"{context}|{options.paths}|{options.seed}|{options.device}|{options.precision}"
+    return sha256_of(model_sha, repr(codec), sampled)
 
 
 @dataclass(frozen=True)

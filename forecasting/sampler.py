@@ -22,7 +22,7 @@ from forecasting.codecs.bins import LEAST_RATIO
 from forecasting.decoder import Decoder, DecoderWeights
 from forecasting.errors import ConfigError
 from forecasting.scale import Volatility
-from forecasting.tiles import in_tiles
+from forecasting.tiles import Tiling, in_tiles
 from forecasting.uniforms import group_size, uniforms
 from forecasting.windows import Contexts
 
@@ -32,6 +32,11 @@ TILE_ROWS = 256
 FIRST_STEP_ROWS = 1024
 """Most tokens in a tile of contexts."""
 
+CUDA_ROWS = 16_384
+"""Rows of a tile, either kind, on a CUDA device, which wants many."""
+
+PRECISIONS = {"float32": torch.float32, "bfloat16": torch.bfloat16}
+
 
 @dataclass(frozen=True)
 class SamplingOptions:
@@ -39,12 +44,15 @@ class SamplingOptions:
 
     paths: per window, a multiple of 2. seed: of the uniforms, apart from any training seed. threads: tiles at once
     (0: one per core). chunk: windows whose paths an evaluation holds at once. Results depend on neither of the latter.
+    device: `cpu` or `cuda`. precision: of the model, `float32` or `bfloat16`; probabilities are float64 either way.
     """
 
     paths: int = 64
     seed: int = 1
     threads: int = 0
     chunk: int = 256
+    device: str = "cpu"
+    precision: str = "float32"
 
     def __post_init__(self) -> None:
         if not 4 <= self.paths <= 65_536 or self.paths % 2:
@@ -53,6 +61,22 @@ class SamplingOptions:
             raise ConfigError(f"sampling.threads is {self.threads}; give 0 (one per core) or a positive number")
         if not 1 <= self.chunk <= 1_000_000:
             raise ConfigError(f"sampling.chunk is {self.chunk}; give a number of windows from 1 to 1000000")
+        if self.device not in ("cpu", "cuda"):
+            raise ConfigError(f"sampling.device is {self.device!r}; give 'cpu' or 'cuda'")
+        if self.precision not in PRECISIONS:
+            raise ConfigError(f"sampling.precision is {self.precision!r}; give one of {', '.join(PRECISIONS)}")
+
+    def tiling(self, rows: int, each: int) -> Tiling:
+        """Tiles of about `rows` rows, a window having `each`; a CUDA device takes larger ones, one at a time."""
+        if self.device == "cuda":
+            return Tiling(max(1, CUDA_ROWS // each), 1, whole=True)
+        return Tiling(max(1, rows // each), self.workers)
+
+    def place(self, weights: DecoderWeights) -> DecoderWeights:
+        """The weights where and as precise as asked; ConfigError where this machine lacks the device."""
+        if self.device == "cuda" and not torch.cuda.is_available():
+            raise ConfigError("sampling.device is 'cuda', and torch finds no CUDA device here; give 'cpu'")
+        return weights.to(torch.device(self.device), PRECISIONS[self.precision])
 
     @property
     def workers(self) -> int:
@@ -88,10 +112,11 @@ class Samples:
         shapes |= {"first_knots": (windows, len(codec.knots)), "first_weights": (windows, len(codec.segment_share))}
         return Samples(**{name: np.empty(shape) for name, shape in shapes.items()})
 
-    def put(self, at: slice, part: "Samples") -> None:
-        """Write a part in its place."""
+    def put(self, tile: range, part: "Samples") -> None:
+        """Write a part in its place, as far as there is one."""
         for field in fields(self):
-            getattr(self, field.name)[at] = getattr(part, field.name)
+            room = getattr(self, field.name)[tile.start : tile.stop]
+            room[:] = getattr(part, field.name)[: len(room)]
 
     def same_bytes(self, other: "Samples") -> bool:
         """Whether all figures are the same to the last bit."""
@@ -148,28 +173,31 @@ def sample(
     steps = contexts.ahead.shape[1]
     ids, state = codec.encode(contexts.closes, contexts.times, context)
     factors = codec.factors(contexts.ahead)
-    tables = _Tables.of(codec)
     result = Samples.empty(len(contexts), options.paths, steps, codec)
 
     def roll(model: TokenModel, tile: range) -> Samples:
-        at = slice(tile.start, tile.stop)
-        draws = [uniforms(options.seed, contexts.unique_id, contexts.cutoffs[i], options.paths, steps) for i in tile]
+        at = _rows(tile, len(contexts))
+        draws = [uniforms(options.seed, contexts.unique_id, contexts.cutoffs[i], options.paths, steps) for i in at]
         volatility = Volatility(state.volatility.totals[:, at], state.volatility.count)
-        return _roll(model, ids[at], volatility, state.close[at], factors[at], np.stack(draws, axis=1), tables)
+        return _roll(model, ids[at], volatility, state.close[at], factors[at], np.stack(draws, axis=1), codec)
 
     def work(model: TokenModel, tile: range) -> None:
-        result.put(slice(tile.start, tile.stop), roll(model, tile))
+        result.put(tile, roll(model, tile))
 
     def alike(model: TokenModel, tile: range) -> bool:
         alone = Samples.empty(len(tile), options.paths, steps, codec)
         for i in tile:
-            alone.put(slice(i, i + 1), roll(model, range(i, i + 1)))
+            alone.put(range(i, i + 1), roll(model, range(i, i + 1)))
         return alone.same_bytes(roll(model, tile))
 
-    size = max(1, TILE_ROWS // options.paths)
-    shape = (options.paths, context, steps)
-    in_tiles(len(contexts), size, options.workers, make_model, work, alike, shape, progress)
+    tiling = options.tiling(TILE_ROWS, options.paths)
+    in_tiles(len(contexts), tiling, make_model, work, alike, (options.paths, context, steps), progress)
     return result
+
+
+def _rows(tile: range, count: int) -> np.ndarray:
+    """Indices of a tile's windows out of `count`; what lies beyond the last is the last again."""
+    return np.minimum(np.arange(tile.start, tile.stop), count - 1)
 
 
 @dataclass(frozen=True)
@@ -194,19 +222,19 @@ def first_step(
     result = FirstStep(np.empty((len(contexts), len(codec.knots))), np.empty((len(contexts), len(codec.segment_share))))
 
     def chances(model: TokenModel, tile: range) -> Tensor:
-        return _chances(model.start(torch.from_numpy(ids[tile.start : tile.stop])))
+        return _chances(model.start(torch.from_numpy(ids[_rows(tile, len(contexts))]))).cpu()
 
     def work(model: TokenModel, tile: range) -> None:
         at = slice(tile.start, tile.stop)
         result.knots[at] = _knots(codec, state.close[at, None], sigma[at, None])
-        result.weights[at] = _weights(codec, chances(model, tile).numpy())
+        result.weights[at] = _weights(codec, chances(model, tile).numpy())[: len(result.weights[at])]
 
     def alike(model: TokenModel, tile: range) -> bool:
         alone = torch.cat([chances(model, range(i, i + 1)) for i in tile])
         return torch.equal(alone, chances(model, tile))
 
-    size = max(1, FIRST_STEP_ROWS // context)
-    in_tiles(len(contexts), size, options.workers, make_model, work, alike, (0, context, 1), progress)
+    tiling = options.tiling(FIRST_STEP_ROWS, context)
+    in_tiles(len(contexts), tiling, make_model, work, alike, (0, context, 1), progress)
     return result
 
 
@@ -236,19 +264,12 @@ class _Tables:
     codec: BinsCodec
     knots: Tensor
     centres: Tensor
-    segment_token: Tensor
     ladder: Tensor
 
     @staticmethod
-    def of(codec: BinsCodec) -> "_Tables":
+    def of(codec: BinsCodec, device: torch.device) -> "_Tables":
         ladder = np.concatenate([[0.0], np.cumsum(codec.segment_share)])
-        return _Tables(
-            codec,
-            torch.from_numpy(codec.knots),
-            torch.from_numpy(codec.centres),
-            torch.from_numpy(codec.segment_token),
-            torch.from_numpy(ladder),
-        )
+        return _Tables(codec, *(torch.from_numpy(values).to(device) for values in (codec.knots, codec.centres, ladder)))
 
     def value(self, token: Tensor, part: Tensor) -> Tensor:
         """Return in sigma below which `part` of the token's probability lies, [S]."""
@@ -275,23 +296,26 @@ def _roll(
     anchors: np.ndarray,
     factors: np.ndarray,
     uniform: np.ndarray,
-    tables: _Tables,
+    codec: BinsCodec,
 ) -> Samples:
     """A tile of W windows: ids [W, C], volatility of W points, anchors [W], factors [W, H], uniform [H, W, S].
 
-    Each path carries its own close and volatility; the paths of all windows are rows R = W S of one table.
+    Each path carries its own close and volatility; the paths of all windows are rows R = W S of one table, which lies
+    where the model's logits do.
     """
     steps, count, size = uniform.shape
-    codec, scale = tables.codec, tables.codec.scale
+    scale = codec.scale
+    logits = model.start(torch.from_numpy(ids))[:, None].expand(-1, size, -1)
+    device = logits.device
+    tables = _Tables.of(codec, device)
 
     def on_paths(values: np.ndarray) -> Tensor:
-        return torch.from_numpy(np.repeat(values, size, axis=-1))
+        return torch.from_numpy(np.repeat(values, size, axis=-1)).to(device)
 
-    drawn, factor = torch.from_numpy(uniform.reshape(steps, -1)), on_paths(factors.T)
-    totals, decays = on_paths(volatility.totals), torch.from_numpy(scale.decays)[:, None]
+    drawn, factor = torch.from_numpy(uniform.reshape(steps, -1)).to(device), on_paths(factors.T)
+    totals, decays = on_paths(volatility.totals), torch.from_numpy(scale.decays).to(device)[:, None]
     anchor = close = on_paths(anchors)
-    paths, moves, ups = (torch.empty((steps, count * size), dtype=torch.float64) for _ in range(3))
-    logits = model.start(torch.from_numpy(ids))[:, None].expand(-1, size, -1)
+    paths, moves, ups = (torch.empty((steps, count * size), dtype=torch.float64, device=device) for _ in range(3))
     for h in range(steps):
         mean = sum(
             share * total for share, total in zip(scale.shares(volatility.count + h).tolist(), totals, strict=True)
@@ -302,7 +326,7 @@ def _roll(
         moves[h] = close * sigma * (chance @ tables.centres)
         ups[h] = 1 - _chance_below(tables, chance, below, (anchor / close - 1) / sigma)
         if h == 0:
-            first_chance, first_sigma = chance[::size].numpy().copy(), sigma[::size].numpy().copy()
+            first_chance, first_sigma = (values[::size].cpu().numpy().copy() for values in (chance, sigma))
         token, part = _draw(chance, below, drawn[h])
         new = close * (1 + sigma * tables.value(token, part)).clamp_min_(LEAST_RATIO)
         scaled = (new / close - 1) / factor[h]
@@ -314,7 +338,7 @@ def _roll(
     p_up, p_up_se = _over_groups(ups.view(steps, count, size))
     mean_se[:, 0] = p_up_se[:, 0] = 0.0
     return Samples(
-        paths=paths.view(steps, count, size).permute(1, 2, 0).numpy(),
+        paths=paths.view(steps, count, size).permute(1, 2, 0).cpu().numpy(),
         mean=anchors[:, None] + mean,
         mean_se=mean_se,
         p_up=p_up,
@@ -345,4 +369,4 @@ def _over_groups(values: Tensor) -> tuple[np.ndarray, np.ndarray]:
     """Mean over paths and its standard error from independent groups, [W, H] each; values [H, W, S]."""
     groups = values.unflatten(2, (-1, group_size(values.shape[2]))).mean(3)
     error = groups.std(dim=2) / groups.shape[2] ** 0.5
-    return groups.mean(2).T.numpy().copy(), error.T.numpy().copy()
+    return groups.mean(2).T.cpu().numpy().copy(), error.T.cpu().numpy().copy()

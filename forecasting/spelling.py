@@ -91,7 +91,8 @@ class Spelled:
 
 def narrow(weights: DecoderWeights, grammar: Grammar) -> DecoderWeights:
     """The same model with logits for the grammar's tokens only; a full head is a third of the smallest GPT-2."""
-    head = weights.head(torch.eye(weights.width))[:, torch.from_numpy(grammar.ids)]
+    everyone = torch.eye(weights.width).to(weights.tokens)
+    head = weights.head(everyone)[:, torch.from_numpy(grammar.ids).to(everyone.device)]
     return replace(weights, head=Product(head))
 
 
@@ -147,7 +148,7 @@ def spell(model: TokenModel, ids: np.ndarray, grammar: Grammar, uniform: np.ndar
     state, done = torch.zeros(size, dtype=torch.int64), torch.zeros(size, dtype=torch.int64)
     lengths, parts = torch.zeros(size, dtype=torch.int64), torch.full((horizon, size), 0.5, dtype=torch.float64)
     place, rest, steps = torch.zeros(size, dtype=torch.int64), fresh[0, 0], []
-    logits = model.start(torch.from_numpy(ids)[None])[:, None].expand(-1, size, -1)[0]
+    logits = model.start(torch.from_numpy(ids)[None]).cpu()[:, None].expand(-1, size, -1)[0]
     while True:
         left = (horizon - done).clamp_min(1)
         token, rest = draw(masked_chances(logits, needs[state] <= left[:, None]), rest)
@@ -165,7 +166,7 @@ def spell(model: TokenModel, ids: np.ndarray, grammar: Grammar, uniform: np.ndar
         place = torch.where(ending, 0, place + 1)
         own = fresh[done.clamp_max(horizon - 1), place.clamp_max(draws - 1), path]
         rest = torch.where(place < draws, own, rest)
-        logits = model.advance(steps[-1][None])[0]
+        logits = model.advance(steps[-1][None]).cpu()[0]
     return Spelled(torch.stack(steps, dim=1).numpy(), lengths.numpy(), parts.T.numpy())
 
 

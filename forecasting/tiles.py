@@ -9,6 +9,7 @@ import threading
 from collections.abc import Callable, Iterator
 from concurrent.futures import ThreadPoolExecutor
 from contextlib import contextmanager
+from dataclasses import dataclass
 from typing import TypeVar
 from weakref import WeakKeyDictionary
 
@@ -20,22 +21,35 @@ _AGREED: WeakKeyDictionary[Callable[[], object], dict[tuple[int, int, int], bool
 """For each maker of models and (paths, context, steps): does a tile give the bytes of its windows alone?"""
 
 
+@dataclass(frozen=True)
+class Tiling:
+    """How windows are shared out: `size` a tile, `workers` tiles at once.
+
+    whole: every tile is full, the last one beyond the last window, and none is tried out. A window's bytes then depend
+    on no other where a product of one shape sums each row the same way, as on a CUDA device.
+    """
+
+    size: int
+    workers: int
+    whole: bool = False
+
+
 def in_tiles(
     count: int,
-    size: int,
-    workers: int,
+    tiling: Tiling,
     make_model: Callable[[], Model],
     work: Callable[[Model, range], None],
     alike: Callable[[Model, range], bool],
     shape: tuple[int, int, int],
     progress: Callable[[int], None] | None = None,
 ) -> None:
-    """Have `work(model, tile)` do all windows, in tiles of `size` where `alike(model, tile)` finds bytes as alone.
+    """Have `work(model, tile)` do all windows, in tiles where `alike(model, tile)` finds bytes as alone.
 
-    Each of the `workers` threads makes a model of its own; `progress(n)` is told the windows of a tile when it is done,
-    one call at a time. What `alike` found is remembered for the maker of models and `shape`.
+    Each of the workers makes a model of its own; `progress(n)` is told the windows of a tile when it is done, one call
+    at a time. What `alike` found is remembered for the maker of models and `shape`.
     """
     reporting = threading.Lock()
+    size, workers = tiling.size, min(tiling.workers, max(1, count))
 
     def run(tiles: Iterator[range]) -> None:
         model = make_model()
@@ -43,16 +57,15 @@ def in_tiles(
             work(model, tile)
             if progress:
                 with reporting:
-                    progress(len(tile))
+                    progress(min(tile.stop, count) - tile.start)
 
-    workers = min(workers, max(1, count))
     with single_threaded_products(), torch.inference_mode():
-        if size > 1 and count >= size * workers:
+        if not tiling.whole and size > 1 and count >= size * workers:
             known = _AGREED.setdefault(make_model, {})
             if shape not in known:
                 known[shape] = alike(make_model(), range(size))
             size = size if known[shape] else 1
-        pending = iter(_tiles(count, size, workers))
+        pending = iter(_full_tiles(count, size) if tiling.whole else _tiles(count, size, workers))
         if workers == 1:
             run(pending)
         else:
@@ -64,8 +77,12 @@ def in_tiles(
 def _tiles(count: int, size: int, workers: int) -> list[range]:
     """Whole tiles, as many for each worker, then single windows; workers take the next as they become free."""
     whole = count // (size * workers) * size * workers
-    tiles = [range(first, first + size) for first in range(0, whole, size)]
-    return tiles + [range(i, i + 1) for i in range(whole, count)]
+    return _full_tiles(whole, size) + [range(i, i + 1) for i in range(whole, count)]
+
+
+def _full_tiles(count: int, size: int) -> list[range]:
+    """Tiles of one size, the last beyond the last window where `count` is not a multiple."""
+    return [range(first, first + size) for first in range(0, count, size)]
 
 
 @contextmanager

@@ -96,7 +96,8 @@ def _training_parts(cell: Cell) -> list[Any]:
 def _forecasting_parts(cell: Cell) -> list[Any]:
     from forecasting.baselines import BASELINES
 
-    shared = [cell.method, cell.study.sampling.paths, cell.study.sampling.seed]
+    sampling = cell.study.sampling
+    shared = [cell.method, sampling.paths, sampling.seed, sampling.device, sampling.precision]
     if cell.kind != "baseline":
         return shared
     chosen = BASELINES[cell.method]

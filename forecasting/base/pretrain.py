@@ -1,8 +1,9 @@
 """How the embedded base came to be, and what the digits base shares with it.
 
 A small GPT-2 is trained on the returns of ECB exchange rates before a cut-off. Each row of a batch is a stretch of one
-series, as a stranger to its name and level: only volatility-scaled returns are seen, and half the rows are mirrored,
-which is the inverse rate to within a bin or two. So the base learns how returns cluster, not where EURUSD went. A
+series, as a stranger to its name and level: only volatility-scaled returns are seen, and each row comes with its
+mirror, which is the inverse rate to within a bin or two: drawn by chance instead, mirrors left the base a small drift
+to one side. So the base learns how returns cluster, not where EURUSD went. A
 quarter of the rows are crosses of much traded currencies, the others simulated (`synthetic`): all crosses of the ECB
 together taught habits of managed and coarsely quoted rates, to the harm of the others (docs/LOG.md).
 
@@ -100,6 +101,8 @@ class PretrainOptions:
         for name in ("layers", "width", "heads", "length", "batch", "steps"):
             if getattr(self, name) < 1:
                 raise ConfigError(f"pretrain.{name} is {getattr(self, name)}; give a positive whole number")
+        if self.batch % 2:
+            raise ConfigError(f"pretrain.batch is {self.batch}; give an even number: each row comes with its mirror")
 
 
 def _day(name: str, text: str) -> pd.Timestamp:
@@ -191,17 +194,13 @@ def simulations(length: int, seed: int) -> np.ndarray:
 
 
 def batch(real: Corpus, made: Corpus, options: PretrainOptions, step: int) -> torch.Tensor:
-    """Rows of a step, int64 [batch, length], a function of seed and step: random stretches, half of them mirrored."""
+    """Rows of a step, int64 [batch, length], a function of seed and step: random stretches, each with its mirror."""
     draw = np.random.default_rng([options.seed, step])
-    of_made = round(options.synthetic * options.batch)
-    rows = np.concatenate(
-        [
-            _stretches(data, rows, options.length, draw)
-            for data, rows in ((real, options.batch - of_made), (made, of_made))
-        ]
-    )
-    mirrored = draw.random(options.batch) < 0.5
-    return torch.from_numpy(np.where(mirrored[:, None], real.bins - 1 - rows, rows))
+    count = options.batch // 2
+    of_made = round(options.synthetic * count)
+    parts = ((real, count - of_made), (made, of_made))
+    rows = np.concatenate([_stretches(data, rows, options.length, draw) for data, rows in parts])
+    return torch.from_numpy(np.concatenate([rows, real.bins - 1 - rows]))
 
 
 def _stretches(data: Corpus, rows: int, length: int, draw: np.random.Generator) -> np.ndarray:

@@ -12,8 +12,9 @@ from forecasting.codecs.fit import CodecOptions, fit_codec, scale_codec
 from forecasting.decoder import Decoder, weights_of
 from forecasting.errors import ConfigError
 from forecasting.forecaster import PathForecaster
-from forecasting.sampler import TILE_ROWS, SamplingOptions, UniformTokens, gpt2_decoders, sample
+from forecasting.sampler import TILE_ROWS, SamplingOptions, UniformTokens, first_step, gpt2_decoders, sample
 from forecasting.scale import causal_sigma
+from forecasting.tiles import Tiling
 from forecasting.uniforms import group_size, uniforms
 from forecasting.windows import WindowSpec, contexts
 
@@ -344,3 +345,59 @@ def test_equal_tokens_are_a_random_walk_in_price(eurusd):
     forecasts = made.predict(inputs).forecasts
     assert np.abs(forecasts.mean / forecasts.anchor[:, None] - 1).max() < 1e-14
     assert forecasts.p_up[:, 0] == pytest.approx(np.full(20, 0.5), abs=1e-12)
+
+
+@pytest.mark.parametrize("work", [sample, first_step])
+def test_in_whole_tiles_the_bytes_of_a_window_do_not_depend_on_its_company(work, base, model, eurusd, monkeypatch):
+    """How a CUDA device is fed; here on the CPU."""
+    monkeypatch.setattr(SamplingOptions, "tiling", lambda self, rows, each: Tiling(5, 1, whole=True))
+    make = gpt2_decoders(weights_of(model), 16, SPEC.horizon)
+
+    def run(positions):
+        done = []
+        inputs = contexts(eurusd, SPEC, base.codec.warm_up, positions)
+        return work(inputs, base.codec, make, SPEC.context, SamplingOptions(16), done.append), done
+
+    (all_of_them, done), (some, _) = run(np.arange(700, 713)), run(np.array([703, 708, 712]))
+    assert done == [5, 5, 3]
+    for name, values in vars(some).items():
+        assert values.tobytes() == getattr(all_of_them, name)[[3, 8, 12]].tobytes(), name
+
+
+def test_half_precision_is_the_same_model_to_its_precision(base, model, eurusd):
+    inputs = contexts(eurusd, SPEC, base.codec.warm_up, np.array([700, 2000, 5000]))
+
+    def means(**options):
+        asked = SamplingOptions(16, **options)
+        make = gpt2_decoders(asked.place(weights_of(model)), asked.paths, SPEC.horizon)
+        return sample(inputs, base.codec, make, SPEC.context, asked)
+
+    full, half = means(), means(precision="bfloat16")
+    assert half.first_weights == pytest.approx(full.first_weights, rel=0.05)
+    assert half.first_weights.tobytes() != full.first_weights.tobytes()
+    assert half.p_up == pytest.approx(full.p_up, abs=0.05)
+
+
+@pytest.mark.parametrize("options", [{"device": "tpu"}, {"precision": "float16"}])
+def test_an_unknown_device_or_precision_is_refused(options):
+    with pytest.raises(ConfigError, match=next(iter(options))):
+        SamplingOptions(**options)
+
+
+@pytest.mark.skipif(torch.cuda.is_available(), reason="there is one")
+def test_a_cuda_device_that_is_not_there_is_refused(model):
+    with pytest.raises(ConfigError, match="no CUDA device"):
+        SamplingOptions(device="cuda").place(weights_of(model))
+
+
+@pytest.mark.skipif(not torch.cuda.is_available(), reason="needs a CUDA device")
+def test_a_cuda_device_gives_the_forecasts_of_the_processor(base, model, eurusd):
+    def drawn(device, count):
+        asked = SamplingOptions(16, device=device)
+        make = gpt2_decoders(asked.place(weights_of(model)), asked.paths, SPEC.horizon)
+        inputs = contexts(eurusd, SPEC, base.codec.warm_up, np.arange(700, 700 + count))
+        return sample(inputs, base.codec, make, SPEC.context, asked)
+
+    one, other = drawn("cpu", 20), drawn("cuda", 20)
+    assert other.first_weights == pytest.approx(one.first_weights, rel=1e-3)
+    assert drawn("cuda", 3).paths.tobytes() == other.paths[:3].tobytes()
