@@ -102,9 +102,7 @@ def _check_trading(study: StudyConfig, bars: Bars, span: tuple[np.datetime64, np
             )
 
 
-def run_study(
-    study: StudyConfig, runs: Path, jobs: int = 0, whole: bool = True, runner: Runner = run_cells
-) -> Outcome:
+def run_study(study: StudyConfig, runs: Path, jobs: int = 0, whole: bool = True, runner: Runner = run_cells) -> Outcome:
     """Work off every cell that is not done; `jobs` processes at once, 0 for one per core.
 
     Not `whole`: the cells join those already in the study's folder rather than take their place in its report. Results
