@@ -198,7 +198,7 @@ class Update:
     def __call__(self, windows: np.ndarray, step: int) -> float:
         """Make step `step`, from 0; gives its loss, the mean over all tokens of its windows but the first of each."""
         options, plan, processes = self._options, self._plan, self.processes
-        torch.manual_seed((self._seed << 32) + step * processes.count + processes.rank)
+        self._seed_dropout((self._seed << 32) + step * processes.count + processes.rank)
         for group in self.optimizer.param_groups:
             group["lr"] = group["rate"] * learning_rate_at(step, self._learning_rate, options)
         rows = rows_of_step(len(windows), options.batch_size, self._seed, step)
@@ -213,6 +213,10 @@ class Update:
         self.scaler.update()
         self.optimizer.zero_grad(set_to_none=True)  # here, so that gradients and activations never lie side by side
         return loss.item()
+
+    def _seed_dropout(self, seed: int) -> None:
+        """As `torch.manual_seed`, which on the CPU takes as long as a small layer, for CUDA's sake."""
+        (torch.manual_seed if self._device.type == "cuda" else torch.default_generator.manual_seed)(seed)
 
     def _backward(self, windows: np.ndarray) -> Tensor:
         """Gradients of this process's share of a step's windows, and its share of the loss."""

@@ -5,12 +5,18 @@ import os
 import shutil
 import subprocess
 import sys
+from dataclasses import replace
 from pathlib import Path
 
 import numpy as np
+import pytest
+import torch
 from small import write_study
 
+from forecasting.checkpoint import load_tuned
+from forecasting.errors import ConfigError
 from forecasting.files import read_json, write_json
+from forecasting.methods import METHODS
 from tunetrade.cell import run_cell
 from tunetrade.config import study_from
 from tunetrade.together import ALONE, company
@@ -23,7 +29,7 @@ SETTINGS = (
 )  # fmt: skip
 
 
-def test_two_processes_go_the_way_of_one(tmp_path: Path, tiny_base: Path) -> None:
+def test_two_processes_go_the_way_of_one(tmp_path: Path, tiny_base: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     """Five windows a step: three for one process, two for the other, each in two micro-batches."""
     write_study(tmp_path, tiny_base)
     asked = ["train", "ecb:EURUSD", "--method", "full", "--config", "small.toml", "--json"]
@@ -53,8 +59,22 @@ def test_two_processes_go_the_way_of_one(tmp_path: Path, tiny_base: Path) -> Non
     assert kept[0] == kept[1]
     assert len(list(together.glob("tensorboard/*"))) == 1
 
+    epochs = sorted(alone.glob("checkpoints/epoch-*"))
+    assert [folder.name for folder in epochs] == ["epoch-1", "epoch-2"]
+    weights = [load_tuned(folder).model.state_dict()["lm_head.weight"] for folder in epochs]
+    assert not torch.equal(*weights)
 
-def test_a_launcher_that_starts_one_process_is_named(monkeypatch, capsys) -> None:
+    config = read_json(alone / "run.json")["config"]
+    config["training"]["checkpointing"] = True
+    write_json(alone / "run.json", {**read_json(alone / "run.json"), "config": config})
+    monkeypatch.setitem(METHODS, "full", replace(METHODS["full"], checkpointing=False))
+    with pytest.raises(ConfigError, match="method full cannot recompute its activations"):
+        run_cell(alone, lambda message: None, until="train")
+
+
+def test_a_launcher_that_starts_one_process_is_named(
+    monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
+) -> None:
     """As `accelerate launch --num_processes 2` does on the CPU."""
     monkeypatch.setenv("ACCELERATE_USE_CPU", "True")
     monkeypatch.setenv("MASTER_ADDR", "127.0.0.1")
