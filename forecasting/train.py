@@ -5,6 +5,7 @@ so a killed run resumes from its last state file and ends bit for bit where an u
 however its windows are shared out: micro-batches and processes sum gradients, each token weighing the same.
 """
 
+import functools
 import math
 import time
 from collections.abc import Callable, Iterator, Mapping
@@ -62,12 +63,19 @@ class Plan:
     """What a tuning method asks of the loop beyond training the parameters that require gradients.
 
     rates: factors of the learning rate by parameter name, 1 for those not named. penalty: added to the loss of a step.
-    after_backward: called with the number of the step, from 0, once its gradients are there and before the update.
+    after_step: called with the number of the step, from 0, after its update, while its gradients are still there.
+    state, restore: what the method carries from step to step beside the parameters, for the state file and back.
+    optimizer: takes the place of AdamW on CUDA, called like it.
+    loss: the mean loss of rows int64 [n, L], in training and validation; None is that of the next token.
     """
 
     rates: Mapping[str, float] = field(default_factory=dict)
     penalty: Callable[[], Tensor] | None = None
-    after_backward: Callable[[int], None] | None = None
+    after_step: Callable[[int], None] | None = None
+    state: Callable[[], dict[str, Tensor]] = dict
+    restore: Callable[[dict[str, Tensor]], None] = lambda stored: None
+    optimizer: Callable[..., torch.optim.Optimizer] | None = None
+    loss: Callable[[nn.Module, Tensor], Tensor] | None = None
 
 
 def train(
@@ -99,7 +107,7 @@ def train(
     model.to(device)
     update = Update(model, options, learning_rate, seed, plan, processes)
     progress = (
-        load_state(state_file, update.trainable, update.optimizer, update.scaler)
+        load_state(state_file, update.trainable, update.optimizer, update.scaler, plan.restore)
         if state_file.is_file()
         else Progress()
     )
@@ -126,7 +134,7 @@ def train(
                     on_epoch(epoch)
                 if due or epoch:
                     progress.seconds = time.perf_counter() - started
-                    save_state(state_file, progress, update.trainable, update.optimizer, update.scaler)
+                    save_state(state_file, progress, update.trainable, update.optimizer, update.scaler, plan.state())
                 if report:
                     report(progress.step, loss, progress.history[-1]["validation_loss"] if due else None)
     with torch.no_grad():
@@ -186,18 +194,19 @@ class Update:
         processes: Processes = ALONE,
     ) -> None:
         self.trainable = {name: value for name, value in model.named_parameters() if value.requires_grad}
-        self.optimizer = torch.optim.AdamW(
-            _groups(self.trainable, plan.rates), lr=learning_rate, weight_decay=options.weight_decay, fused=True
-        )
+        self._device = device_of(options)
+        own = plan.optimizer if self._device.type == "cuda" else None
+        make = own or functools.partial(torch.optim.AdamW, fused=True)
+        groups = _groups(self.trainable, plan.rates)
+        self.optimizer: torch.optim.Optimizer = make(groups, lr=learning_rate, weight_decay=options.weight_decay)
         self.scaler = scaler_of(options.precision)
         self.processes = processes
-        self._model, self._options, self._plan = model, options, plan
+        self.plan, self._model, self._options = plan, model, options
         self._learning_rate, self._seed = learning_rate, seed
-        self._device = device_of(options)
 
     def __call__(self, windows: np.ndarray, step: int) -> float:
         """Make step `step`, from 0; gives its loss, the mean over all tokens of its windows but the first of each."""
-        options, plan, processes = self._options, self._plan, self.processes
+        options, plan, processes = self._options, self.plan, self.processes
         self._seed_dropout((self._seed << 32) + step * processes.count + processes.rank)
         for group in self.optimizer.param_groups:
             group["lr"] = group["rate"] * learning_rate_at(step, self._learning_rate, options)
@@ -206,11 +215,12 @@ class Update:
         gradients = [value.grad for value in self.trainable.values() if value.grad is not None]
         processes.sum([loss, *gradients])
         self.scaler.unscale_(self.optimizer)
-        if plan.after_backward and (not self.scaler.is_enabled() or all(g.isfinite().all() for g in gradients)):
-            plan.after_backward(step)  # not on a step that the scaler will skip
         torch.nn.utils.clip_grad_norm_(self.trainable.values(), options.clip)
+        scale = self.scaler.get_scale()
         self.scaler.step(self.optimizer)
         self.scaler.update()
+        if plan.after_step and self.scaler.get_scale() >= scale:  # a lower one says that the update was skipped
+            plan.after_step(step)
         self.optimizer.zero_grad(set_to_none=True)  # here, so that gradients and activations never lie side by side
         return loss.item()
 
@@ -220,19 +230,28 @@ class Update:
 
     def _backward(self, windows: np.ndarray) -> Tensor:
         """Gradients of this process's share of a step's windows, and its share of the loss."""
-        tokens = int(np.count_nonzero(windows[:, 1:] != PADDING))
-        total = torch.zeros((), device=self._device)
+        weight = _token_count if self.plan.loss is None else len
+        whole, total = weight(windows), torch.zeros((), device=self._device)
         self._model.train()
         for part in _shares(windows, self._options.accumulate, self.processes):
             ids = torch.from_numpy(part).to(self._device)
             with autocast(self._device, self._options.precision):
-                logits = _logits(self._model, ids).flatten(0, 1)
-            loss = F.cross_entropy(logits.float(), ids[:, 1:].flatten(), reduction="sum") / tokens
+                loss = (self.plan.loss or _next_token_loss)(self._model, ids).float() * (weight(part) / whole)
             self.scaler.scale(loss).backward()
             total += loss.detach()
-        if self._plan.penalty is not None:
-            self.scaler.scale(self._plan.penalty() / self.processes.count).backward()
+        if self.plan.penalty is not None:
+            self.scaler.scale(self.plan.penalty() / self.processes.count).backward()
         return total
+
+
+def _token_count(windows: np.ndarray) -> int:
+    """Tokens that are predicted: all but the first of each window."""
+    return int(np.count_nonzero(windows[:, 1:] != PADDING))
+
+
+def _next_token_loss(model: nn.Module, ids: Tensor) -> Tensor:
+    """Mean over all tokens of the windows but the first of each, in float32."""
+    return F.cross_entropy(_logits(model, ids).flatten(0, 1).float(), ids[:, 1:].flatten())
 
 
 def _shares(windows: np.ndarray, accumulate: int, processes: Processes) -> Iterator[np.ndarray]:
@@ -294,6 +313,21 @@ def _target_sums(model: nn.Module, windows: np.ndarray, context: np.ndarray, lea
     return torch.tensor([total, count], dtype=torch.float64, device=device)
 
 
+def _mean_loss(
+    model: nn.Module, windows: np.ndarray, loss: Callable[[nn.Module, Tensor], Tensor], processes: Processes
+) -> float:
+    """A plan's own loss over all windows, 64 at a time."""
+    device = next(model.parameters()).device
+    model.eval()
+    total = torch.zeros((), dtype=torch.float64, device=device)
+    with torch.no_grad():
+        for chunk in torch.from_numpy(windows[processes.rank :: processes.count]).split(64):
+            if len(chunk):
+                total += loss(model, chunk.to(device)).double() * len(chunk)
+    processes.sum([total])
+    return float(total) / len(windows)
+
+
 def _vocabulary(model: nn.Module) -> int:
     """Tokens of the GPT-2 in a model; 1 where there is none to ask."""
     return max((getattr(getattr(part, "config", None), "vocab_size", 1) for part in model.modules()), default=1)
@@ -301,7 +335,12 @@ def _vocabulary(model: nn.Module) -> int:
 
 def _validate(model: nn.Module, data: TrainingData, progress: Progress, update: Update, train_loss: float) -> None:
     """Append a row to the history and keep the weights where they are the best so far."""
-    loss = target_loss(model, data.validation, data.context, 64, update.processes)
+    own = update.plan.loss
+    loss = (
+        _mean_loss(model, data.validation, own, update.processes)
+        if own
+        else target_loss(model, data.validation, data.context, 64, update.processes)
+    )
     _refuse_divergence("validation", loss, progress.step)
     progress.history.append(_row(progress.step, train_loss, loss))
     if loss < progress.best_loss:

@@ -2,7 +2,7 @@
 
 import json
 import math
-from collections.abc import Mapping
+from collections.abc import Callable, Mapping
 from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any
@@ -35,7 +35,6 @@ class Progress:
 
 
 _NUMBERS = ("step", "best_step", "best_loss", "stale", "seconds", "history", "losses")
-_MOMENTS = ("step", "exp_avg", "exp_avg_sq")
 
 
 def save_state(
@@ -44,30 +43,44 @@ def save_state(
     trainable: Mapping[str, Tensor],
     optimizer: torch.optim.Optimizer,
     scaler: torch.amp.GradScaler,
+    of_plan: Mapping[str, Tensor],
 ) -> None:
-    """Write all that a resumed run needs."""
-    tensors = {}
+    """Write all that a resumed run needs; `of_plan` is what the method carries along."""
+    tensors = {f"plan.{name}": value.contiguous() for name, value in of_plan.items()}
     for name, value in trainable.items():
         tensors[f"model.{name}"] = value.detach().contiguous()
         tensors[f"best.{name}"] = progress.best[name].contiguous()
-        tensors |= {f"{key}.{name}": moment.contiguous() for key, moment in optimizer.state[value].items()}
+        for key, moment in optimizer.state[value].items():
+            kind = "moment" if isinstance(moment, Tensor) else "number"  # some count their steps in Python
+            tensors[f"{kind}.{name}.{key}"] = torch.as_tensor(moment).cpu().contiguous()
     numbers = {name: getattr(progress, name) for name in _NUMBERS}
     with atomic(file) as partial:
         save_file(tensors, partial, {"progress": json.dumps(numbers), "scaler": json.dumps(scaler.state_dict())})
 
 
 def load_state(
-    file: Path, trainable: Mapping[str, Tensor], optimizer: torch.optim.Optimizer, scaler: torch.amp.GradScaler
+    file: Path,
+    trainable: Mapping[str, Tensor],
+    optimizer: torch.optim.Optimizer,
+    scaler: torch.amp.GradScaler,
+    restore: Callable[[dict[str, Tensor]], None],
 ) -> Progress:
-    """Put weights and moments back where `save_state` took them."""
+    """Put weights, moments and what the method carried back where `save_state` took them."""
     with reading(file, "remove it to train from the start"), safe_open(file, framework="pt") as stored, torch.no_grad():
         numbers: dict[str, Any] = stored.metadata()
         progress = Progress(**json.loads(numbers["progress"]))
         scaler.load_state_dict(json.loads(numbers["scaler"]))
-        present = set(stored.keys())
         for name, value in trainable.items():
             value.copy_(stored.get_tensor(f"model.{name}"))
             progress.best[name] = stored.get_tensor(f"best.{name}").to(value.device)
-            moments = [key for key in _MOMENTS if f"{key}.{name}" in present]  # none where fp16 skipped every step
-            optimizer.state[value] = {key: stored.get_tensor(f"{key}.{name}").to(value.device) for key in moments}
+            moments = {key: part.to(value.device) for key, part in _below(f"moment.{name}.", stored).items()}
+            counts = {key: part.item() for key, part in _below(f"number.{name}.", stored).items()}
+            optimizer.state[value] = {**moments, **counts}  # empty where fp16 skipped every step
+        restore(_below("plan.", stored))
     return progress
+
+
+def _below(prefix: str, stored: Any) -> dict[str, Tensor]:
+    """Tensors of an open file whose names begin so, without that beginning."""
+    names: list[str] = stored.keys()
+    return {name.removeprefix(prefix): stored.get_tensor(name) for name in names if name.startswith(prefix)}

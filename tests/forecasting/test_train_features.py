@@ -40,12 +40,10 @@ def gradients(model, windows, options, plan=NO_PLAN):
     def keep(step):
         assert not found
         found.update({name: value.grad.clone() for name, value in model.named_parameters() if value.requires_grad})
-        if plan.after_backward:
-            plan.after_backward(step)
+        if plan.after_step:
+            plan.after_step(step)
 
-    update = Update(
-        model, replace(options, batch_size=len(windows), **STILL), 0.01, 1, replace(plan, after_backward=keep)
-    )
+    update = Update(model, replace(options, batch_size=len(windows), **STILL), 0.01, 1, replace(plan, after_step=keep))
     return found, update(windows, 0)
 
 
@@ -67,7 +65,7 @@ def test_penalty_and_hook_come_once_a_step(tiny_base, data):
     wanted, plain = gradients(model_of(tiny_base), data.train[:6], TrainingOptions(accumulate=3))
     model = model_of(tiny_base)
     weight = model.transformer.wpe.weight
-    plan = Plan(penalty=lambda: 3 * weight.square().sum(), after_backward=seen.append)
+    plan = Plan(penalty=lambda: 3 * weight.square().sum(), after_step=seen.append)
     found, loss = gradients(model, data.train[:6], TrainingOptions(accumulate=3), plan)
     assert (seen, loss) == ([0], plain)
     wanted["transformer.wpe.weight"] += 6 * model_of(tiny_base).transformer.wpe.weight
@@ -206,7 +204,7 @@ def test_steps_that_overflow_are_skipped_and_resume_alike(tiny_base, data, tmp_p
     def run(state, report=None):
         model = model_of(tiny_base)
         kept = report or (lambda *_: weights.append(bits(model)))
-        result = train(model, data, options, 0.01, 1, tmp_path / state, kept, Plan(after_backward=hooked.append))
+        result = train(model, data, options, 0.01, 1, tmp_path / state, kept, Plan(after_step=hooked.append))
         return bits(model), repr(result.history)
 
     whole = run("whole")
