@@ -244,3 +244,35 @@ def test_a_validation_holds_no_more_logits_than_allowed(tiny_base, data, monkeyp
 def test_options_that_cannot_be_are_refused(wrong):
     with pytest.raises(ConfigError, match=f"training.*{next(iter(wrong))}"):
         TrainingOptions(**wrong)
+
+
+def test_a_loss_of_its_own_weighs_rows_alike(tiny_base, data):
+    def own(model, ids):
+        return model(input_ids=ids).logits.square().mean()
+
+    found, loss = gradients(model_of(tiny_base), data.train[:7], TrainingOptions(accumulate=3), Plan(loss=own))
+    model = model_of(tiny_base)
+    plain = own(model, torch.from_numpy(data.train[:7]))
+    plain.backward()
+    assert loss == pytest.approx(plain.item(), rel=1e-5)
+    for name, value in model.named_parameters():
+        torch.testing.assert_close(found[name], value.grad, rtol=1e-4, atol=1e-6)
+
+
+def test_a_loss_of_its_own_validates_and_what_a_plan_carries_resumes(tiny_base, data, tmp_path):
+    def plan_of(sums):
+        """Carries the sum of the steps made; its loss is that of the last token of each row."""
+        return Plan(
+            after_step=sums.add_,
+            state=lambda: {"sums": sums},
+            restore=lambda stored: sums.copy_(stored["sums"]),
+            loss=lambda model, ids: F.cross_entropy(model(input_ids=ids[:, :-1]).logits[:, -1], ids[:, -1]),
+        )
+
+    sums, model = torch.zeros(1), model_of(tiny_base)
+    with pytest.raises(Killed):
+        train(model, data, OPTIONS, 0.01, 1, tmp_path / "state", killed_at([5]), plan_of(torch.zeros(1)))
+    result = train(model, data, OPTIONS, 0.01, 1, tmp_path / "state", plan=plan_of(sums))
+    assert sums == sum(range(6))
+    best = min(row["validation_loss"] for row in result.history)
+    assert best == pytest.approx(target_loss(model, data.validation, CONTEXT + HORIZON - 1), rel=1e-6)
