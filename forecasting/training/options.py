@@ -13,33 +13,35 @@ DEVICES = ("auto", "cpu", "cuda")
 class TrainingOptions:
     """Settings of the loop.
 
-    steps: most steps. epochs: passes over the training windows instead; 0 leaves it to `steps`. batch_size: windows a
-    step, of all processes together. accumulate: micro-batches they are taken in, one after the other, by each process.
-    learning_rate: 0 takes the method's own. schedule: of the rate after the warm-up. warm_up: share of the steps.
-    evaluate_every: steps between validations, which with the ends of epochs are also the points a killed run resumes
-    from. min_steps: never stop before. patience: validations without improvement before stopping. precision: of matrix
-    products in training; weights, updates and validation are float32 always. checkpointing: recompute activations in
-    the backward pass instead of keeping them. keep_epochs: keep a checkpoint of every epoch. device: auto takes CUDA
-    where there is one. threads: of matrix products; results depend on it, so the default is 1 on every machine.
+    steps: most steps. batch_size: windows a step, of all processes together. learning_rate: 0 takes the method's own.
+    warm_up: share of the steps. evaluate_every: steps between validations, which with the ends of epochs are also the
+    points a killed run resumes from. min_steps: never stop before. patience: validations without improvement before
+    stopping. threads: of matrix products; results depend on it, so the default is 1 on every machine.
+
+    epochs: passes over the training windows in the place of `steps`; 0 counts steps. accumulate: micro-batches in which
+    each process takes its share of a step, one after the other. schedule: of the rate after the warm-up. precision: of
+    matrix products in training; weights, updates and validation are float32 always. checkpointing: recompute
+    activations in the backward pass instead of keeping them. keep_epochs: keep a checkpoint of every epoch. device:
+    auto takes CUDA where there is one.
     """
 
     steps: int = 300
-    epochs: int = 0
     batch_size: int = 16
-    accumulate: int = 1
     learning_rate: float = 0.0
-    schedule: str = "linear"
     warm_up: float = 0.1
     weight_decay: float = 0.01
     clip: float = 1.0
     evaluate_every: int = 25
     min_steps: int = 200
     patience: int = 4
+    threads: int = 1
+    epochs: int = 0
+    accumulate: int = 1
+    schedule: str = "linear"
     precision: str = "float32"
     checkpointing: bool = False
     keep_epochs: bool = False
     device: str = "auto"
-    threads: int = 1
 
     def __post_init__(self) -> None:
         for name in ("steps", "batch_size", "accumulate", "evaluate_every", "patience", "threads"):
