@@ -1,9 +1,14 @@
 """Run every benchmark and say which claims fall short: `python -m benchmarks [--quick] [--json]`."""
 
-from benchmarks import chronos, decode, growth
+from benchmarks import chronos, decode, growth, training
 from benchmarks.claims import Claim, main
 
-ALL = {"decode": decode.measure, "growth": growth.measure, "chronos": chronos.measure}
+ALL = {
+    "decode": decode.measure,
+    "growth": growth.measure,
+    "chronos": chronos.measure,
+    "training": training.measure,
+}
 
 
 def measure(quick: bool) -> dict[str, Claim]:

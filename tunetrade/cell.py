@@ -4,6 +4,7 @@ A stage is done when its fingerprint stands in run.json; the fingerprint covers 
 cell that is asked for again does only what changed, and a killed one goes on where it stopped.
 """
 
+import contextlib
 import json
 import os
 import shutil
@@ -16,6 +17,7 @@ from typing import TYPE_CHECKING, Any
 import numpy as np
 
 from forecasting.bars import Bars, load_bars
+from forecasting.errors import ConfigError
 from forecasting.files import read_json, remove_partials, sha256_of, write_json, write_parquet
 from tunetrade.config import StudyConfig, study_from
 from tunetrade.layout import CellPaths, done_stages, mark, reopen
@@ -130,22 +132,27 @@ def run_cell(folder: Path, emit: Emit, until: str = "") -> None:
 
 
 def train(cell: Cell, bars: Bars, fingerprint: str, emit: Emit) -> None:
-    """Tune the base and write checkpoint/, train.json and tensorboard/.
+    """Tune the base and write checkpoint/, train.json, tensorboard/ and, where asked for, checkpoints/epoch-N/.
 
     An unfinished training stands in a state file named by its fingerprint, so other settings never resume from it.
+    Of several processes that train together, only the first writes.
     """
     import torch
 
     from forecasting import methods
     from forecasting import train as training
     from forecasting.checkpoint import new_model, save_checkpoint
+    from forecasting.training.processes import joined
     from tunetrade.measure import peak_memory_bytes, tensorboard
     from tunetrade.prepared import prepare
 
     study, name = cell.study, cell.method
     chosen, options = methods.method(name), study.options_of(name)
+    if study.training.checkpointing and chosen.trains and not chosen.checkpointing:
+        raise ConfigError(f"method {name} cannot recompute its activations; set training.checkpointing = false")
     prepared = prepare(study, bars)
     torch.set_num_threads(study.training.threads)
+    os.environ.setdefault("CUBLAS_WORKSPACE_CONFIG", ":4096:8")  # without it CUDA's matrix products are not repeatable
     torch.use_deterministic_algorithms(True)
     torch.manual_seed(cell.seed)
     model = new_model(study.base, name, options)
@@ -156,21 +163,34 @@ def train(cell: Cell, bars: Bars, fingerprint: str, emit: Emit) -> None:
     before = peak_memory_bytes()
     state = cell.paths.folder / f"train-state-{fingerprint[:16]}.safetensors"
     data = prepared.training_data(bars, study)
+    settings, processes = study.training.for_windows(len(data.train)), joined()
+    epochs = cell.paths.folder / "checkpoints"
+
+    def save(folder: Path) -> None:
+        save_checkpoint(folder, model, name, options, study.windows, prepared.codec, study.base)
+
     if chosen.trains:
-        if not state.is_file():
+        if not state.is_file() and processes.rank == 0:
             shutil.rmtree(cell.paths.tensorboard, ignore_errors=True)
-        with tensorboard(cell.paths.tensorboard) as log:
+            shutil.rmtree(epochs, ignore_errors=True)
+        with tensorboard(cell.paths.tensorboard) if processes.rank == 0 else contextlib.nullcontext() as log:
 
             def report(step: int, loss: float, validation: float | None) -> None:
-                log(step, loss, validation)
-                emit({"step": step, "of": study.training.steps, "loss": loss, "validation_loss": validation})
+                if log:
+                    log(step, loss, validation)
+                emit({"step": step, "of": settings.steps, "loss": loss, "validation_loss": validation})
 
-            rate, plan = study.learning_rate_of(name), chosen.plan(model, options, study.training.steps)
-            result = training.train(model, data, study.training, rate, cell.seed, state, report, plan)
+            def on_epoch(epoch: int) -> None:
+                save(epochs / f"epoch-{epoch}")
+
+            rate, plan = study.learning_rate_of(name), chosen.plan(model, options, settings.steps)
+            keep = on_epoch if settings.keep_epochs else None
+            result = training.train(model, data, settings, rate, cell.seed, state, report, plan, keep)
     else:
         result = training.untrained(model, data)
-    checkpoint = cell.paths.checkpoint
-    save_checkpoint(checkpoint, model, name, options, study.windows, prepared.codec, study.base)
+    if processes.rank:
+        return
+    save(cell.paths.checkpoint)
     write_json(
         cell.paths.train,
         {
@@ -178,10 +198,11 @@ def train(cell: Cell, bars: Bars, fingerprint: str, emit: Emit) -> None:
             **asdict(result),
             "learning_rate": study.learning_rate_of(name) if chosen.trains else None,
             "merges": chosen.merges,
-            "stored_bytes": methods.stored_bytes(checkpoint),
+            "stored_bytes": methods.stored_bytes(cell.paths.checkpoint),
             "peak_memory_bytes": peak_memory_bytes(),
             "memory_before_training_bytes": before,
             "threads": study.training.threads,
+            "processes": processes.count,
             "jobs": _jobs(),
         },
     )

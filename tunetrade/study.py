@@ -5,6 +5,7 @@ done is skipped, what was killed goes on, and a cell that fails is recorded as a
 """
 
 import os
+from collections.abc import Callable, Generator
 from contextlib import closing
 from dataclasses import asdict, dataclass
 from pathlib import Path
@@ -29,12 +30,15 @@ from tunetrade.prepared import prepare
 from tunetrade.progress import Board
 from tunetrade.provenance import made_by
 from tunetrade.trials import results, trial
-from tunetrade.workers import run_cells
+from tunetrade.workers import Finished, run_cells
 
 LEDGER = "ledger.jsonl"
 LOCK = ".lock"
 STUDY = "study.json"
 RUNS = "*/*/*/run.json"
+
+Runner = Callable[[list[Cell], int, int, Board], Generator[Finished, None, None]]
+"""What works off cells, as `workers.run_cells` does."""
 
 
 @dataclass(frozen=True)
@@ -98,7 +102,7 @@ def _check_trading(study: StudyConfig, bars: Bars, span: tuple[np.datetime64, np
             )
 
 
-def run_study(study: StudyConfig, runs: Path, jobs: int = 0, whole: bool = True) -> Outcome:
+def run_study(study: StudyConfig, runs: Path, jobs: int = 0, whole: bool = True, runner: Runner = run_cells) -> Outcome:
     """Work off every cell that is not done; `jobs` processes at once, 0 for one per core.
 
     Not `whole`: the cells join those already in the study's folder rather than take their place in its report. Results
@@ -109,7 +113,7 @@ def run_study(study: StudyConfig, runs: Path, jobs: int = 0, whole: bool = True)
     with only_one(folder / LOCK, busy(folder)):
         grid = cells(study, runs, loaded)
         _list(folder, grid, whole)
-        return _work_off(study, folder, grid, loaded, jobs)
+        return _work_off(study, folder, grid, loaded, jobs, runner)
 
 
 def busy(folder: Path) -> str:
@@ -117,7 +121,9 @@ def busy(folder: Path) -> str:
     return f"another tunetrade is at work in {folder}; wait until it ends, or give another --runs"
 
 
-def _work_off(study: StudyConfig, folder: Path, grid: list[Cell], loaded: dict[str, Bars], jobs: int) -> Outcome:
+def _work_off(
+    study: StudyConfig, folder: Path, grid: list[Cell], loaded: dict[str, Bars], jobs: int, runner: Runner
+) -> Outcome:
     ledger = Ledger(folder.parent / LEDGER)
     base = find_base(study.base)
     every = {cell.name: fingerprints(cell, loaded[cell.source].instrument.sha256, base) for cell in grid}
@@ -135,7 +141,7 @@ def _work_off(study: StudyConfig, folder: Path, grid: list[Cell], loaded: dict[s
     done: list[str] = []
     failed: dict[str, str] = {}
     try:
-        with closing(run_cells(todo, slots, jobs, board)) as finished:
+        with closing(runner(todo, slots, jobs, board)) as finished:
             for cell, failure in finished:
                 update(cell.paths, status="failed" if failure else "done", failure=failure)
                 if failure:

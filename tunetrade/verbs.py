@@ -176,6 +176,8 @@ def train(asked: Arguments) -> int:
     from tunetrade.config import load_study, study_from
     from tunetrade.layout import CellPaths
     from tunetrade.study import run_study
+    from tunetrade.together import company, follow, leading
+    from tunetrade.workers import run_cells
 
     chosen = method(asked.method)
     only = [f'series=["{_toml(asked.source)}"]', f'methods=["{chosen.name}"]', "baselines=[]", "benchmarks=[]"]
@@ -188,7 +190,12 @@ def train(asked: Arguments) -> int:
         config = load_study(Path(asked.config), [*only, *asked.set])
     else:
         config = study_from({"name": "single"}, [*only, *asked.set], "tunetrade train")
-    outcome = run_study(config, Path(asked.runs), _jobs(asked), whole=False)
+    processes = company(config)
+    if processes and processes.rank:
+        follow(config, Path(asked.runs), processes)
+        return 0
+    runner = leading(processes) if processes else run_cells
+    outcome = run_study(config, Path(asked.runs), _jobs(asked), whole=False, runner=runner)
     for name, why in outcome.failed.items():
         raise UserError(f"{name}: {why}")
     (name,) = outcome.done or outcome.skipped

@@ -24,6 +24,7 @@ from forecasting.train import (
     train,
     untrained,
 )
+from forecasting.training import state as stored
 
 pytestmark = pytest.mark.usefixtures("one_thread")
 
@@ -280,14 +281,14 @@ def test_the_state_file_is_written_whole_or_not_at_all(tiny_base, data, tmp_path
     state = tmp_path / "state"
     with pytest.raises(Killed):
         train(model_of(tiny_base), data, OPTIONS, 1e-3, 1, state, killed_at([2]))
-    before, real = state.read_bytes(), training.save_file
+    before, real = state.read_bytes(), stored.save_file
 
     def full_disk(tensors, file, metadata):
         real(tensors, file, metadata)
         file.write_bytes(file.read_bytes()[:1000])
         raise OSError(28, "No space left on device")
 
-    monkeypatch.setattr(training, "save_file", full_disk)
+    monkeypatch.setattr(stored, "save_file", full_disk)
     with pytest.raises(OSError, match="No space"):
         train(model_of(tiny_base), data, OPTIONS, 1e-3, 1, state)
     assert [file.name for file in tmp_path.iterdir()] == ["state"]

@@ -1,0 +1,67 @@
+"""Where and how a training computes: device, mixed precision, activations kept or computed again."""
+
+import contextlib
+import os
+import warnings
+from collections.abc import Iterator
+from typing import Any
+
+import torch
+from torch import nn
+
+from forecasting.errors import ConfigError
+from forecasting.training.options import TrainingOptions
+
+TYPES = {"bf16": torch.bfloat16, "fp16": torch.float16}
+
+
+def device_of(options: TrainingOptions) -> torch.device:
+    """The device to train on; ConfigError where it is not there, or the precision is not for it."""
+    there = torch.cuda.is_available()
+    if options.device == "cuda" and not there:
+        raise ConfigError(
+            'training.device is "cuda", but torch finds no CUDA device; set it to "cpu", or install a torch with CUDA'
+        )
+    if options.device == "cpu" or not there:
+        if options.precision == "fp16":
+            raise ConfigError('training.precision is "fp16", which needs a CUDA device; on the CPU take "bf16"')
+        return torch.device("cpu")
+    return torch.device("cuda", int(os.environ.get("LOCAL_RANK", "0")))
+
+
+def autocast(device: torch.device, precision: str) -> "contextlib.AbstractContextManager[None]":
+    """Inside, matrix products run in the precision asked for; weights stay float32."""
+    if precision not in TYPES:
+        return contextlib.nullcontext()
+    context: contextlib.AbstractContextManager[None] = torch.autocast(device.type, TYPES[precision])
+    return context
+
+
+def scaler_of(precision: str) -> torch.amp.GradScaler:
+    """Scales the loss so that small gradients survive fp16; does nothing at other precisions."""
+    return torch.amp.GradScaler("cuda", enabled=precision == "fp16")
+
+
+@contextlib.contextmanager
+def recomputing(model: nn.Module, wanted: bool) -> Iterator[None]:
+    """Inside, blocks in training keep only their inputs and compute the rest again in the backward pass.
+
+    ConfigError where the model has no blocks that can. Without re-entry a frozen base needs no gradients of its inputs,
+    so those that transformers asks for are taken back: they would cost a backward pass through all of a frozen base.
+    """
+    if not wanted:
+        yield
+        return
+    inner: Any = next((part for part in model.modules() if hasattr(part, "gradient_checkpointing_enable")), None)
+    if inner is None:
+        raise ConfigError("this model cannot compute its activations again; set training.checkpointing = false")
+    with warnings.catch_warnings():  # the name that all of transformers 5 knows, though newer ones prefer another
+        warnings.filterwarnings("ignore", category=FutureWarning)
+        inner.gradient_checkpointing_enable(gradient_checkpointing_kwargs={"use_reentrant": False})
+        inner.disable_input_require_grads()
+    try:
+        yield
+    finally:
+        with warnings.catch_warnings():
+            warnings.filterwarnings("ignore", category=FutureWarning)
+            inner.gradient_checkpointing_disable()
