@@ -98,12 +98,17 @@ class Plan:
     """What a tuning method asks of the loop beyond training the parameters that require gradients.
 
     rates: factors of the learning rate by parameter name, 1 for those not named. penalty: added to the loss of a step.
-    after_backward: called with the number of the step, from 0, once its gradients are there and before the update.
+    after_step: called with the number of the step, from 0, after its update, while its gradients are still there.
+    state, restore: what the method carries from step to step beside the parameters, for the state file and back from it.
+    optimizer: takes the place of AdamW on CUDA, called like it.
     """
 
     rates: Mapping[str, float] = field(default_factory=dict)
     penalty: Callable[[], Tensor] | None = None
-    after_backward: Callable[[int], None] | None = None
+    after_step: Callable[[int], None] | None = None
+    state: Callable[[], dict[str, Tensor]] = dict
+    restore: Callable[[dict[str, Tensor]], None] = lambda stored: None
+    optimizer: Callable[..., torch.optim.Optimizer] | None = None
 
 
 def train(
@@ -123,8 +128,10 @@ def train(
     loss is not finite.
     """
     trainable = {name: value for name, value in model.named_parameters() if value.requires_grad}
-    optimizer = torch.optim.AdamW(_groups(trainable, plan.rates), lr=learning_rate, weight_decay=options.weight_decay)
-    progress = _load_state(state_file, trainable, optimizer) if state_file.is_file() else _Progress()
+    on_cuda = any(value.is_cuda for value in trainable.values())
+    make = plan.optimizer if plan.optimizer and on_cuda else torch.optim.AdamW
+    optimizer = make(_groups(trainable, plan.rates), lr=learning_rate, weight_decay=options.weight_decay)
+    progress = _load_state(state_file, trainable, optimizer, plan) if state_file.is_file() else _Progress()
     started = time.perf_counter() - progress.seconds
     while progress.step < options.steps and not progress.finished(options):
         if not progress.history:
@@ -138,7 +145,7 @@ def train(
             _validate(model, data, progress, trainable, float(np.mean(progress.losses)))
             progress.losses.clear()
             progress.seconds = time.perf_counter() - started
-            _save_state(state_file, progress, trainable, optimizer)
+            _save_state(state_file, progress, trainable, optimizer, plan)
         if report:
             report(progress.step, loss, progress.history[-1]["validation_loss"] if due else None)
     with torch.no_grad():
@@ -258,10 +265,10 @@ def _step(
     loss = F.cross_entropy(logits.reshape(-1, logits.shape[-1]), ids[:, 1:].reshape(-1))
     optimizer.zero_grad(set_to_none=True)
     (loss if plan.penalty is None else loss + plan.penalty()).backward()
-    if plan.after_backward:
-        plan.after_backward(step)
     torch.nn.utils.clip_grad_norm_([p for group in optimizer.param_groups for p in group["params"]], options.clip)
     optimizer.step()
+    if plan.after_step:
+        plan.after_step(step)
     return loss.item()
 
 
@@ -284,28 +291,35 @@ def _validate(
 
 
 _NUMBERS = ("step", "best_step", "best_loss", "stale", "seconds", "history")
-_MOMENTS = ("step", "exp_avg", "exp_avg_sq")
 
 
 def _save_state(
-    file: Path, progress: _Progress, trainable: Mapping[str, Tensor], optimizer: torch.optim.Optimizer
+    file: Path, progress: _Progress, trainable: Mapping[str, Tensor], optimizer: torch.optim.Optimizer, plan: Plan
 ) -> None:
-    tensors = {}
+    tensors = {f"plan.{name}": value.contiguous() for name, value in plan.state().items()}
     for name, value in trainable.items():
         tensors[f"model.{name}"] = value.detach().contiguous()
         tensors[f"best.{name}"] = progress.best[name].contiguous()
-        tensors |= {f"{key}.{name}": moment.contiguous() for key, moment in optimizer.state[value].items()}
+        moments = {key: torch.as_tensor(moment) for key, moment in optimizer.state[value].items()}
+        tensors |= {f"optimizer.{name}.{key}": moment.cpu().contiguous() for key, moment in moments.items()}
     numbers = {name: getattr(progress, name) for name in _NUMBERS}
     with atomic(file) as partial:
         save_file(tensors, partial, {"progress": json.dumps(numbers)})
 
 
-def _load_state(file: Path, trainable: Mapping[str, Tensor], optimizer: torch.optim.Optimizer) -> _Progress:
-    """Put weights and moments back where `_save_state` took them."""
+def _load_state(file: Path, trainable: Mapping[str, Tensor], optimizer: torch.optim.Optimizer, plan: Plan) -> _Progress:
+    """Put weights, moments and what the plan keeps back where `_save_state` took them."""
     with reading(file, "remove it to train from the start"), safe_open(file, framework="pt") as stored, torch.no_grad():
         progress = _Progress(**json.loads(stored.metadata()["progress"]))
         for name, value in trainable.items():
             value.copy_(stored.get_tensor(f"model.{name}"))
             progress.best[name] = stored.get_tensor(f"best.{name}")
-            optimizer.state[value] = {key: stored.get_tensor(f"{key}.{name}") for key in _MOMENTS}
+            moments = _below(f"optimizer.{name}.", stored)
+            optimizer.state[value] = {k: m if k == "step" else m.to(value.device) for k, m in moments.items()}
+        plan.restore(_below("plan.", stored))
     return progress
+
+
+def _below(prefix: str, stored: Any) -> dict[str, Tensor]:
+    """Tensors of an open file whose names begin so, without that beginning."""
+    return {name.removeprefix(prefix): stored.get_tensor(name) for name in stored.keys() if name.startswith(prefix)}
