@@ -99,7 +99,7 @@ class Plan:
 
     rates: factors of the learning rate by parameter name, 1 for those not named. penalty: added to the loss of a step.
     after_step: called with the number of the step, from 0, after its update, while its gradients are still there.
-    state, restore: what the method carries from step to step beside the parameters, for the state file and back from it.
+    state, restore: what the method carries from step to step beside the parameters, for the state file and back.
     optimizer: takes the place of AdamW on CUDA, called like it.
     """
 
@@ -322,4 +322,5 @@ def _load_state(file: Path, trainable: Mapping[str, Tensor], optimizer: torch.op
 
 def _below(prefix: str, stored: Any) -> dict[str, Tensor]:
     """Tensors of an open file whose names begin so, without that beginning."""
-    return {name.removeprefix(prefix): stored.get_tensor(name) for name in stored.keys() if name.startswith(prefix)}
+    names: list[str] = stored.keys()
+    return {name.removeprefix(prefix): stored.get_tensor(name) for name in names if name.startswith(prefix)}

@@ -1,4 +1,4 @@
-"""AdaLoRA (Zhang et al. 2023): W + (alpha / r) B diag(E) A, whose r = initial_rank triplets are thinned out in training.
+"""AdaLoRA (Zhang et al. 2023): W + (alpha / r) B diag(E) A, whose r = initial_rank triplets training thins out.
 
 Each triplet of a singular value and its two vectors has a score: smoothed |weight x gradient| times its smoothed
 deviation. Those with the lowest have their singular value set to zero, over all matrices together, until `rank` of
@@ -90,7 +90,7 @@ def _prepare(model: "GPT2LMHeadModel", options: AdaLoraOptions) -> "PeftModel":
     config = AdaLoraConfig(
         target_r=options.rank,
         init_r=options.initial_rank,
-        lora_alpha=options.alpha,  # type: ignore[arg-type]
+        lora_alpha=options.alpha,
         lora_dropout=options.dropout,
         target_modules=names_in(options.targets, "adalora.targets", TARGETS),
         deltaT=options.interval,
@@ -163,21 +163,17 @@ def _save(model: "PeftModel", folder: Path) -> None:
     """
     config: Any = model.peft_config[ADAPTER]
     before = config.rank_pattern
-    config.rank_pattern = {
-        f"{name}.lora_E": _padded(_left(layer).tolist(), config.init_r) for name, layer in tuned_layers(model).items()
-    }
+    left = {f"{name}.lora_E": _left(layer).tolist() for name, layer in tuned_layers(model).items()}
+    # a layer that was loaded has lost the others already
+    config.rank_pattern = {name: kept if len(kept) == config.init_r else before[name] for name, kept in left.items()}
     save_folder(model, folder)
     config.rank_pattern = before
 
 
 def _left(layer: Any) -> Tensor:
     """Which triplets of a layer are left, bool [r]."""
-    return layer.lora_E[ADAPTER].detach().view(-1) != 0  # type: ignore[no-any-return]
-
-
-def _padded(left: list[bool], rank: int) -> list[bool]:
-    """A layer that was loaded has only what was left."""
-    return left + [False] * (rank - len(left))
+    left: Tensor = layer.lora_E[ADAPTER].detach().view(-1) != 0
+    return left
 
 
 def _load(base: Base, options: AdaLoraOptions, folder: Path) -> "PeftModel":
@@ -189,7 +185,7 @@ def _load(base: Base, options: AdaLoraOptions, folder: Path) -> "PeftModel":
             f"{name}.lora_E": options.initial_rank for name in tuned_layers(model)
         }:
             raise ValueError("its rank_pattern is not of these settings")
-    model.peft_config[ADAPTER].rank_pattern = pattern  # type: ignore[attr-defined]
+    model.peft_config[ADAPTER].rank_pattern = pattern
     return load_folder(model, folder)
 
 

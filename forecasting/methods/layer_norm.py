@@ -1,4 +1,4 @@
-"""LN-tuning (Qi et al. 2022, Zhao et al. 2023): only gains and biases of the layer norms move; they merge as they are."""
+"""LN-tuning (Qi et al. 2022, Zhao et al. 2023): only gains and biases of the layer norms move."""
 
 from dataclasses import dataclass
 from pathlib import Path

@@ -54,12 +54,12 @@ class LoraOptions(MethodOptions):
 
         return LoraConfig(
             r=self.rank,
-            lora_alpha=self.alpha,  # type: ignore[arg-type]
+            lora_alpha=self.alpha,
             lora_dropout=self.dropout,
             target_modules=names_in(self.targets, f"{self.section}.targets", TARGETS),
             use_dora=self.dora,
             use_rslora=self.rslora,
-            init_lora_weights=INITS[self.init],  # type: ignore[arg-type]
+            init_lora_weights=INITS[self.init],
             fan_in_fan_out=fan_in_fan_out,
             task_type="CAUSAL_LM",
         )

@@ -25,6 +25,10 @@ if TYPE_CHECKING:
     from peft import PeftModel
     from transformers import GPT2LMHeadModel
 
+BLOCK, WIDE_BLOCK = 64, 2048
+"""Weights that share a scale. The wide one is for matrices whose inputs are no multiple of 64: on processors with
+AVX-512, bitsandbytes 0.50 mixes up the scales of smaller blocks that run on from one row into the next."""
+
 
 @dataclass(frozen=True)
 class QloraOptions(LoraOptions):
@@ -59,17 +63,20 @@ def quantise(model: "GPT2LMHeadModel") -> None:
 
     for name in [name for name, module in model.named_modules() if isinstance(module, Conv1D)]:
         model.set_submodule(name, _in_nf4(model.get_submodule(name)))
-    model.is_loaded_in_4bit = True  # type: ignore[assignment]  # what PEFT goes by
+    model.is_loaded_in_4bit = True  # what PEFT goes by
 
 
 def _in_nf4(layer: Any) -> nn.Module:
     """The same layer in 4 bits, its matrix turned to [out, in]."""
     layers = _bitsandbytes().nn
     kind = {"compress_statistics": True, "quant_type": "nf4"}
+    block = BLOCK if layer.weight.shape[0] % BLOCK == 0 else WIDE_BLOCK
     with torch.device("meta"):
         quantised = layers.Linear4bit(*layer.weight.shape, compute_dtype=torch.float32, **kind)
     matrix = layer.weight.detach().T.contiguous()
-    quantised.weight = layers.Params4bit(matrix, requires_grad=False, module=quantised, **kind).to("cpu")
+    quantised.weight = layers.Params4bit(matrix, requires_grad=False, blocksize=block, module=quantised, **kind).to(
+        "cpu"
+    )
     quantised.bias = layer.bias.requires_grad_(False)
     quantised.support_avx512bf16_for_cpu = False  # in half precision, and it repacks the weights for good
     return quantised  # type: ignore[no-any-return]
@@ -109,7 +116,8 @@ def _tuned(matrix: Tensor, layer: Any) -> Tensor:
     if ADAPTER not in layer.lora_magnitude_vector:
         return moved
     size: Tensor = layer.lora_magnitude_vector[ADAPTER].weight.detach()
-    return moved * (size / torch.linalg.norm(moved, dim=1))[:, None]
+    moved *= (size / torch.linalg.norm(moved, dim=1))[:, None]
+    return moved
 
 
 METHOD = Method("qlora", True, True, QloraOptions, _prepare, save_folder, _load, _weights, _plan)

@@ -5,9 +5,10 @@ that the wrapped model expects. Merging is PEFT's own, on a copy of one layer at
 would double the memory of a large base.
 """
 
+import contextlib
 import logging
 import warnings
-from collections.abc import Callable, Iterable, Mapping
+from collections.abc import Callable, Iterable, Iterator, Mapping
 from copy import deepcopy
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
@@ -59,12 +60,12 @@ def wrap(model: nn.Module, config: "PeftConfig") -> "PeftModel":
     with warnings.catch_warnings():  # peft reads an attribute that transformers is about to rename
         warnings.filterwarnings("ignore", category=FutureWarning)
         warnings.filterwarnings("ignore", message="Unsupported layer type")  # of layer norms, which it does support
-        return get_peft_model(model, config)  # type: ignore[arg-type]
+        return get_peft_model(model, config)
 
 
 def save_folder(model: "PeftModel", folder: Path) -> None:
     """PEFT's own layout, without the path of the base on this machine."""
-    with warnings.catch_warnings():
+    with quiet_about_size():
         warnings.filterwarnings("ignore", message=".*(base model|config).*")
         model.save_pretrained(folder, safe_serialization=True, save_embedding_layers=False)
     (folder / "README.md").unlink(missing_ok=True)
@@ -76,9 +77,18 @@ def load_folder(model: "PeftModel", folder: Path) -> "PeftModel":
     """Put what `save_folder` wrote into a freshly wrapped model; CheckpointError unless it fits to the last tensor."""
     from peft import get_peft_model_state_dict, set_peft_model_state_dict
 
-    expected = get_peft_model_state_dict(model, save_embedding_layers=False)
+    with quiet_about_size():
+        expected = get_peft_model_state_dict(model, save_embedding_layers=False)
     set_peft_model_state_dict(model, load_tensors(folder / "adapter_model.safetensors", like=expected))
     return model.eval()
+
+
+@contextlib.contextmanager
+def quiet_about_size() -> Iterator[None]:
+    """PEFT takes a layer of which AdaLoRA has left nothing for a part of one that is spread over several machines."""
+    with warnings.catch_warnings():
+        warnings.filterwarnings("ignore", message=".*invalid shape.*")
+        yield
 
 
 def tuned_layers(model: "PeftModel") -> dict[str, Any]:
