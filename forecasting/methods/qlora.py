@@ -63,6 +63,9 @@ def quantise(model: "GPT2LMHeadModel") -> None:
 
     for name in [name for name, module in model.named_modules() if isinstance(module, Conv1D)]:
         model.set_submodule(name, _in_nf4(model.get_submodule(name)))
+    for value in model.parameters():
+        if value.is_floating_point():  # a view into the file that was read would keep all of it in memory
+            value.data = value.data.clone()
     model.is_loaded_in_4bit = True  # what PEFT goes by
 
 
