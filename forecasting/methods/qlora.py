@@ -32,11 +32,11 @@ AVX-512, bitsandbytes 0.50 mixes up the scales of smaller blocks that run on fro
 
 @dataclass(frozen=True)
 class QloraOptions(LoraOptions):
-    """As the source: alpha 16, dropout 0.1, learning rate 2e-4, on every matrix of a block; its rank 64 is for 7 B."""
+    """As the source: alpha 16, dropout 0.1, on every matrix of a block; its rank 64 and rate 2e-4 are for 7 B."""
 
     section: ClassVar[str] = "qlora"
 
-    learning_rate: float = 2e-4
+    learning_rate: float = 1e-4
     alpha: float = 16.0
     targets: str = "c_attn,attn.c_proj,mlp.c_fc,mlp.c_proj"
 
