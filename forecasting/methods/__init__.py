@@ -5,13 +5,17 @@ The training loop, the sampler and the study know nothing else about it.
 """
 
 from forecasting.errors import ConfigError, unknown
-from forecasting.methods import adapter, full, lora, untuned
+from forecasting.methods import adalora, adapter, full, ia3, layer_norm, lora, qlora, untuned
 from forecasting.methods.method import CURE, Method, MethodOptions, stored_bytes, trained_parameters
 
 METHODS: dict[str, Method] = {
     "untuned": untuned.METHOD,
     "full": full.METHOD,
     "lora": lora.METHOD,
+    "qlora": qlora.METHOD,
+    "adalora": adalora.METHOD,
+    "ia3": ia3.METHOD,
+    "ln": layer_norm.METHOD,
     "adapter": adapter.METHOD,
 }
 
