@@ -5,7 +5,19 @@ The training loop, the sampler and the study know nothing else about it.
 """
 
 from forecasting.errors import ConfigError, unknown
-from forecasting.methods import adapter, full, lora, untuned
+from forecasting.methods import (
+    adapter,
+    bottleneck,
+    full,
+    layerwise,
+    lora,
+    p_tuning,
+    partial,
+    prefix,
+    prompt,
+    random_init,
+    untuned,
+)
 from forecasting.methods.method import CURE, Method, MethodOptions, stored_bytes, trained_parameters
 
 METHODS: dict[str, Method] = {
@@ -13,6 +25,13 @@ METHODS: dict[str, Method] = {
     "full": full.METHOD,
     "lora": lora.METHOD,
     "adapter": adapter.METHOD,
+    "layerwise": layerwise.METHOD,
+    "partial": partial.METHOD,
+    "prefix": prefix.METHOD,
+    "prompt": prompt.METHOD,
+    "p-tuning": p_tuning.METHOD,
+    "bottleneck": bottleneck.METHOD,
+    "random-init": random_init.METHOD,
 }
 
 
