@@ -14,7 +14,7 @@ from forecasting.base import Base, load_model
 from forecasting.decoder import DecoderWeights, weights_of
 from forecasting.errors import ConfigError
 from forecasting.methods.method import Method, MethodOptions
-from forecasting.methods.virtual import check, restored, save, wrapped
+from forecasting.methods.virtual import at_rest, check, restored, save, wrapped
 
 if TYPE_CHECKING:
     from peft import PeftModel
@@ -87,7 +87,7 @@ def _load(base: Base, options: PrefixOptions, folder: Path) -> "PeftModel":
 
 
 def _weights(model: "PeftModel") -> DecoderWeights:
-    with torch.no_grad():
+    with at_rest(model):
         layers = model.get_prompt(1).layers
     prefix = tuple(
         (layer.keys[0].to(torch.float32).contiguous(), layer.values[0].to(torch.float32).contiguous())

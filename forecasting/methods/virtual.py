@@ -4,7 +4,9 @@ They use up positions: the first token of a context stands at position P, where 
 them in training, only what comes out is stored, `prompt_embeddings` [P, ...], so a loaded model holds no encoder.
 """
 
+import contextlib
 import warnings
+from collections.abc import Iterator
 from pathlib import Path
 from types import SimpleNamespace
 from typing import TYPE_CHECKING, Any
@@ -59,9 +61,19 @@ def wrapped(name: str, model: "GPT2LMHeadModel", config: "PeftConfig") -> "PeftM
         return get_peft_model(model, config)
 
 
+@contextlib.contextmanager
+def at_rest(model: nn.Module) -> Iterator[None]:
+    """Evaluation without gradients: in training torch runs an LSTM by other code, whose last bits differ."""
+    training = model.training
+    model.eval()
+    with torch.no_grad():
+        yield
+    model.train(training)
+
+
 def save(model: "PeftModel", folder: Path) -> None:
     """PEFT's own layout, without the path of the base on this machine."""
-    with warnings.catch_warnings():
+    with at_rest(model), warnings.catch_warnings():
         warnings.filterwarnings("ignore", message=".*(base model|config).*")
         model.save_pretrained(folder, safe_serialization=True, save_embedding_layers=False)
     (folder / "README.md").unlink(missing_ok=True)
@@ -85,6 +97,6 @@ def save_prompted(model: PromptedGPT2, folder: Path) -> None:
 
 def prompted_weights(model: PromptedGPT2) -> DecoderWeights:
     """The base's, with the keys and values that the blocks make of the prompt."""
-    with torch.no_grad():
+    with at_rest(model):
         prompt = model.tuned.get_prompt(1)[0]
     return with_prompt(weights_of(model.tuned.get_base_model()), prompt)

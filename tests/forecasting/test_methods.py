@@ -110,7 +110,7 @@ def trained(base, case, folder) -> nn.Module:
     if METHODS[CASES[case][0]].trains:
         rows = np.random.default_rng(0).integers(0, BINS, size=(16, SPEC.context + SPEC.horizon))
         options = TrainingOptions(steps=2, batch_size=16, warm_up=0.0, evaluate_every=1)
-        data = TrainingData(rows, rows, SPEC.context)
+        data = TrainingData(rows, rows, 1)
         plan = METHODS[CASES[case][0]].plan(model, CASES[case][1], 2)
         assert train(model, data, options, 0.01, 5, folder / "state.safetensors", plan=plan).best_step == 2
     return model.eval()
@@ -289,7 +289,7 @@ def test_pefts_own_loader_opens_the_folder(base, tuned, case):
     model, folder = tuned[case]
     opened, ids = PeftModel.from_pretrained(load_model(base), folder).eval(), some_ids()
     of_tokens = logits_of(opened, ids)[:, -ids.shape[1] :]  # peft gives those of a prompt before them
-    assert of_tokens == pytest.approx(logits_of(model, ids), abs=1e-6)
+    assert of_tokens == pytest.approx(logits_of(model, ids), abs=1e-5)
 
 
 @pytest.mark.parametrize("case", ["full", "adapter-train-base"])
