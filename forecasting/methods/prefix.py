@@ -69,17 +69,17 @@ def _wrap(model: "GPT2LMHeadModel", options: PrefixOptions, trained: bool) -> "P
 def _prepare(model: "GPT2LMHeadModel", options: PrefixOptions) -> "PeftModel":
     tuned = _wrap(model, options, trained=False)
     if options.init == "keys":
+        ids = torch.randint(model.config.vocab_size, (options.tokens,))
         with torch.no_grad():
-            tuned.prompt_encoder["default"].embedding.weight.copy_(_keys_of_tokens(model, options.tokens))
+            tuned.prompt_encoder["default"].embedding.weight.copy_(_keys_of(model, ids))
     return tuned
 
 
-def _keys_of_tokens(model: "GPT2LMHeadModel", count: int) -> Tensor:
-    """Keys and values of tokens drawn at random, in peft's order: [P, layers x (key, value) x heads x width]."""
-    ids = torch.randint(model.config.vocab_size, (1, count))
-    layers = model.eval()(input_ids=ids, use_cache=True).past_key_values.layers
+def _keys_of(model: "GPT2LMHeadModel", ids: Tensor) -> Tensor:
+    """Keys and values of token ids [P], in peft's order: [P, layers x (key, value) x heads x width of a head]."""
+    layers = model.eval()(input_ids=ids[None], use_cache=True).past_key_values.layers
     found = torch.stack([part[0] for layer in layers for part in (layer.keys, layer.values)])
-    return found.permute(2, 0, 1, 3).reshape(count, -1)
+    return found.permute(2, 0, 1, 3).reshape(len(ids), -1)
 
 
 def _load(base: Base, options: PrefixOptions, folder: Path) -> "PeftModel":
