@@ -29,7 +29,7 @@ SPREAD = 0.01
 class BottleneckOptions(MethodOptions):
     """bottleneck: m, the width inside."""
 
-    learning_rate: float = 3e-4
+    learning_rate: float = 1e-4
     bottleneck: int = 64
 
     def __post_init__(self) -> None:

@@ -20,9 +20,9 @@ if TYPE_CHECKING:
 
 @dataclass(frozen=True)
 class LayerwiseOptions(MethodOptions):
-    """learning_rate: of the top. decay: factor from a layer to the one below; 1 is full fine-tuning."""
+    """learning_rate: of the top, that of `full`. decay: factor from a layer to the one below; 1 is `full`."""
 
-    learning_rate: float = 5e-5
+    learning_rate: float = full.FullOptions.learning_rate
     decay: float = 0.9
 
     def __post_init__(self) -> None:

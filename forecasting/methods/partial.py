@@ -15,6 +15,7 @@ from torch import Tensor, nn
 from forecasting.base import Base, load_model
 from forecasting.decoder import weights_of
 from forecasting.errors import ConfigError
+from forecasting.methods.full import FullOptions
 from forecasting.methods.method import Method, MethodOptions, load_tensors
 
 if TYPE_CHECKING:
@@ -25,9 +26,9 @@ FILE = "trained.safetensors"
 
 @dataclass(frozen=True)
 class PartialOptions(MethodOptions):
-    """blocks: how many of the last ones train. head: train a head of its own."""
+    """learning_rate: that of `full`. blocks: how many of the last ones train. head: train a head of its own."""
 
-    learning_rate: float = 5e-5
+    learning_rate: float = FullOptions.learning_rate
     blocks: int = 1
     head: bool = False
 

@@ -17,9 +17,9 @@ if TYPE_CHECKING:
 
 @dataclass(frozen=True)
 class RandomInitOptions(MethodOptions):
-    """learning_rate: that of pretraining, as there is nothing yet that a large step could spoil."""
+    """learning_rate: that of `full`, or the two would differ in more than where they start."""
 
-    learning_rate: float = 3e-4
+    learning_rate: float = full.FullOptions.learning_rate
 
 
 def _prepare(model: "GPT2LMHeadModel", _: RandomInitOptions) -> "GPT2LMHeadModel":

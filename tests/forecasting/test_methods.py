@@ -349,7 +349,7 @@ def test_an_unknown_module_names_the_nearest():
 
 
 def test_an_unknown_method_names_the_nearest():
-    with pytest.raises(ConfigError, match=r"'lorra' \(did you mean 'lora'\?\); known: adapter, "):
+    with pytest.raises(ConfigError, match=r"'lorra' \(did you mean 'lora'\?\); known: ada"):
         method("lorra")
 
 

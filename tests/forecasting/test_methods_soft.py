@@ -1,7 +1,9 @@
 """Virtual tokens, bottleneck adapters, layer-wise rates, partial freezing and the random start, on a tiny base."""
 
 import dataclasses
+import re
 from dataclasses import asdict, replace
+from pathlib import Path
 
 import numpy as np
 import pytest
@@ -437,3 +439,19 @@ def test_settings_that_contradict_are_refused_by_their_name_in_the_study(name, w
 def test_a_learning_rate_out_of_range_is_refused(name, rate):
     with pytest.raises(ConfigError, match="learning_rate"):
         METHODS[name].options(learning_rate=rate)
+
+
+def test_the_table_of_methods_is_true():
+    lines = (Path(__file__).parents[2] / "docs" / "METHODS.md").read_text(encoding="utf-8").splitlines()
+    table = [[cell.strip() for cell in line.strip("|").split("|")] for line in lines if line.startswith("| ")]
+    header, rows = table[0], {cells[0].strip("`"): cells for cells in table[1:]}
+    assert set(METHODS) <= set(rows)
+    for name, chosen in METHODS.items():
+        row = dict(zip(header, rows[name], strict=True))
+        assert row["merges"] == ("yes" if chosen.merges else "no"), name
+        if chosen.trains:
+            assert float(row["learning rate"]) == chosen.options().learning_rate, name
+        for option, value in re.findall(r"`(\w+)` (\"[^\"]*\"|[^,]+)", row["other defaults"]):
+            stated = {"true": True, "false": False}.get(value.strip(), value.strip().strip('"'))
+            actual = getattr(chosen.options(), option)
+            assert type(actual)(stated) == actual, (name, option)
