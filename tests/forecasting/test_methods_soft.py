@@ -141,16 +141,20 @@ def test_p_tuning_is_its_encoder_written_out(base, encoder):
         assert model.tuned.get_prompt(1)[0].numpy() == pytest.approx(x, abs=1e-6)
 
 
-@pytest.mark.parametrize("name", ["prefix", "p-tuning"])
-def test_what_is_stored_is_the_same_in_training_and_out_of_it(base, tmp_path, name):
-    """torch runs an LSTM by other code in training; what stands in the file must be what the engine runs."""
-    model, stored = prepared(base, name, CASES[name]), []
+@pytest.mark.parametrize(
+    ("name", "options"),
+    [("prefix", CASES["prefix"]), ("p-tuning", PTuningOptions(tokens=9, encoder="lstm", hidden=16, layers=1))],
+)
+def test_what_is_stored_is_the_same_in_training_and_out_of_it(base, tmp_path, name, options):
+    """torch runs an LSTM by other code where gradients are asked for; what is in the file must be what is run."""
+    model, stored = prepared(base, name, options), []
     for mode in (True, False):
         (tmp_path / str(mode)).mkdir()
-        METHODS[name].save(model.train(mode), tmp_path / str(mode))
+        with torch.set_grad_enabled(mode):
+            METHODS[name].save(model.train(mode), tmp_path / str(mode))
         assert model.training is mode
         stored.append((tmp_path / str(mode) / "adapter_model.safetensors").read_bytes())
-    loaded = METHODS[name].load(base, CASES[name], tmp_path / "True")
+    loaded = METHODS[name].load(base, options, tmp_path / "True")
     ran, again = (METHODS[name].weights(each).prefix for each in (model.train(), loaded))
     assert stored[0] == stored[1]
     assert all(
