@@ -5,7 +5,23 @@ The training loop, the sampler and the study know nothing else about it.
 """
 
 from forecasting.errors import ConfigError, unknown
-from forecasting.methods import adalora, adapter, full, ia3, layer_norm, lora, qlora, untuned
+from forecasting.methods import (
+    adalora,
+    adapter,
+    bottleneck,
+    full,
+    ia3,
+    layer_norm,
+    layerwise,
+    lora,
+    p_tuning,
+    partial,
+    prefix,
+    prompt,
+    qlora,
+    random_init,
+    untuned,
+)
 from forecasting.methods.method import CURE, Method, MethodOptions, stored_bytes, trained_parameters
 
 METHODS: dict[str, Method] = {
@@ -17,6 +33,13 @@ METHODS: dict[str, Method] = {
     "ia3": ia3.METHOD,
     "ln": layer_norm.METHOD,
     "adapter": adapter.METHOD,
+    "layerwise": layerwise.METHOD,
+    "partial": partial.METHOD,
+    "prefix": prefix.METHOD,
+    "prompt": prompt.METHOD,
+    "p-tuning": p_tuning.METHOD,
+    "bottleneck": bottleneck.METHOD,
+    "random-init": random_init.METHOD,
 }
 
 

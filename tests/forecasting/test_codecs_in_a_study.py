@@ -349,8 +349,9 @@ def test_every_method_trains_on_text_and_forecasts(text_codec, tmp_path, eurusd)
     from forecasting.checkpoint import new_model, save_checkpoint
     from forecasting.methods import METHODS as EVERY
 
-    base = save_tiny(tmp_path / "text", text_codec, 70)
-    study = study_of(base)
+    most = max(method.taken(method.options()) for method in EVERY.values())  # positions of virtual tokens
+    base = save_tiny(tmp_path / "text", text_codec, 70 + most)
+    study = study_of(base, methods=list(EVERY))
     prepared = prepare(study, eurusd)
     data = prepared.training_data(eurusd, study)
     options = TrainingOptions(steps=2, batch_size=4, evaluate_every=2, min_steps=2)

@@ -33,7 +33,7 @@ def fails(*overrides: str) -> str:
         ("training.step=3", ("'training.step'", "did you mean 'training.steps'?")),
         ("metods=[]", ("'metods'", "did you mean 'methods'?")),
         ("method.lora.rnk=2", ("'method.lora.rnk'", "did you mean 'method.lora.rank'?")),
-        ("method.lorra.rank=2", ("'lorra'", "did you mean 'lora'?", "adapter, full, lora, untuned")),
+        ("method.lorra.rank=2", ("'lorra'", "did you mean 'lora'?", "known: ada")),
         ('methods=["fulll"]', ("'fulll'", "did you mean 'full'?")),
         ('baselines=["random_walk"]', ("did you mean 'random-walk'?",)),
         ('refit="yearl"', ("did you mean 'yearly'?",)),

@@ -1,0 +1,98 @@
+"""Bottleneck adapters inside every block (Houlsby et al. 2019): after attention and after the MLP, the base frozen.
+
+What a half adds to the stream passes through Linear(d -> m), GELU, Linear(m -> d), with a skip around: x + adapter(x).
+Weights begin near zero, N(0, 0.01) cut at two deviations, so tuning starts from the base. The paper trains the layer
+norms as well; here they stay, so that what is compared is the adapters (LN-tuning is a method of its own).
+"""
+
+from dataclasses import dataclass
+from pathlib import Path
+from typing import TYPE_CHECKING, Any
+
+from safetensors.torch import save_file
+from torch import Tensor, nn
+from torch.nn import functional as F
+
+from forecasting.base import Base, load_model
+from forecasting.decoder import Adapter, DecoderWeights, Product, weights_of
+from forecasting.errors import ConfigError
+from forecasting.methods.method import Method, MethodOptions, load_tensors
+
+if TYPE_CHECKING:
+    from transformers import GPT2LMHeadModel
+
+FILE = "adapters.safetensors"
+SPREAD = 0.01
+
+
+@dataclass(frozen=True)
+class BottleneckOptions(MethodOptions):
+    """bottleneck: m, the width inside."""
+
+    learning_rate: float = 1e-4
+    bottleneck: int = 64
+
+    def __post_init__(self) -> None:
+        super().__post_init__()
+        if self.bottleneck < 1:
+            raise ConfigError(f"method.bottleneck.bottleneck is {self.bottleneck}; give a whole number of at least 1")
+
+
+class Bottleneck(nn.Module):
+    """x + up(gelu(down(x))), with the tanh form of GELU that GPT-2 has; [..., d] to the same shape."""
+
+    def __init__(self, width: int, bottleneck: int) -> None:
+        super().__init__()
+        self.down = nn.Linear(width, bottleneck)
+        self.up = nn.Linear(bottleneck, width)
+        for layer in (self.down, self.up):
+            nn.init.trunc_normal_(layer.weight, std=SPREAD, a=-2 * SPREAD, b=2 * SPREAD)
+            nn.init.zeros_(layer.bias)
+
+    def forward(self, x: Tensor) -> Tensor:
+        """Apply to what a half of a block adds to the stream."""
+        change: Tensor = self.up(F.gelu(self.down(x), approximate="tanh"))
+        return x + change
+
+    def packed(self) -> Adapter:
+        """The same for the decode engine."""
+        down, up = ((layer.weight.detach().float().T, layer.bias.detach().float()) for layer in (self.down, self.up))
+        return Adapter(Product(*down, gelu=True), Product(*up))
+
+
+def _adapted(half: Any, _inputs: Any, output: Any) -> Any:
+    """Hook behind attention, which gives its weights as well, and behind the MLP."""
+    if isinstance(output, tuple):
+        return half.adapter(output[0]), *output[1:]
+    return half.adapter(output)
+
+
+def _prepare(model: "GPT2LMHeadModel", options: BottleneckOptions) -> "GPT2LMHeadModel":
+    model.requires_grad_(False)
+    for block in model.transformer.h:
+        for half in (block.attn, block.mlp):
+            half.adapter = Bottleneck(model.config.n_embd, options.bottleneck)
+            half.register_forward_hook(_adapted)
+    return model
+
+
+def _tensors(model: nn.Module) -> dict[str, Tensor]:
+    return {name: value for name, value in model.state_dict().items() if ".adapter." in name}
+
+
+def _save(model: nn.Module, folder: Path) -> None:
+    save_file(_tensors(model), folder / FILE)
+
+
+def _load(base: Base, options: BottleneckOptions, folder: Path) -> "GPT2LMHeadModel":
+    model = _prepare(load_model(base), options)
+    model.load_state_dict(load_tensors(folder / FILE, like=_tensors(model)), strict=False)
+    return model.eval()
+
+
+def _weights(model: "GPT2LMHeadModel") -> DecoderWeights:
+    inside = tuple((block.attn.adapter.packed(), block.mlp.adapter.packed()) for block in model.transformer.h)
+    return weights_of(model, in_blocks=inside)
+
+
+METHOD = Method("bottleneck", True, False, BottleneckOptions, _prepare, _save, _load, _weights)

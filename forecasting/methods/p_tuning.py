@@ -1,0 +1,83 @@
+"""P-tuning (Liu et al. 2021): embeddings before the context, computed by a small network that is trained with them.
+
+The network exists for training alone, where it ties the virtual tokens together; what is stored and run is its output,
+so a checkpoint is as small as a prompt's however many parameters were trained.
+"""
+
+from dataclasses import dataclass
+from pathlib import Path
+from typing import TYPE_CHECKING
+
+from forecasting.base import Base, load_model
+from forecasting.errors import ConfigError
+from forecasting.methods.method import Method, MethodOptions
+from forecasting.methods.virtual import PromptedGPT2, check, prompted_weights, restored, save_prompted, wrapped
+
+if TYPE_CHECKING:
+    from peft import PeftModel
+    from transformers import GPT2LMHeadModel
+
+ENCODERS = ("mlp", "lstm")
+
+
+@dataclass(frozen=True)
+class PTuningOptions(MethodOptions):
+    """The encoder is peft's, without dropout.
+
+    tokens: P. encoder: `mlp`, three layers with ReLU between, or `lstm`, both ways, with two such layers behind, as
+    in the paper. hidden: its width, 0 for the base's. layers: of the LSTM.
+    """
+
+    learning_rate: float = 1e-3
+    tokens: int = 20
+    encoder: str = "mlp"
+    hidden: int = 0
+    layers: int = 2
+
+    def __post_init__(self) -> None:
+        super().__post_init__()
+        check("p-tuning", self.tokens, {"encoder": (self.encoder, ENCODERS)})
+        if self.hidden < 0:
+            raise ConfigError(f"method.p-tuning.hidden is {self.hidden}; give a width, or 0 for the base's")
+        if self.layers < 1:
+            raise ConfigError(f"method.p-tuning.layers is {self.layers}; give a whole number of at least 1")
+        if self.encoder == "mlp" and self.layers != PTuningOptions.layers:
+            raise ConfigError(
+                f"method.p-tuning.layers is {self.layers}, which only an LSTM heeds; "
+                'set encoder = "lstm", or leave layers out'
+            )
+
+
+def _wrap(model: "GPT2LMHeadModel", options: PTuningOptions, trained: bool) -> "PeftModel":
+    from peft import PromptEncoderConfig
+
+    config = PromptEncoderConfig(
+        task_type="CAUSAL_LM",
+        num_virtual_tokens=options.tokens,
+        encoder_reparameterization_type=options.encoder.upper(),
+        encoder_hidden_size=options.hidden or None,
+        encoder_num_layers=options.layers,
+        inference_mode=trained,
+    )
+    return wrapped("p-tuning", model, config)
+
+
+def _prepare(model: "GPT2LMHeadModel", options: PTuningOptions) -> PromptedGPT2:
+    return PromptedGPT2(_wrap(model, options, trained=False))
+
+
+def _load(base: Base, options: PTuningOptions, folder: Path) -> PromptedGPT2:
+    return PromptedGPT2(restored(_wrap(load_model(base), options, trained=True), folder)).eval()
+
+
+METHOD = Method(
+    "p-tuning",
+    True,
+    False,
+    PTuningOptions,
+    _prepare,
+    save_prompted,
+    _load,
+    prompted_weights,
+    taken=lambda options: options.tokens,
+)

@@ -1,0 +1,38 @@
+"""Ablation: the base's architecture with fresh weights, trained like `full`.
+
+It tells what the pretraining of the base is worth (Tan et al. 2024 found language models of series worth little). The
+fresh weights are drawn from torch's generator, so a study's seed sets them too.
+"""
+
+from dataclasses import dataclass
+from typing import TYPE_CHECKING
+
+from forecasting.decoder import weights_of
+from forecasting.methods import full
+from forecasting.methods.method import Method, MethodOptions
+
+if TYPE_CHECKING:
+    from transformers import GPT2LMHeadModel
+
+
+@dataclass(frozen=True)
+class RandomInitOptions(MethodOptions):
+    """learning_rate: that of `full`, or the two would differ in more than where they start."""
+
+    learning_rate: float = full.FullOptions.learning_rate
+
+
+def _prepare(model: "GPT2LMHeadModel", _: RandomInitOptions) -> "GPT2LMHeadModel":
+    return type(model)(model.config).requires_grad_(True)
+
+
+METHOD = Method(
+    "random-init",
+    True,
+    False,
+    RandomInitOptions,
+    _prepare,
+    full.METHOD.save,
+    full.METHOD.load,
+    weights_of,
+)
