@@ -99,11 +99,13 @@ class Plan:
 
     rates: factors of the learning rate by parameter name, 1 for those not named. penalty: added to the loss of a step.
     after_backward: called with the number of the step, from 0, once its gradients are there and before the update.
+    loss: the mean loss of rows int64 [n, L], in training and validation; None is that of the next token.
     """
 
     rates: Mapping[str, float] = field(default_factory=dict)
     penalty: Callable[[], Tensor] | None = None
     after_backward: Callable[[int], None] | None = None
+    loss: Callable[[nn.Module, Tensor], Tensor] | None = None
 
 
 def train(
@@ -128,14 +130,14 @@ def train(
     started = time.perf_counter() - progress.seconds
     while progress.step < options.steps and not progress.finished(options):
         if not progress.history:
-            _validate(model, data, progress, trainable, float("nan"))
+            _validate(model, data, progress, trainable, float("nan"), plan)
         loss = _step(model, data.train, options, optimizer, learning_rate, seed, progress.step, plan)
         progress.step += 1
         _refuse_divergence("training", loss, progress.step)
         progress.losses.append(loss)
         due = progress.step % options.evaluate_every == 0 or progress.step == options.steps
         if due:
-            _validate(model, data, progress, trainable, float(np.mean(progress.losses)))
+            _validate(model, data, progress, trainable, float(np.mean(progress.losses)), plan)
             progress.losses.clear()
             progress.seconds = time.perf_counter() - started
             _save_state(state_file, progress, trainable, optimizer)
@@ -230,6 +232,20 @@ def _logits(model: nn.Module, ids: Tensor) -> Tensor:
     return logits
 
 
+def _next_token_loss(model: nn.Module, ids: Tensor) -> Tensor:
+    """Mean over all tokens of the windows but the first of each."""
+    logits = _logits(model, ids)
+    return F.cross_entropy(logits.reshape(-1, logits.shape[-1]), ids[:, 1:].reshape(-1))
+
+
+def _mean_loss(model: nn.Module, windows: np.ndarray, loss: Callable[[nn.Module, Tensor], Tensor]) -> float:
+    """A plan's own loss over all windows, 64 at a time."""
+    model.eval()
+    with torch.no_grad():
+        chunks = torch.from_numpy(windows).split(64)
+        return sum(float(loss(model, chunk)) * len(chunk) for chunk in chunks) / len(windows)
+
+
 def _groups(trainable: Mapping[str, Tensor], rates: Mapping[str, float]) -> list[dict[str, Any]]:
     """Parameters with the same factor of the learning rate together."""
     groups: dict[float, list[Tensor]] = {}
@@ -248,14 +264,13 @@ def _step(
     step: int,
     plan: Plan,
 ) -> float:
-    """One update; gives its loss, the mean over all tokens of the windows but the first of each."""
+    """One update; gives its loss."""
     torch.manual_seed((seed << 32) + step)
     for group in optimizer.param_groups:
         group["lr"] = group["rate"] * learning_rate_at(step, learning_rate, options)
     ids = torch.from_numpy(windows[rows_of_step(len(windows), options.batch_size, seed, step)])
     model.train()
-    logits = _logits(model, ids)
-    loss = F.cross_entropy(logits.reshape(-1, logits.shape[-1]), ids[:, 1:].reshape(-1))
+    loss = (plan.loss or _next_token_loss)(model, ids)
     optimizer.zero_grad(set_to_none=True)
     (loss if plan.penalty is None else loss + plan.penalty()).backward()
     if plan.after_backward:
@@ -271,9 +286,11 @@ def _validate(
     progress: _Progress,
     trainable: Mapping[str, Tensor],
     train_loss: float,
+    plan: Plan,
 ) -> None:
     """Append a row to the history and keep the weights where they are the best so far."""
-    loss = target_loss(model, data.validation, data.context)
+    own = plan.loss
+    loss = _mean_loss(model, data.validation, own) if own else target_loss(model, data.validation, data.context)
     _refuse_divergence("validation", loss, progress.step)
     progress.history.append(_row(progress.step, train_loss, loss))
     if loss < progress.best_loss:

@@ -5,14 +5,15 @@ The training loop, the sampler and the study know nothing else about it.
 """
 
 from forecasting.errors import ConfigError, unknown
-from forecasting.methods import adapter, full, lora, untuned
-from forecasting.methods.method import CURE, Method, MethodOptions, stored_bytes, trained_parameters
+from forecasting.methods import adapter, direction, full, lora, untuned
+from forecasting.methods.method import CURE, Method, MethodOptions, Objective, stored_bytes, trained_parameters
 
 METHODS: dict[str, Method] = {
     "untuned": untuned.METHOD,
     "full": full.METHOD,
     "lora": lora.METHOD,
     "adapter": adapter.METHOD,
+    "direction": direction.METHOD,
 }
 
 
@@ -23,4 +24,4 @@ def method(name: str) -> Method:
     return METHODS[name]
 
 
-__all__ = ["CURE", "METHODS", "Method", "MethodOptions", "method", "stored_bytes", "trained_parameters"]
+__all__ = ["CURE", "METHODS", "Method", "MethodOptions", "Objective", "method", "stored_bytes", "trained_parameters"]
