@@ -34,7 +34,8 @@ def class_shares(truth: np.ndarray) -> np.ndarray:
 def confusion(truth: np.ndarray, predicted: np.ndarray) -> np.ndarray:
     """Counts int64 [3, 3], a row for each true class and a column for each predicted one; truth, predicted [n]."""
     count = len(CLASSES)
-    return np.bincount(truth * count + predicted, minlength=count * count).reshape(count, count)
+    counts = np.bincount(truth * count + predicted, minlength=count * count)
+    return counts.reshape(count, count)
 
 
 def class_figures(counts: np.ndarray) -> dict[str, Any]:
@@ -87,12 +88,12 @@ def classification_figures(chance: np.ndarray, truth: np.ndarray, shares: np.nda
             return class_figures(np.zeros((3, 3), dtype=np.int64))
         losses, others = log_losses(said, came), log_losses(same, came)
         whole = known.all(axis=1)
-        means = (values[whole].mean(axis=1) for values in (losses, others))
+        own, other = losses[whole].mean(axis=1), others[whole].mean(axis=1)
         return class_figures(confusion(came[known], said.argmax(axis=-1)[known])) | {
             "no_skill_accuracy": float((same.argmax(axis=-1) == came)[known].mean()),
             "log_loss": float(losses[known].mean()),
             "no_skill_log_loss": float(others[known].mean()),
-            "p_value": diebold_mariano(*means, horizon=steps.stop).p_value if whole.any() else math.nan,
+            "p_value": diebold_mariano(own, other, steps.stop).p_value if whole.any() else math.nan,
         }
 
     horizon = truth.shape[1]
@@ -100,4 +101,4 @@ def classification_figures(chance: np.ndarray, truth: np.ndarray, shares: np.nda
 
 
 def _share(part: np.ndarray, whole: np.ndarray) -> np.ndarray:
-    return np.divide(part, whole, out=np.zeros(len(whole)), where=whole > 0)
+    return np.asarray(part / np.maximum(whole, 1))

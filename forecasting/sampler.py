@@ -18,7 +18,7 @@ import torch
 from torch import Tensor
 
 from forecasting.codecs import BinsCodec
-from forecasting.codecs.bins import LEAST_RATIO
+from forecasting.codecs.bins import LEAST_RATIO, BinState
 from forecasting.decoder import Decoder, DecoderWeights
 from forecasting.errors import ConfigError
 from forecasting.scale import Volatility
@@ -31,6 +31,9 @@ TILE_ROWS = 256
 
 FIRST_STEP_ROWS = 1024
 """Most tokens in a tile of contexts."""
+
+Encoded = tuple[np.ndarray, BinState]
+"""What `BinsCodec.encode` gives: tokens, and the state after them."""
 
 
 @dataclass(frozen=True)
@@ -139,14 +142,16 @@ def sample(
     context: int,
     options: SamplingOptions,
     progress: Callable[[int], None] | None = None,
+    encoded: Encoded | None = None,
 ) -> Samples:
     """Draw paths for every window.
 
-    `context` closes (C) become tokens. `progress(n)` is called as windows finish, with their number. The bytes of each
-    window's result depend on its own context and the options' seed and paths only.
+    `context` closes (C) become tokens; `encoded` holds them where the caller has them already. `progress(n)` is called
+    as windows finish, with their number. The bytes of each window's result depend on its own context and the options' seed
+    and paths only.
     """
     steps = contexts.ahead.shape[1]
-    ids, state = codec.encode(contexts.closes, contexts.times, context)
+    ids, state = encoded or codec.encode(contexts.closes, contexts.times, context)
     factors = codec.factors(contexts.ahead)
     tables = _Tables.of(codec)
     result = Samples.empty(len(contexts), options.paths, steps, codec)

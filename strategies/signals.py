@@ -58,9 +58,7 @@ class Target:
 
 @dataclass(frozen=True)
 class SignalRules:
-    """Settings of a signal: its name, the factor k of `threshold`, the fixed lots of a position, the margin of
-    `probability`.
-    """
+    """Settings of a signal: its name, k of `threshold`, the fixed lots of a position, the margin of `probability`."""
 
     signal: str
     threshold_k: float
@@ -131,7 +129,7 @@ def threshold(forecast: Forecast, market: MarketState, rules: SignalRules) -> Vi
 
 
 def probability(forecast: Forecast, market: MarketState, rules: SignalRules) -> View:
-    """Chance of a close above the price an order fills at, mean over steps, against one half; by at least the margin."""
+    """Chance of closes above the price an order fills at, mean over steps, beyond one half by more than the margin."""
     chance, standard_error = _chance_of_rise(forecast, market)
     return View(chance - 0.5, standard_error, rules.probability_margin, in_price=False)
 

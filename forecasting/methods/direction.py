@@ -27,12 +27,12 @@ from forecasting.bars import Bars
 from forecasting.base import Base, load_gpt2, load_model, save_gpt2
 from forecasting.classification import CLASSES, FLAT, UP, class_shares, classes_of, classification_figures
 from forecasting.codecs import AnyCodec, BinsCodec
+from forecasting.codecs.bins import BinState
 from forecasting.decoder import DecoderWeights, Product, weights_of
 from forecasting.errors import ConfigError
 from forecasting.forecaster import Forecaster, PathForecaster, Prediction, Progress
 from forecasting.methods.method import CURE, Method, MethodOptions, Objective, load_tensors
-from forecasting.sampler import FIRST_STEP_ROWS, TokenModel, gpt2_decoders
-from forecasting.scale import Volatility
+from forecasting.sampler import FIRST_STEP_ROWS, Encoded, TokenModel, gpt2_decoders
 from forecasting.tiles import in_tiles
 from forecasting.train import Plan
 from forecasting.windows import Contexts, Split, WindowSpec, contexts, targets
@@ -154,26 +154,19 @@ def _settle(options: DirectionOptions, spec: WindowSpec) -> DirectionOptions:
     return replace(options, horizon=spec.horizon)
 
 
-def spread_ahead(codec: BinsCodec, ahead: np.ndarray, volatility: Volatility) -> np.ndarray:
-    """Standard deviation of the move over 1 to H bars, as known at the cutoff, [N, H]; ahead [N, H]."""
-    sigma = volatility.sigma(codec.scale)[:, None]
-    return np.asarray(sigma * np.sqrt(np.cumsum(codec.factors(ahead) ** 2, axis=1)))
-
-
-def true_classes(
-    inputs: Contexts, truth: np.ndarray, codec: AnyCodec, context: int, band: float
-) -> tuple[np.ndarray, np.ndarray]:
-    """Tokens of the contexts, int64 [N, C], and the classes that came, [N, H]; truth [N, H] closes."""
-    if not isinstance(codec, BinsCodec):
-        raise ConfigError(ONLY_BINS)
-    ids, state = codec.encode(inputs.closes, inputs.times, context)
-    moves = truth / inputs.closes[:, -1:] - 1
-    return ids, classes_of(moves, band * spread_ahead(codec, inputs.ahead, state.volatility))
+def true_classes(inputs: Contexts, truth: np.ndarray, codec: BinsCodec, state: BinState, band: float) -> np.ndarray:
+    """Classes that came, int64 [N, H], of closes truth [N, H]; the band is of what was known at the cutoffs only."""
+    sigma = state.volatility.sigma(codec.scale)[:, None]
+    spread = sigma * np.sqrt(np.cumsum(codec.factors(inputs.ahead) ** 2, axis=1))
+    return classes_of(truth / inputs.closes[:, -1:] - 1, band * spread)
 
 
 def _rows(inputs: Contexts, truth: np.ndarray, codec: AnyCodec, context: int, options: DirectionOptions) -> np.ndarray:
     """Tokens of the context, and the classes that followed, int64 [N, C + H]."""
-    return np.concatenate(true_classes(inputs, truth, codec, context, options.band), axis=1)
+    if not isinstance(codec, BinsCodec):
+        raise ConfigError(ONLY_BINS)
+    ids, state = codec.encode(inputs.closes, inputs.times, context)
+    return np.concatenate([ids, true_classes(inputs, truth, codec, state, options.band)], axis=1)
 
 
 @dataclass(frozen=True)
@@ -196,17 +189,18 @@ class DirectionForecaster:
 
     def predict(self, contexts: Contexts, progress: Progress | None = None) -> Prediction:
         """The density's prediction, with p_up from the head; exact, since nothing is sampled for it."""
-        prediction, chance = self.density.predict(contexts, progress), self.chances(contexts)
+        encoded = self.density.codec.encode(contexts.closes, contexts.times, self.density.context)
+        prediction, chance = self.density.predict(contexts, progress, encoded), self.chances(contexts, encoded)
         p_up = chance[..., UP] + chance[..., FLAT] / 2
         forecasts = replace(prediction.forecasts, p_up=p_up, p_up_se=np.zeros_like(p_up))
         return replace(prediction, forecasts=forecasts)
 
-    def chances(self, contexts: Contexts) -> np.ndarray:
+    def chances(self, contexts: Contexts, encoded: Encoded) -> np.ndarray:
         """Probability of each class at each step, float64 [N, H, 3]; that of one window depends on no other."""
         density, asked = self.density, contexts.ahead.shape[1]
         if asked != self.options.horizon:
             raise ConfigError(f"the head was trained for {self.options.horizon} steps, {asked} are asked; {CURE}")
-        ids, _ = density.codec.encode(contexts.closes, contexts.times, density.context)
+        ids, _ = encoded
         result = np.empty((len(contexts), asked, len(CLASSES)))
 
         def classified(model: TokenModel, tile: range) -> Tensor:
@@ -234,7 +228,7 @@ def _forecaster(density: Forecaster, model: DirectedGPT2) -> DirectionForecaster
 def _scores(forecaster: DirectionForecaster, bars: Bars, spec: WindowSpec, split: Split) -> dict[str, Any]:
     """`classification` of forecast.json: figures of the test part and of validation cutoffs a horizon apart.
 
-    No skill is the class shares of the training part, at cutoffs a horizon apart.
+    No skill is the class shares of the training part.
     """
     density, band = forecaster.density, forecaster.options.band
 
@@ -244,12 +238,13 @@ def _scores(forecaster: DirectionForecaster, bars: Bars, spec: WindowSpec, split
             held = positions[first : first + CHUNK]
             inputs = contexts(bars, spec, density.warm_up, held)
             truth = targets(bars, spec, held)
-            classes.append(true_classes(inputs, truth, density.codec, density.context, band)[1])
+            encoded = density.codec.encode(inputs.closes, inputs.times, density.context)
+            classes.append(true_classes(inputs, truth, density.codec, encoded[1], band))
             if classify:
-                chances.append(forecaster.chances(inputs))
+                chances.append(forecaster.chances(inputs, encoded))
         return np.concatenate(chances or [np.empty(0)]), np.concatenate(classes)
 
-    shares = class_shares(of(split.train[:: spec.horizon], classify=False)[1])
+    shares = class_shares(of(split.train, classify=False)[1])
     parts = {"test": split.test, "validation": split.validation[:: spec.horizon]}
     figures = {name: classification_figures(*of(part, classify=True), shares) for name, part in parts.items()}
     return {"classification": {"classes": CLASSES, "band": band, "training_shares": shares.tolist(), **figures}}

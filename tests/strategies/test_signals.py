@@ -139,7 +139,7 @@ def test_on_fixings_a_rise_in_step_1_alone_earns_nothing():
 
 
 def test_on_fixings_errors_of_chances_add_up_along_the_drift():
-    """p = Phi(m / sqrt h), so m is sure to sqrt(h) e / phi; e1 + sqrt(2) e2 phi(0) / phi(z2) is less than half of it."""
+    """p = Phi(m / sqrt h), so m is sure to sqrt(h) e / phi, and the band is 2 (e1 + sqrt(2) e2 phi(0) / phi(z2))."""
     edge = norm.cdf(2**0.5 * norm.ppf(0.55)) - 0.5
     for first in (0.0, 0.01):
         most = (edge / 2 - first) * norm.pdf(norm.ppf(0.55)) / norm.pdf(0) / 2**0.5
