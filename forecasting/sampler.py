@@ -147,8 +147,8 @@ def sample(
     """Draw paths for every window.
 
     `context` closes (C) become tokens; `encoded` holds them where the caller has them already. `progress(n)` is called
-    as windows finish, with their number. The bytes of each window's result depend on its own context and the options' seed
-    and paths only.
+    as windows finish, with their number. The bytes of each window's result depend on its own context and the options'
+    seed and paths only.
     """
     steps = contexts.ahead.shape[1]
     ids, state = encoded or codec.encode(contexts.closes, contexts.times, context)

@@ -1,5 +1,6 @@
 """How well direction heads tell down, flat and up: a table apart, since no other method is asked that question."""
 
+import math
 from collections.abc import Sequence
 from statistics import fmean
 
@@ -13,11 +14,11 @@ HEADS = (
     *(f"{name.capitalize()}: precision, recall, F1" for name in CLASSES),
 )  # fmt: skip
 NOTE = (
-    "Over all steps of the test part, means over seeds. A move is flat inside a band of its volatility as known at the "
-    "cutoff. No skill is a forecast that always repeats the class shares of the training part; p is the chance of a log "
-    "loss so much below its own if there is no skill (Diebold-Mariano, the largest over seeds; many cells make some "
-    "small p likely). The other tables show these methods with the density of the untuned base, which a head leaves "
-    "as it is."
+    "Over all steps of the test part, means over seeds. A move is flat inside a band of its volatility as known at the"
+    " cutoff. No skill is a forecast that always repeats the class shares of the training part; p is the chance of a"
+    " log loss so much below its own where there is no skill (Diebold-Mariano, the largest over seeds; among many cells"
+    " some are small by chance). Other tables show these methods with the density of the untuned base, which the head"
+    " leaves as it is."
 )
 
 Line = tuple[str, ...]
@@ -56,7 +57,7 @@ def _texts(cells: Sequence[Json]) -> list[str]:
 
 
 def _share(value: float) -> str:
-    return percent(value, 1) if value == value else DASH
+    return DASH if math.isnan(value) else percent(value, 1)
 
 
 def _mapping(value: object) -> Json:
