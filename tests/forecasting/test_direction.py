@@ -135,7 +135,8 @@ def learnable(count=240):
     """Rows whose classes follow from the last token, the same way up at odd steps and the other way round at even."""
     rng = np.random.default_rng(4)
     tokens = rng.integers(0, 31, (count, 10))
-    last = tokens[:, -1:] // 11
+    last = rng.integers(0, 3, (count, 1))
+    tokens[:, -1:] = 15 * last
     return np.concatenate([tokens, last, 2 - last, last, 2 - last], axis=1)
 
 
@@ -170,7 +171,7 @@ def test_it_learns_what_can_be_learnt_and_resumes_to_the_last_bit(tiny_base, tmp
         assert value.numpy().tobytes() == broken.state_dict()[name].numpy().tobytes(), name
     losses = [row["validation_loss"] for row in result.history]
     assert losses[0] > 0.95 * math.log(3)
-    assert min(losses) < 0.85 * math.log(3)
+    assert min(losses) < 0.6 * math.log(3)
     with torch.no_grad():  # what the history says of the weights that are left in the model
         own = METHOD.plan(whole, options, 1).loss(whole.eval(), torch.from_numpy(rows[200:]))
     assert own.item() == pytest.approx(min(losses), rel=1e-6)
@@ -205,8 +206,8 @@ def test_options_out_of_range_are_refused(wrong):
 
 def study_of(base, **changes):
     values = {
-        "name": "heads", "series": ["ecb:EURUSD"], "base": str(base), "methods": ["untuned", "direction"],
-        "baselines": [], "benchmarks": [], "windows": {"context": 10, "horizon": 4},
+        "name": "heads", "series": ["ecb:EURUSD"], "base": str(base), "methods": ["direction"],
+        "baselines": ["random-walk"], "benchmarks": [], "windows": {"context": 10, "horizon": 4},
         "codec": {"half_lives": [3.0], "weights": [1.0]},
         "split": {
             "train_start": "2018-01-01", "validation_start": "2019-01-01", "test_start": "2019-07-01",
@@ -267,7 +268,7 @@ def test_rows_of_a_study_end_where_the_next_part_begins(tiny_base, eurusd):
 def test_figures_of_a_study_are_those_of_its_forecasts(finished, eurusd):
     study, cells = finished
     paths = CellPaths(cells / "direction" / "1")
-    assert "classification" not in read_json(cells / "untuned" / "0" / "forecast.json")
+    assert "classification" not in read_json(cells / "random-walk" / "0" / "forecast.json")
     found = read_json(paths.forecast)["classification"]
     prepared = prepare(study, eurusd)
     forecaster, spec = load_checkpoint(paths.checkpoint, study.sampling)
@@ -286,8 +287,6 @@ def test_figures_of_a_study_are_those_of_its_forecasts(finished, eurusd):
     table = pd.read_parquet(paths.forecasts)
     chance = part(prepared.split.test)[0]
     assert table["p_up"].tolist() == (chance[..., 2] + chance[..., 1] / 2).reshape(-1).tolist()
-    untuned = pd.read_parquet(cells / "untuned" / "0" / "forecasts.parquet")
-    assert table.drop(columns=["p_up", "p_up_se"]).equals(untuned.drop(columns=["p_up", "p_up_se"]))
 
 
 def test_its_chances_are_traded(finished):
