@@ -62,8 +62,11 @@ def load_checkpoint(folder: Path, options: SamplingOptions) -> tuple[Forecaster,
     sha = sha256_of(tuned.base.sha, *(file for file in sorted(folder.iterdir()) if file.is_file()))
     if isinstance(codec, BinsCodec):
         make = gpt2_decoders(weights, options.paths, spec.horizon)
-        return PathForecaster(sha, codec, spec.context, options, make), spec
-    return spelling_forecaster(sha, weights, codec, spec, options), spec
+        forecaster: Forecaster = PathForecaster(sha, codec, spec.context, options, make)
+    else:
+        forecaster = spelling_forecaster(sha, weights, codec, spec, options)
+    objective = method(tuned.method).objective
+    return objective.forecaster(forecaster, tuned.model) if objective else forecaster, spec
 
 
 @dataclass(frozen=True)

@@ -18,7 +18,7 @@ import torch
 from torch import Tensor
 
 from forecasting.codecs import BinsCodec
-from forecasting.codecs.bins import LEAST_RATIO
+from forecasting.codecs.bins import LEAST_RATIO, BinState
 from forecasting.decoder import Decoder, DecoderWeights
 from forecasting.errors import ConfigError
 from forecasting.scale import Volatility
@@ -36,6 +36,8 @@ CUDA_ROWS = 16_384
 """Rows of a tile, either kind, on a CUDA device, which wants many."""
 
 PRECISIONS = {"float32": torch.float32, "bfloat16": torch.bfloat16}
+Encoded = tuple[np.ndarray, BinState]
+"""What `BinsCodec.encode` gives: tokens, and the state after them."""
 
 
 @dataclass(frozen=True)
@@ -164,14 +166,16 @@ def sample(
     context: int,
     options: SamplingOptions,
     progress: Callable[[int], None] | None = None,
+    encoded: Encoded | None = None,
 ) -> Samples:
     """Draw paths for every window.
 
-    `context` closes (C) become tokens. `progress(n)` is called as windows finish, with their number. The bytes of each
-    window's result depend on its own context and the options' seed and paths only.
+    `context` closes (C) become tokens; `encoded` holds them where the caller has them already. `progress(n)` is called
+    as windows finish, with their number. The bytes of each window's result depend on its own context and the options'
+    seed and paths only.
     """
     steps = contexts.ahead.shape[1]
-    ids, state = codec.encode(contexts.closes, contexts.times, context)
+    ids, state = encoded or codec.encode(contexts.closes, contexts.times, context)
     factors = codec.factors(contexts.ahead)
     result = Samples.empty(len(contexts), options.paths, steps, codec)
 

@@ -20,6 +20,7 @@ class TradingRules:
     here. leverage: 30 is the cap for retail accounts on major pairs in the EU. spread_points: bid-ask distance in
     points, 10 being one pip, a usual spread of an account without commission; or "data": each bar's own.
     commission_per_lot: money per lot and side; an account with raw spreads charges about 3.5 at 1 to 3 points.
+    probability_margin: how far from one half the chance of a rise must lie for `probability` to trade.
     """
 
     signal: str = "mean-vs-last"
@@ -30,6 +31,7 @@ class TradingRules:
     leverage: float = 30.0
     spread_points: float | str = 10.0
     commission_per_lot: float = 0.0
+    probability_margin: float = 0.02
 
     def __post_init__(self) -> None:
         find_signal(self.signal)
@@ -41,6 +43,9 @@ class TradingRules:
             value = getattr(self, name)
             if not _number(value) or value < 0:
                 raise ConfigError(f"trading.{name} is {value!r}; it must be a number of 0 or more, such as {example}")
+        margin = self.probability_margin
+        if not _number(margin) or not 0 <= margin < 0.5:
+            raise ConfigError(f"trading.probability_margin is {margin!r}; it must be from 0 to below 0.5, such as 0.02")
         spread = self.spread_points
         if spread != FROM_DATA and (not _number(spread) or float(spread) < 0):
             raise ConfigError(
@@ -61,7 +66,7 @@ class TradingRules:
     @property
     def signal_rules(self) -> SignalRules:
         """The part of the rules that a signal may see."""
-        return SignalRules(signal=self.signal, threshold_k=self.threshold_k, lots=self.lots)
+        return SignalRules(self.signal, self.threshold_k, self.lots, self.probability_margin)
 
 
 def _number(value: object) -> bool:

@@ -4,11 +4,13 @@ Pure: a signal sees a forecast and what was known at its cutoff, and nothing els
 no signal keeps state, so whatever it decided yesterday cannot change what it decides today.
 
 A signal stays flat where the predicted move is about zero: within twice its Monte Carlo standard error, where another
-sampling seed could turn it round, or within one point, the least move a quote can show.
+sampling seed could turn it round, or within one point, the least move a quote can show. `probability` asks for the
+chance of a rise instead of a move, so its band is the standard error and a margin.
 """
 
 from collections.abc import Callable
 from dataclasses import dataclass
+from statistics import NormalDist
 
 import numpy as np
 
@@ -56,20 +58,25 @@ class Target:
 
 @dataclass(frozen=True)
 class SignalRules:
-    """Settings of a signal: its name, the factor k of `threshold`, and the fixed lots of a position."""
+    """Settings of a signal: its name, k of `threshold`, the fixed lots of a position, the margin of `probability`."""
 
     signal: str
     threshold_k: float
     lots: float
+    probability_margin: float = 0.02
 
 
 @dataclass(frozen=True)
 class View:
-    """A signal's opinion, in price units: the move it expects, that move's standard error, and the move it asks for."""
+    """A signal's opinion: the move it expects, that move's standard error, and the move it asks for.
+
+    In price units; or, where `in_price` is False, of a chance of a rise beyond one half.
+    """
 
     move: float
     standard_error: float
     hurdle: float = 0.0
+    in_price: bool = True
 
 
 Signal = Callable[[Forecast, MarketState, SignalRules], View]
@@ -79,12 +86,13 @@ def target_position(forecast: Forecast, market: MarketState, rules: SignalRules)
     """The position that the signal named by `rules` wants at the forecast's cutoff: fully long, fully short or flat."""
     signal = find_signal(rules.signal)
     check_horizon(forecast.horizon, market.close_only)
-    if not (np.isfinite(forecast.mean).all() and np.isfinite(forecast.mean_se).all()):
+    if not all(np.isfinite(v).all() for v in (forecast.mean, forecast.mean_se, forecast.p_up, forecast.p_up_se)):
         raise UserError(
             f"forecast of {forecast.unique_id} at {forecast.cutoff} holds NaN; make it anew: `tunetrade forecast`"
         )
     view = signal(forecast, market, rules)
-    band = float(np.max([STANDARD_ERRORS * view.standard_error, POINTS * market.point, view.hurdle]))
+    least = POINTS * market.point if view.in_price else 0.0
+    band = float(np.max([STANDARD_ERRORS * view.standard_error, least, view.hurdle]))
     if not np.isfinite([view.move, band]).all():
         raise UserError(
             f"{rules.signal} at {forecast.cutoff}: NaN among context, close or cost; check the bars' prices and spread"
@@ -120,10 +128,17 @@ def threshold(forecast: Forecast, market: MarketState, rules: SignalRules) -> Vi
     return View(float(forecast.mean[-1]) - price, standard_error, rules.threshold_k * market.round_trip_cost)
 
 
+def probability(forecast: Forecast, market: MarketState, rules: SignalRules) -> View:
+    """Chance of closes above the price an order fills at, mean over steps, beyond one half by more than the margin."""
+    chance, standard_error = _chance_of_rise(forecast, market)
+    return View(chance - 0.5, standard_error, rules.probability_margin, in_price=False)
+
+
 SIGNALS: dict[str, Signal] = {
     "mean-vs-context": mean_vs_context,
     "mean-vs-last": mean_vs_last,
     "threshold": threshold,
+    "probability": probability,
 }
 
 
@@ -157,6 +172,30 @@ def _fill(forecast: Forecast, market: MarketState) -> tuple[float, float]:
     or a difference is therefore bounded by the average or the sum of the errors, not by their root of squares.
     """
     return (float(forecast.mean[0]), float(forecast.mean_se[0])) if market.close_only else (market.last_close, 0.0)
+
+
+LEAST_CHANCE = 1e-6
+"""Chances are kept so far from 0 and 1, where a normal move would be endless."""
+
+NORMAL = NormalDist()
+
+
+def _chance_of_rise(forecast: Forecast, market: MarketState) -> tuple[float, float]:
+    """Mean over the steps that can be earned of the chance to close above the fill, and its standard error.
+
+    p_up speaks of the last close. On a close-only series an order fills at t+1, and what is believed of step 1 must not
+    be earned: with normal moves, p_up[h] = Phi(m_h / sqrt(h)) gives the drifts m_h in one-bar deviations, and the
+    chance to close above t+1 is Phi((m_h - m_1) / sqrt(h - 1)). So a rise in step 1 alone earns nothing.
+    """
+    p_up, errors = forecast.p_up, forecast.p_up_se
+    if not market.close_only:
+        return float(p_up.mean()), float(errors.mean())
+    bars = np.sqrt(np.arange(1, len(p_up) + 1))
+    score = [NORMAL.inv_cdf(p) for p in np.clip(p_up, LEAST_CHANCE, 1 - LEAST_CHANCE).tolist()]
+    drift, drift_se = bars * score, bars * errors / [NORMAL.pdf(z) for z in score]
+    earned, earned_se = (drift[1:] - drift[0]) / bars[:-1], (drift_se[1:] + drift_se[0]) / bars[:-1]
+    chances, errors = [NORMAL.cdf(z) for z in earned.tolist()], NORMAL.pdf(0) * earned_se
+    return float(np.mean(chances)), float(errors.mean())
 
 
 def _reason(signal: str, position: float, move: float, band: float) -> str:

@@ -25,7 +25,9 @@ from tunetrade.provenance import code_of, made_by, package_version
 
 if TYPE_CHECKING:
     from forecasting.base import Base
+    from forecasting.forecaster import Forecaster
     from strategies.backtest import BacktestResult
+    from tunetrade.prepared import Prepared
 
 Emit = Callable[[dict[str, Any]], None]
 
@@ -162,7 +164,7 @@ def train(cell: Cell, bars: Bars, fingerprint: str, emit: Emit) -> None:
     }
     before = peak_memory_bytes()
     state = cell.paths.folder / f"train-state-{fingerprint[:16]}.safetensors"
-    data = prepared.training_data(bars, study)
+    data = prepared.training_data(bars, study, name)
     settings, processes = study.training.for_windows(len(data.train)), joined()
     epochs = cell.paths.folder / "checkpoints"
 
@@ -258,8 +260,17 @@ def forecast(cell: Cell, bars: Bars, fingerprint: str, emit: Emit) -> None:
             "base_has_seen_it": prepared.seen,
             "threads": study.sampling.workers,
             "jobs": _jobs(),
+            **_objective_scores(cell, forecaster, bars, prepared),
         },
     )
+
+
+def _objective_scores(cell: Cell, forecaster: "Forecaster", bars: Bars, prepared: "Prepared") -> dict[str, Any]:
+    """How well a method that learns something else than the next token has learnt it; nothing for the others."""
+    from forecasting.methods import method
+
+    objective = method(cell.method).objective if cell.kind == "method" else None
+    return objective.scores(forecaster, bars, cell.study.windows, prepared.split) if objective else {}
 
 
 LOG_SCORED = 256

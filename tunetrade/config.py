@@ -87,7 +87,9 @@ class StudyConfig:
 
     def options_of(self, name: str) -> MethodOptions:
         """Settings of a method: its section, or its defaults."""
-        return self.method.get(name, method(name).options())
+        chosen = method(name)
+        options = self.method.get(name, chosen.options())
+        return chosen.objective.settle(options, self.windows) if chosen.objective else options
 
     def learning_rate_of(self, name: str) -> float:
         """The study's learning rate, or the method's own where the study leaves it at 0."""

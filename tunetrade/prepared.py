@@ -34,24 +34,34 @@ class Prepared:
     seen: bool
     positions: int
 
-    def training_data(self, bars: Bars, study: StudyConfig) -> TrainingData:
-        """Tokens of C + H closes: each training cutoff; validation cutoffs a horizon apart, so each bar counts once."""
-        train, _ = self._rows(bars, study, self.split.train)
-        validation, given = self._rows(bars, study, self.split.validation[:: study.windows.horizon])
+    def training_data(self, bars: Bars, study: StudyConfig, name: str = "") -> TrainingData:
+        """Tokens of C + H closes: each training cutoff; validation cutoffs a horizon apart, so each bar counts once.
+
+        name: of a method; one that learns something else than the next token has rows of its own.
+        """
+        train, _ = self._rows(bars, study, self.split.train, name)
+        validation, given = self._rows(bars, study, self.split.validation[:: study.windows.horizon], name)
         return TrainingData(padded(train), padded(validation), np.array(given))
 
     def test_span(self, bars: Bars) -> tuple[np.datetime64, np.datetime64]:
         """Close times of the first and the last bar that is traded."""
         return bars.times[self.split.test[0]], bars.times[self.split.test[-1]]
 
-    def _rows(self, bars: Bars, study: StudyConfig, cutoffs: np.ndarray) -> tuple[list[np.ndarray], list[int]]:
+    def _rows(
+        self, bars: Bars, study: StudyConfig, cutoffs: np.ndarray, name: str
+    ) -> tuple[list[np.ndarray], list[int]]:
         """Tokens of each window and how many of them are context."""
-        spec = study.windows
+        spec, objective = study.windows, method(name).objective if name else None
         rows: list[np.ndarray] = []
         given: list[int] = []
         for first in range(0, len(cutoffs), CHUNK):
             chunk = cutoffs[first : first + CHUNK]
             seen = contexts(bars, spec, self.codec.warm_up, chunk)
+            if objective:
+                truth, options = targets(bars, spec, chunk), study.options_of(name)
+                rows += list(objective.rows(seen, truth, self.codec, spec.context, options))
+                given += [spec.context] * len(chunk)
+                continue
             closes = np.concatenate([seen.closes, targets(bars, spec, chunk)], axis=1)
             times = np.concatenate([seen.times, bars.times[chunk[:, None] + np.arange(1, spec.horizon + 1)]], axis=1)
             tokens, of_context = rows_of(self.codec, closes, times, spec.context, spec.horizon, self.positions)

@@ -9,6 +9,7 @@ from forecasting.methods import (
     adalora,
     adapter,
     bottleneck,
+    direction,
     full,
     ia3,
     layer_norm,
@@ -22,7 +23,7 @@ from forecasting.methods import (
     random_init,
     untuned,
 )
-from forecasting.methods.method import CURE, Method, MethodOptions, stored_bytes, trained_parameters
+from forecasting.methods.method import CURE, Method, MethodOptions, Objective, stored_bytes, trained_parameters
 
 METHODS: dict[str, Method] = {
     "untuned": untuned.METHOD,
@@ -40,6 +41,7 @@ METHODS: dict[str, Method] = {
     "p-tuning": p_tuning.METHOD,
     "bottleneck": bottleneck.METHOD,
     "random-init": random_init.METHOD,
+    "direction": direction.METHOD,
 }
 
 
@@ -50,4 +52,4 @@ def method(name: str) -> Method:
     return METHODS[name]
 
 
-__all__ = ["CURE", "METHODS", "Method", "MethodOptions", "method", "stored_bytes", "trained_parameters"]
+__all__ = ["CURE", "METHODS", "Method", "MethodOptions", "Objective", "method", "stored_bytes", "trained_parameters"]

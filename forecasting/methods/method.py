@@ -5,14 +5,19 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
+import numpy as np
 from safetensors.torch import load_file
 from torch import Tensor, nn
 
+from forecasting.bars import Bars
 from forecasting.base import Base
+from forecasting.codecs import AnyCodec
 from forecasting.decoder import DecoderWeights
 from forecasting.errors import CheckpointError, ConfigError
 from forecasting.files import reading
+from forecasting.forecaster import Forecaster
 from forecasting.train import Plan
+from forecasting.windows import Contexts, Split, WindowSpec
 
 CURE = "train it anew with `tunetrade train`"
 
@@ -29,6 +34,21 @@ class MethodOptions:
 
 
 @dataclass(frozen=True)
+class Objective:
+    """What a method learns where it is not the next token; its loss is in its plan.
+
+    settle(options, spec) completes its settings for the windows of a study. rows(contexts, targets, codec, context,
+    options) is what the loop trains on, int64 [N, L]. forecaster(density, model) adds what was learnt to the forecaster
+    of the model's paths. scores(forecaster, bars, spec, split) says how good it is, for forecast.json.
+    """
+
+    settle: Callable[[Any, WindowSpec], Any]
+    rows: Callable[[Contexts, np.ndarray, AnyCodec, int, Any], np.ndarray]
+    forecaster: Callable[[Forecaster, Any], Forecaster]
+    scores: Callable[[Any, Bars, WindowSpec, Split], dict[str, Any]]
+
+
+@dataclass(frozen=True)
 class Method:
     """One way of tuning.
 
@@ -37,7 +57,8 @@ class Method:
     to give the same model back. weights(model) gives what the decode engine runs, merged where the method merges, and
     leaves the model as it was. plan(model, options, steps) is what it asks of the training loop for so many steps.
     taken(options) counts the positions its virtual tokens use up; checkpointing says whether activations can be
-    recomputed in the backward pass. Each method knows the class of its models, hence `Any`.
+    recomputed in the backward pass. objective is what it learns instead of the next token. Each method knows the class
+    of its models, hence `Any`.
     """
 
     name: str
@@ -51,6 +72,7 @@ class Method:
     plan: Callable[[Any, Any, int], Plan] = lambda model, options, steps: Plan()
     taken: Callable[[Any], int] = lambda options: 0
     checkpointing: bool = True
+    objective: Objective | None = None
 
 
 def trained_parameters(model: nn.Module) -> int:

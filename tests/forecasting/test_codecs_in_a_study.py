@@ -356,6 +356,8 @@ def test_every_method_trains_on_text_and_forecasts(text_codec, tmp_path, eurusd)
     data = prepared.training_data(eurusd, study)
     options = TrainingOptions(steps=2, batch_size=4, evaluate_every=2, min_steps=2)
     for name, method in EVERY.items():
+        if method.objective:  # of the codec bins only
+            continue
         torch.manual_seed(1)
         model = new_model(str(base), name, method.options())
         if method.trains:

@@ -20,12 +20,10 @@ from forecasting.methods import METHODS, method, stored_bytes, trained_parameter
 from forecasting.methods.adalora import AdaLoraOptions
 from forecasting.methods.adapter import AdapterOptions
 from forecasting.methods.bottleneck import BottleneckOptions
+from forecasting.methods.direction import DirectionOptions
 from forecasting.methods.full import FullOptions
 from forecasting.methods.ia3 import Ia3Options
 from forecasting.methods.layer_norm import LayerNormOptions
-from forecasting.methods.lora import LoraOptions
-from forecasting.methods.method import MethodOptions
-from forecasting.methods.qlora import QloraOptions
 from forecasting.methods.layerwise import LayerwiseOptions
 from forecasting.methods.lora import LoraOptions
 from forecasting.methods.method import MethodOptions
@@ -33,6 +31,7 @@ from forecasting.methods.p_tuning import PTuningOptions
 from forecasting.methods.partial import PartialOptions
 from forecasting.methods.prefix import PrefixOptions
 from forecasting.methods.prompt import PromptOptions
+from forecasting.methods.qlora import QloraOptions
 from forecasting.methods.random_init import RandomInitOptions
 from forecasting.sampler import SamplingOptions, gpt2_decoders, sample
 from forecasting.train import TrainingData, TrainingOptions, train
@@ -68,6 +67,8 @@ CASES = {
     "p-tuning-lstm": ("p-tuning", PTuningOptions(tokens=3, encoder="lstm", hidden=4, layers=1)),
     "bottleneck": ("bottleneck", BottleneckOptions(bottleneck=5)),
     "random-init": ("random-init", RandomInitOptions()),
+    "direction": ("direction", DirectionOptions(horizon=4)),
+    "direction-train-base": ("direction", DirectionOptions(horizon=4, train_base=True)),
 }
 TUNED = [case for case in CASES if case != "untuned"]
 
@@ -103,6 +104,8 @@ TRAINED = {
     "p-tuning-lstm": 3 * WIDTH + 2 * (4 * 4 * (WIDTH + 4 + 2)) + (8 * 8 + 8) + (8 * WIDTH + WIDTH),
     "bottleneck": 2 * OF_ADAPTERS,
     "random-init": OF_BASE,
+    "direction": 4 * 3 * (WIDTH + 1),
+    "direction-train-base": 4 * 3 * (WIDTH + 1) + OF_BASE,
 }
 STORED = TRAINED | {  # what computed the virtual tokens is left behind, and half of AdaLoRA's triplets
     "adalora": LAYERS * 2 * (WIDTH + 1 + 3 * WIDTH),
@@ -128,6 +131,8 @@ def trained(base, case, folder) -> nn.Module:
     model = fresh(base, case)
     if METHODS[CASES[case][0]].trains:
         rows = np.random.default_rng(0).integers(0, BINS, size=(16, SPEC.context + SPEC.horizon))
+        if METHODS[CASES[case][0]].objective:
+            rows[:, SPEC.context :] %= 3  # classes, not tokens
         options = TrainingOptions(steps=2, batch_size=16, warm_up=0.0, evaluate_every=1)
         data = TrainingData(rows, rows, 1)
         plan = METHODS[CASES[case][0]].plan(model, CASES[case][1], options.steps)
@@ -194,6 +199,8 @@ def test_a_checkpoint_from_disk_forecasts_the_same_bytes(base, tuned, eurusd, ca
     weights = method(CASES[case][0]).weights(model)
     made = gpt2_decoders(weights, SAMPLING.paths, SPEC.horizon)
     in_memory = PathForecaster("memory", base.codec, SPEC.context, SAMPLING, made)
+    if objective := method(CASES[case][0]).objective:
+        in_memory = objective.forecaster(in_memory, model)
     inputs = contexts(eurusd, SPEC, base.codec.warm_up, np.array([900, 4000]))
     one, other = loaded.predict(inputs), in_memory.predict(inputs)
     assert spec == SPEC
@@ -207,7 +214,10 @@ def test_tuning_changes_the_forecast(tuned, eurusd, base, case):
     inputs = contexts(eurusd, SPEC, base.codec.warm_up, np.array([900]))
     one, other = (load_checkpoint(tuned[name][1], SAMPLING)[0] for name in (case, "untuned"))
     assert one.sha != other.sha
-    assert (one.predict(inputs).paths != other.predict(inputs).paths).all()
+    if METHODS[CASES[case][0]].objective:
+        assert (one.predict(inputs).forecasts.p_up != other.predict(inputs).forecasts.p_up).all()
+    else:
+        assert (one.predict(inputs).paths != other.predict(inputs).paths).all()
 
 
 @pytest.mark.parametrize("case", CASES)
@@ -330,6 +340,8 @@ FILES = {
     **dict.fromkeys(("dora", "qlora", "qdora-in-part", "adalora", "ia3", "ln"), PEFT_FILES),
     "adapter": {"adapters.safetensors"},
     "adapter-train-base": {"adapters.safetensors", "config.json", "model.safetensors"},
+    "direction": {"direction.safetensors"},
+    "direction-train-base": {"direction.safetensors", "config.json", "model.safetensors"},
 }
 
 
@@ -381,7 +393,6 @@ def test_an_unknown_module_names_the_nearest():
 
 def test_an_unknown_method_names_the_nearest():
     with pytest.raises(ConfigError, match=r"'lorra' \(did you mean 'lora'\?\); known: .*adapter, .*untuned"):
-    with pytest.raises(ConfigError, match=r"'lorra' \(did you mean 'lora'\?\); known: ada"):
         method("lorra")
 
 

@@ -62,7 +62,7 @@ def make_forecasts(bars, where, mean, mean_se=None):
         mean=mean,
         mean_se=np.zeros_like(mean) if mean_se is None else np.asarray(mean_se, np.float64),
         quantiles=np.repeat(mean[:, None, :], len(QUANTILE_LEVELS), axis=1),
-        p_up=np.full_like(mean, 0.5),
+        p_up=0.5 + 0.4 * np.tanh(200 * (mean / bars.closes[where, None] - 1)),
         p_up_se=np.zeros_like(mean),
         input_sha=np.full(count, "0"),
     )

@@ -1,13 +1,16 @@
 import subprocess
 import sys
+from dataclasses import replace
 
 import numpy as np
 import pytest
+from scipy.stats import norm
 
 from forecasting.errors import ConfigError, UserError
 from forecasting.forecasts import QUANTILE_LEVELS, Forecast
 from strategies.signals import SIGNALS, MarketState, SignalRules, target_position
 
+ON_PRICES = sorted(set(SIGNALS) - {"probability"})
 CUTOFF = np.datetime64("2021-03-01T10:00", "ns")
 
 
@@ -69,14 +72,14 @@ def test_on_fixings_step_1_is_the_price_of_the_fill_and_is_not_earned():
     assert position(rise_then_fall, "mean-vs-context", context_mean=1.1037, close_only=True) == -1
 
 
-@pytest.mark.parametrize("signal", sorted(SIGNALS))
+@pytest.mark.parametrize("signal", ON_PRICES)
 def test_horizon_1_is_refused_on_fixings_only(signal):
     with pytest.raises(UserError, match=r"set windows\.horizon to 2 or more"):
         position([1.2], signal, close_only=True)
     assert position([1.2], signal) == 1
 
 
-@pytest.mark.parametrize("signal", sorted(SIGNALS))
+@pytest.mark.parametrize("signal", ON_PRICES)
 @pytest.mark.parametrize("close_only", [False, True])
 @pytest.mark.parametrize("sign", [1, -1])
 def test_flat_inside_twice_the_standard_error(signal, close_only, sign):
@@ -92,11 +95,68 @@ def test_errors_of_steps_are_averaged_not_diluted():
     assert position(np.full(4, 1.1 + 2e-4), "mean-vs-last", np.full(4, 1.4e-4)) == 0
 
 
-@pytest.mark.parametrize("signal", sorted(SIGNALS))
+@pytest.mark.parametrize("signal", ON_PRICES)
 def test_flat_within_one_point(signal):
     assert position([1.1 + 0.99e-5] * 2, signal, cost=0.0) == 0
     assert position([1.1 + 1.01e-5] * 2, signal, cost=0.0) == 1
     assert position([1.1, 1.1], signal, cost=0.0) == 0
+
+
+def on_chances(p_up, p_up_se=0.0, close_only=False, margin=0.02):
+    p_up = np.asarray(p_up, np.float64)
+    believed = replace(forecast(np.full(len(p_up), 1.1)), p_up=p_up, p_up_se=np.broadcast_to(p_up_se, p_up.shape))
+    return target_position(believed, market(close_only=close_only), SignalRules("probability", 1.0, 0.1, margin))
+
+
+def test_probability_trades_beyond_one_half_and_the_margin():
+    assert on_chances([0.53, 0.512]).position == 1  # mean 0.521
+    assert on_chances([0.53, 0.508]).position == 0
+    assert on_chances([0.46, 0.499]).position == -1
+    assert on_chances([0.5, 0.5], margin=0.0).position == 0
+    assert on_chances([0.5001], margin=0.0).position == 1  # the band of one point is of prices, not of chances
+    assert on_chances([0.53, 0.512]).reason == "long: probability +0.021 beyond 0.02"
+
+
+def test_probability_is_flat_inside_twice_the_standard_error():
+    assert on_chances([0.55, 0.55], 0.0249).position == 1
+    assert on_chances([0.55, 0.55], 0.0251).position == 0
+
+
+def test_on_fixings_a_rise_in_step_1_alone_earns_nothing():
+    """A drift in step 1 alone, and the same drift in every step: the chance is that of t+h above t+1."""
+    steps = np.arange(1, 5)
+    once = norm.cdf(0.3 / np.sqrt(steps))
+    steady = norm.cdf(0.3 * steps / np.sqrt(steps))
+    assert on_chances(once).position == 1
+    assert on_chances(once, close_only=True).position == 0
+    wanted = norm.cdf(0.3 * (steps[1:] - 1) / np.sqrt(steps[1:] - 1)).mean() - 0.5
+    found = on_chances(steady, close_only=True)
+    assert found.position == 1
+    assert found.reason == f"long: probability {wanted:+.3g} beyond 0.02"
+    late_fall = norm.cdf(np.array([0.3, 0.2, 0.1, 0.1]) / np.sqrt(steps))  # above the last close, below the fill
+    assert on_chances(late_fall).position == 1
+    assert on_chances(late_fall, close_only=True).position == -1
+
+
+def test_on_fixings_errors_of_chances_add_up_along_the_drift():
+    """p = Phi(m / sqrt h), so m is sure to sqrt(h) e / phi, and the band is 2 (e1 + sqrt(2) e2 phi(0) / phi(z2))."""
+    edge = norm.cdf(2**0.5 * norm.ppf(0.55)) - 0.5
+    for first in (0.0, 0.01):
+        most = (edge / 2 - first) * norm.pdf(norm.ppf(0.55)) / norm.pdf(0) / 2**0.5
+        assert on_chances([0.5, 0.55], [first, 0.999 * most], close_only=True).position == 1
+        assert on_chances([0.5, 0.55], [first, 1.001 * most], close_only=True).position == 0
+
+
+@pytest.mark.parametrize("wrong", [{"p_up": np.array([0.5, np.nan])}, {"p_up_se": np.array([0.0, np.nan])}])
+def test_a_chance_that_is_nan_is_an_error(wrong):
+    with pytest.raises(UserError, match="NaN"):
+        target_position(replace(forecast([1.1, 1.1]), **wrong), market(), SignalRules("probability", 1.0, 0.1))
+
+
+def test_chances_of_0_and_1_are_positions_too():
+    for close_only in (False, True):
+        assert on_chances([0.5, 1.0], close_only=close_only).position == 1
+        assert on_chances([0.5, 0.0], close_only=close_only).position == -1
 
 
 def test_target_says_size_expiry_and_why():

@@ -30,6 +30,8 @@ def test_defaults_hold_together_and_are_plain():
         ("spread_points", float("nan")),
         ("commission_per_lot", -3.5),
         ("commission_per_lot", True),
+        ("probability_margin", 0.5),
+        ("probability_margin", float("nan")),
     ],
 )
 def test_a_wrong_value_is_named_with_its_field_and_a_cure(field, value):

@@ -33,7 +33,7 @@ def fails(*overrides: str) -> str:
         ("training.step=3", ("'training.step'", "did you mean 'training.steps'?")),
         ("metods=[]", ("'metods'", "did you mean 'methods'?")),
         ("method.lora.rnk=2", ("'method.lora.rnk'", "did you mean 'method.lora.rank'?")),
-        ("method.lorra.rank=2", ("'lorra'", "did you mean 'lora'?", "known: ada")),
+        ("method.lorra.rank=2", ("'lorra'", "did you mean 'lora'?", "known: ")),
         ('methods=["fulll"]', ("'fulll'", "did you mean 'full'?")),
         ('baselines=["random_walk"]', ("did you mean 'random-walk'?",)),
         ('refit="yearl"', ("did you mean 'yearly'?",)),
@@ -132,7 +132,7 @@ EVERYTHING = StudyConfig(
     split=SplitSpec("2015-01-01", "2016-01-01", "2017-01-01", "2018-01-01", 9),
     training=TrainingOptions(11, 3, 0.002, 0.3, 0.02, 0.5, 2, 4, 6, 2, 7, 3, "cosine", "bf16", True, True, "cpu"),
     sampling=SamplingOptions(8, 3, 2, 17),
-    trading=TradingRules("threshold", 2.0, 0.2, 1000.0, 500.0, 10.0, "data", 3.5),
+    trading=TradingRules("threshold", 2.0, 0.2, 1000.0, 500.0, 10.0, "data", 3.5, 0.1),
     method={
         "lora": METHODS["lora"].options(learning_rate=0.01, rank=2, alpha=3.0, dropout=0.0, targets="mlp.c_fc"),  # type: ignore[call-arg]
         "adapter": METHODS["adapter"].options(bottleneck=3, train_base=True),  # type: ignore[call-arg]

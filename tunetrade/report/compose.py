@@ -5,6 +5,7 @@ from dataclasses import dataclass
 from pathlib import Path
 
 from forecasting.files import atomic, write_text
+from tunetrade.report.directions import direction_lines
 from tunetrade.report.facts import configuration, header, provenance, series_facts
 from tunetrade.report.findings import cautions, findings
 from tunetrade.report.html import page
@@ -65,6 +66,7 @@ def build(study: Study) -> Report:
         findings=findings(study),
         cautions=cautions(study),
         rows={series: series_rows(study, series) for series in study.series},
+        directions={series: direction_lines(study, series) for series in study.series},
         overall=overall_rows(study),
         currencies=money,
         currency=_currency(study),

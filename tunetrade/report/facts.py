@@ -205,9 +205,12 @@ def _rules(cell: Cell) -> str:
         "deposit": f"deposit {{}} {cell.backtest.get('currency') or ''}",
         "leverage": "leverage {}",
         "threshold_k": "threshold {} round-trip costs",
+        "probability_margin": "margin {} of a chance",
     }
     if cell.backtest.get("signal") != "threshold":
         rules.pop("threshold_k", None)
+    if cell.backtest.get("signal") != "probability":
+        rules.pop("probability_margin", None)
     known = [text.format(describe(rules.pop(key))).strip() for key, text in words.items() if key in rules]
     return ", ".join([*known, *filter(None, [describe(rules)])])
 

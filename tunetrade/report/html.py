@@ -4,6 +4,7 @@ from collections.abc import Iterable, Mapping, Sequence
 from html import escape
 from importlib import resources
 
+from tunetrade.report import directions
 from tunetrade.report.canvas import Drawing
 from tunetrade.report.columns import COLUMNS, COMBINED, COST, ERROR, KEY_COLUMNS, MONEY, Column, of_group
 from tunetrade.report.facts import Fact
@@ -24,6 +25,7 @@ def page(report: Report) -> str:
             _says(report),
             _overall(report),
             *(_series(report, series) for series in report.series),
+            _directions(report),
             *(_topic(report, topic) for topic in TOPICS),
             _failures(report),
             _glossary(),
@@ -110,6 +112,7 @@ def _head(report: Report) -> str:
     ]
     links = [("#overall", "Overall")] if len(report.series) > 1 else []
     links += [(f"#series-{report.slugs[series]}", series) for series in report.series]
+    links += [("#direction", "Direction")] if any(report.directions.values()) else []
     links += [(f"#{topic.key}", topic.title) for topic in TOPICS if _drawn(report, topic.key)]
     links += [("#glossary", "Columns"), ("#background", "Configuration")]
     navigation = "".join(f'<a href="{escape(target)}">{escape(text)}</a>' for target, text in links)
@@ -153,6 +156,17 @@ def _series(report: Report, series: str) -> str:
     reading = _reading(report) if len(report.series) == 1 else ""
     anchor = f"series-{report.slugs[series]}"
     return section(anchor, f"Leaderboard, {series}", reading + (boxes or "<p>No figures.</p>"))
+
+
+def _directions(report: Report) -> str:
+    tables = []
+    for series, lines in report.directions.items():
+        rows = ["<tr>" + "".join(f"<td>{escape(text)}</td>" for text in line) + "</tr>" for line in lines]
+        tables += (
+            [f"<h3>{escape(series)}</h3>{listing(f'Direction, {series}', directions.HEADS, rows)}"] if rows else []
+        )
+    note = f'<p class="note">{escape(directions.NOTE)}</p>'
+    return section("direction", directions.TITLE, note + "".join(tables)) if tables else ""
 
 
 def _reading(report: Report) -> str:

@@ -2,6 +2,7 @@
 
 from collections.abc import Sequence
 
+from tunetrade.report import directions
 from tunetrade.report.columns import COST, ERROR, KEY_COLUMNS, MONEY, Column, of_group
 from tunetrade.report.formats import DASH, column_text, column_unit, column_values
 from tunetrade.report.leaderboard import Row, best
@@ -28,6 +29,7 @@ def markdown(report: Report) -> str:
         lines += [f"## {text(series)}", ""]
         for group in (ERROR, MONEY, COST):
             lines += [*table(report.rows[series], of_group(group), report.currencies.get(series, "")), ""]
+        lines += _directions(report, series)
         failures = [(row.method, message) for row in report.rows[series] for message in row.failures]
         lines += [f"- {text(method)} did not finish, {text(message)}" for method, message in failures]
         lines += [""] if failures else []
@@ -36,6 +38,12 @@ def markdown(report: Report) -> str:
             if drawing is not None:
                 lines += [f"![{text(drawing.alt)}](plots/{drawing.name}.png)", ""]
     return "\n".join(lines).rstrip() + "\n"
+
+
+def _directions(report: Report, series: str) -> list[str]:
+    lines = [f"| {' | '.join(text(cell) for cell in line)} |" for line in report.directions[series]]
+    heads = [f"| {' | '.join(directions.HEADS)} |", "|---" + "|---:" * (len(directions.HEADS) - 1) + "|"]
+    return [f"{text(directions.TITLE)}. {text(directions.NOTE)}", "", *heads, *lines, ""] if lines else []
 
 
 def table(rows: Sequence[Row], columns: Sequence[Column], currency: str) -> list[str]:

@@ -4,6 +4,7 @@ from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 
 from tunetrade.report.canvas import Drawing
+from tunetrade.report.directions import Line
 from tunetrade.report.facts import Fact, SeriesFacts
 from tunetrade.report.leaderboard import Row
 from tunetrade.report.palette import Style
@@ -39,6 +40,7 @@ class Report:
     findings: Sequence[str]
     cautions: Sequence[str]
     rows: Mapping[str, Sequence[Row]]
+    directions: Mapping[str, Sequence[Line]]
     overall: Sequence[Row]
     currencies: Mapping[str, str]
     currency: str

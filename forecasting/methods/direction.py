@@ -1,0 +1,264 @@
+"""The direction head: will the close be down, flat or up, h bars from now, asked of the last token's hidden state.
+
+A linear classifier, d -> H x 3, on the state after ln_f, trained with cross-entropy over all steps. A move over h bars
+is flat within `band` standard deviations of it, sigma sqrt(f_1^2 + ... + f_h^2) with sigma as known at the cutoff and f
+the codec's factors of the bars ahead: sigma sqrt(h) on daily bars. At 0.4 the three classes are about equally frequent.
+
+The forecast keeps the base's own density: paths, mean, quantiles and CRPS are those of `untuned` to the last byte, so
+they stay comparable. The head gives p_up alone: P(up) + P(flat) / 2, a move inside the band being anybody's guess.
+Where the base is trained along (`train_base`), that is a copy of it which serves the head only; the cost is a second
+base in memory.
+"""
+
+from copy import deepcopy
+from dataclasses import dataclass, replace
+from functools import partial
+from pathlib import Path
+from types import SimpleNamespace
+from typing import TYPE_CHECKING, Any
+
+import numpy as np
+import torch
+from safetensors.torch import save_file
+from torch import Tensor, nn
+from torch.nn import functional as F
+
+from forecasting.bars import Bars
+from forecasting.base import Base, load_gpt2, load_model, save_gpt2
+from forecasting.classification import CLASSES, FLAT, UP, class_shares, classes_of, classification_figures
+from forecasting.codecs import AnyCodec, BinsCodec
+from forecasting.codecs.bins import BinState
+from forecasting.decoder import DecoderWeights, Product, weights_of
+from forecasting.errors import ConfigError
+from forecasting.forecaster import Forecaster, PathForecaster, Prediction, Progress
+from forecasting.methods.method import CURE, Method, MethodOptions, Objective, load_tensors
+from forecasting.sampler import FIRST_STEP_ROWS, Encoded, TokenModel, gpt2_decoders
+from forecasting.tiles import in_tiles
+from forecasting.train import Plan
+from forecasting.windows import Contexts, Split, WindowSpec, contexts, targets
+
+if TYPE_CHECKING:
+    from collections.abc import Callable
+
+    from transformers import GPT2LMHeadModel
+
+CHUNK = 1024
+"""Windows classified at a time; bounds memory, changes no result."""
+
+ONLY_BINS = "direction reads the codec 'bins' only; take another method, or a base of that codec such as 'embedded'"
+
+
+@dataclass(frozen=True)
+class DirectionOptions(MethodOptions):
+    """A linear probe takes larger steps than a base; dropout as before the heads of BERT and GPT-2.
+
+    band: half-width of flat, in standard deviations of the move. train_base: train a copy of the base along, at
+    base_rate times the head's learning rate. horizon: steps classified; 0 takes windows.horizon.
+    """
+
+    learning_rate: float = 1e-3
+    band: float = 0.4
+    dropout: float = 0.1
+    train_base: bool = False
+    base_rate: float = 0.02
+    horizon: int = 0
+
+    def __post_init__(self) -> None:
+        super().__post_init__()
+        if not 0 <= self.band <= 10:
+            raise ConfigError(f"direction.band is {self.band}; give a number of standard deviations from 0 to 10")
+        if not 0 <= self.dropout < 1:
+            raise ConfigError(f"direction.dropout is {self.dropout}; give a number from 0 to below 1")
+        if not 0 < self.base_rate <= 1:
+            raise ConfigError(f"direction.base_rate is {self.base_rate}; give a factor above 0 and at most 1")
+        if self.horizon < 0:
+            raise ConfigError(f"direction.horizon is {self.horizon}; give 0, which takes windows.horizon")
+
+
+class DirectedGPT2(nn.Module):
+    """A frozen GPT-2 for the density, and a head on its last state or on that of a copy that trains along."""
+
+    def __init__(self, base: "GPT2LMHeadModel", options: DirectionOptions) -> None:
+        super().__init__()
+        if not options.horizon:
+            raise ConfigError("direction.horizon is 0, which stands for windows.horizon; give the number of steps")
+        self.options = options
+        self.base: Any = base.requires_grad_(False)
+        self.tuned: Any = _trainable(deepcopy(base)) if options.train_base else None
+        self.dropout = nn.Dropout(options.dropout)
+        self.head = nn.Linear(base.config.n_embd, options.horizon * len(CLASSES))
+        nn.init.normal_(self.head.weight, std=0.02)
+        nn.init.zeros_(self.head.bias)
+
+    @property
+    def read(self) -> Any:
+        """The GPT-2 whose last state the head reads."""
+        return self.base if self.tuned is None else self.tuned
+
+    def forward(self, input_ids: Tensor, classify: bool = False, **options: Any) -> SimpleNamespace:
+        """Logits of token ids [N, L], as `.logits`: of the next token, [N, L, V], or of the classes, [N, H, 3]."""
+        if not classify:
+            return SimpleNamespace(logits=self.base(input_ids=input_ids, **options).logits)
+        last = self.read.transformer(input_ids=input_ids, **options).last_hidden_state[:, -1]
+        return SimpleNamespace(logits=self.head(self.dropout(last)).unflatten(1, (-1, len(CLASSES))))
+
+    def classifier(self) -> DecoderWeights:
+        """What the decode engine runs to classify: the head in the place of the tokens' one."""
+        weight, bias = (value.detach().to(torch.float32) for value in (self.head.weight, self.head.bias))
+        return replace(weights_of(self.read), head=Product(weight.T, bias))
+
+
+def _trainable(model: Any) -> Any:
+    """All but a head of the tokens' own, which bears on nothing here."""
+    model.requires_grad_(True)
+    if model.lm_head.weight is not model.transformer.wte.weight:
+        model.lm_head.requires_grad_(False)
+    return model
+
+
+def _save(model: DirectedGPT2, folder: Path) -> None:
+    save_file(model.head.state_dict(), folder / "direction.safetensors")
+    if model.tuned is not None:
+        save_gpt2(model.tuned, folder)
+
+
+def _load(base: Base, options: DirectionOptions, folder: Path) -> DirectedGPT2:
+    model = DirectedGPT2(load_model(base), options)
+    if options.train_base:
+        model.tuned = _trainable(load_gpt2(folder, base.codec, CURE))
+    model.head.load_state_dict(load_tensors(folder / "direction.safetensors", like=model.head.state_dict()))
+    return model.eval()
+
+
+def _weights(model: DirectedGPT2) -> DecoderWeights:
+    """The base's: the density is not what is tuned."""
+    return weights_of(model.base)
+
+
+def _loss(model: nn.Module, rows: Tensor, horizon: int) -> Tensor:
+    """Mean cross-entropy of the classes that stand behind the context's tokens, nats; rows int64 [n, C + H]."""
+    logits = model(input_ids=rows[:, :-horizon], classify=True, use_cache=False).logits
+    return F.cross_entropy(logits.flatten(0, 1), rows[:, -horizon:].flatten())
+
+
+def _plan(model: DirectedGPT2, options: DirectionOptions, _: int) -> Plan:
+    rates = {name: options.base_rate for name, _ in model.named_parameters() if name.startswith("tuned.")}
+    return Plan(rates, loss=partial(_loss, horizon=options.horizon))
+
+
+def _settle(options: DirectionOptions, spec: WindowSpec) -> DirectionOptions:
+    if options.horizon not in (0, spec.horizon):
+        raise ConfigError(
+            f"method.direction.horizon is {options.horizon}, windows.horizon {spec.horizon}; leave the former out"
+        )
+    return replace(options, horizon=spec.horizon)
+
+
+def true_classes(inputs: Contexts, truth: np.ndarray, codec: BinsCodec, state: BinState, band: float) -> np.ndarray:
+    """Classes that came, int64 [N, H], of closes truth [N, H]; the band is of what was known at the cutoffs only."""
+    sigma = state.volatility.sigma(codec.scale)[:, None]
+    spread = sigma * np.sqrt(np.cumsum(codec.factors(inputs.ahead) ** 2, axis=1))
+    return classes_of(truth / inputs.closes[:, -1:] - 1, band * spread)
+
+
+def _rows(inputs: Contexts, truth: np.ndarray, codec: AnyCodec, context: int, options: DirectionOptions) -> np.ndarray:
+    """Tokens of the context, and the classes that followed, int64 [N, C + H]."""
+    if not isinstance(codec, BinsCodec):
+        raise ConfigError(ONLY_BINS)
+    ids, state = codec.encode(inputs.closes, inputs.times, context)
+    return np.concatenate([ids, true_classes(inputs, truth, codec, state, options.band)], axis=1)
+
+
+@dataclass(frozen=True)
+class DirectionForecaster:
+    """The base's density, and p_up from the head."""
+
+    density: PathForecaster
+    options: DirectionOptions
+    make_classifier: "Callable[[], TokenModel]"
+
+    @property
+    def sha(self) -> str:
+        """That of the density's forecaster, whose model is the whole checkpoint, head included."""
+        return self.density.sha
+
+    @property
+    def warm_up(self) -> int:
+        """Closes from which only the scale is taken."""
+        return self.density.warm_up
+
+    def predict(self, contexts: Contexts, progress: Progress | None = None) -> Prediction:
+        """The density's prediction, with p_up from the head; exact, since nothing is sampled for it."""
+        encoded = self.density.codec.encode(contexts.closes, contexts.times, self.density.context)
+        prediction, chance = self.density.predict(contexts, progress, encoded), self.chances(contexts, encoded)
+        p_up = chance[..., UP] + chance[..., FLAT] / 2
+        forecasts = replace(prediction.forecasts, p_up=p_up, p_up_se=np.zeros_like(p_up))
+        return replace(prediction, forecasts=forecasts)
+
+    def chances(self, contexts: Contexts, encoded: Encoded) -> np.ndarray:
+        """Probability of each class at each step, float64 [N, H, 3]; that of one window depends on no other."""
+        density, asked = self.density, contexts.ahead.shape[1]
+        if asked != self.options.horizon:
+            raise ConfigError(f"the head was trained for {self.options.horizon} steps, {asked} are asked; {CURE}")
+        ids, _ = encoded
+        result = np.empty((len(contexts), asked, len(CLASSES)))
+
+        def classified(model: TokenModel, tile: range) -> Tensor:
+            logits = model.start(torch.from_numpy(ids[tile.start : tile.stop])).double()
+            return torch.softmax(logits.unflatten(1, (-1, len(CLASSES))), dim=-1)
+
+        def work(model: TokenModel, tile: range) -> None:
+            result[tile.start : tile.stop] = classified(model, tile).numpy()
+
+        def alike(model: TokenModel, tile: range) -> bool:
+            alone = torch.cat([classified(model, range(i, i + 1)) for i in tile])
+            return torch.equal(alone, classified(model, tile))
+
+        size, shape = max(1, FIRST_STEP_ROWS // density.context), (0, density.context, asked)
+        in_tiles(len(contexts), size, density.options.workers, self.make_classifier, work, alike, shape)
+        return result
+
+
+def _forecaster(density: Forecaster, model: DirectedGPT2) -> DirectionForecaster:
+    if not isinstance(density, PathForecaster):
+        raise ConfigError(ONLY_BINS)
+    return DirectionForecaster(density, model.options, gpt2_decoders(model.classifier(), 2, 1))
+
+
+def _scores(forecaster: DirectionForecaster, bars: Bars, spec: WindowSpec, split: Split) -> dict[str, Any]:
+    """`classification` of forecast.json: figures of the test part and of validation cutoffs a horizon apart.
+
+    No skill is the class shares of the training part.
+    """
+    density, band = forecaster.density, forecaster.options.band
+
+    def of(positions: np.ndarray, classify: bool) -> tuple[np.ndarray, np.ndarray]:
+        chances, classes = [], []
+        for first in range(0, len(positions), CHUNK):
+            held = positions[first : first + CHUNK]
+            inputs = contexts(bars, spec, density.warm_up, held)
+            truth = targets(bars, spec, held)
+            encoded = density.codec.encode(inputs.closes, inputs.times, density.context)
+            classes.append(true_classes(inputs, truth, density.codec, encoded[1], band))
+            if classify:
+                chances.append(forecaster.chances(inputs, encoded))
+        return np.concatenate(chances or [np.empty(0)]), np.concatenate(classes)
+
+    shares = class_shares(of(split.train, classify=False)[1])
+    parts = {"test": split.test, "validation": split.validation[:: spec.horizon]}
+    figures = {name: classification_figures(*of(part, classify=True), shares) for name, part in parts.items()}
+    return {"classification": {"classes": CLASSES, "band": band, "training_shares": shares.tolist(), **figures}}
+
+
+METHOD = Method(
+    "direction",
+    True,
+    False,
+    DirectionOptions,
+    DirectedGPT2,
+    _save,
+    _load,
+    _weights,
+    _plan,
+    objective=Objective(_settle, _rows, _forecaster, _scores),
+)
