@@ -137,7 +137,7 @@ def train(cell: Cell, bars: Bars, fingerprint: str, emit: Emit) -> None:
 
     from forecasting import methods
     from forecasting import train as training
-    from forecasting.checkpoint import new_model, save_checkpoint
+    from forecasting.checkpoint import new_model, plan_of, save_checkpoint
     from tunetrade.measure import peak_memory_bytes, tensorboard
     from tunetrade.prepared import prepare
 
@@ -164,7 +164,8 @@ def train(cell: Cell, bars: Bars, fingerprint: str, emit: Emit) -> None:
                 log(step, loss, validation)
                 emit({"step": step, "of": study.training.steps, "loss": loss, "validation_loss": validation})
 
-            rate, plan = study.learning_rate_of(name), chosen.plan(model, options, study.training.steps)
+            rate = study.learning_rate_of(name)
+            plan = plan_of(model, study.base, name, options, study.training.steps, rate)
             result = training.train(model, data, study.training, rate, cell.seed, state, report, plan)
     else:
         result = training.untrained(model, data)
