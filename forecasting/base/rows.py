@@ -82,7 +82,9 @@ def load_rows(model: "GPT2LMHeadModel", file: Path, cure: str) -> None:
 
 def train_rows(model: nn.Module) -> None:
     """Let the rows of a model that a method has wrapped train, also where the method freezes them."""
-    for table in _tables(model).values():
+    tables = _tables(model)
+    assert tables, "no GPT-2 inside whose rows could train"
+    for table in tables.values():
         setattr(table, BESIDE, not table.weight.requires_grad)
         table.weight.requires_grad_(True)
 

@@ -1,10 +1,12 @@
-"""A GPT-2 with random weights, written by hand as the Hugging Face hub keeps the real one."""
+"""GPT-2s with random weights: as the Hugging Face hub keeps the real one, and as a base of ours."""
 
 from pathlib import Path
 
 import torch
 from safetensors.torch import save_file
 
+from forecasting.base import save_base
+from forecasting.codecs import BinsCodec
 from forecasting.files import write_json
 
 
@@ -41,4 +43,18 @@ def write_hub_gpt2(
         "vocab_size": vocabulary,
     }  # fmt: skip
     write_json(folder / "config.json", config)
+    return folder
+
+
+def write_own_base(folder: Path, positions: int = 96) -> Path:
+    """A base of 31 bins that were its tokens from the beginning, 2 layers x 16, with room for virtual tokens."""
+    from transformers import GPT2Config, GPT2LMHeadModel
+
+    torch.manual_seed(3)
+    codec = BinsCodec(bins=31, half_lives=(3.0, 6.0), weights=(0.6, 0.4))
+    config = GPT2Config(
+        vocab_size=codec.bins, n_positions=positions, n_embd=16, n_layer=2, n_head=2, resid_pdrop=0.0, embd_pdrop=0.0,
+        attn_pdrop=0.0, initializer_range=0.3, bos_token_id=None, eos_token_id=None,
+    )  # fmt: skip
+    save_base(folder, GPT2LMHeadModel(config), codec, {"name": "own", "cutoff": "2000-12-31"})
     return folder
