@@ -5,21 +5,23 @@ method with which settings, on which base, for which windows. Nothing else is ne
 itself.
 """
 
-from dataclasses import asdict, dataclass
+from dataclasses import asdict, dataclass, replace
 from functools import cached_property
 from pathlib import Path
 
 from torch import Tensor, nn
 
 from forecasting.base import Base, find_base, load_model
+from forecasting.base.rows import ROWS_FILE, row_rates, rows_aside, save_rows, train_rows
 from forecasting.codecs import AnyCodec, BinsCodec, Codec, codec_from_dict, positions_needed
 from forecasting.decoder import DecoderWeights
-from forecasting.errors import CheckpointError
+from forecasting.errors import CheckpointError, ConfigError
 from forecasting.files import read_json, reading, sha256_of, write_folder, write_json
 from forecasting.forecaster import Forecaster, PathForecaster
 from forecasting.methods import CURE, MethodOptions, method
 from forecasting.sampler import SamplingOptions, gpt2_decoders
 from forecasting.spelling import spelling_forecaster
+from forecasting.train import Plan
 from forecasting.windows import WindowSpec
 
 LAYOUT = 1
@@ -31,7 +33,9 @@ def save_checkpoint(
     """Write a tuned model as one folder that appears whole."""
 
     def fill(partial: Path) -> None:
-        method(name).save(model, partial)
+        with rows_aside(model):
+            method(name).save(model, partial)
+        rows = {"token_rows": ROWS_FILE} if save_rows(model, partial) else {}
         write_json(partial / "codec.json", codec.as_dict())
         write_json(
             partial / "model.json",
@@ -42,7 +46,8 @@ def save_checkpoint(
                 "windows": asdict(spec),
                 "base": base,
                 "base_sha": find_base(base).sha,
-            },
+            }
+            | rows,
         )
 
     write_folder(folder, fill)
@@ -54,19 +59,28 @@ def load_checkpoint(folder: Path, options: SamplingOptions) -> tuple[Forecaster,
     Raises CheckpointError where files are missing or damaged, or the base is not the one it was tuned on.
     """
     tuned = load_tuned(folder)
-    codec, spec = tuned.codec, tuned.spec
-    weights = options.place(tuned.weights)
+    sha = checkpoint_sha(folder, tuned.base)
+    forecaster = forecaster_of_weights(str(folder), sha, tuned.weights, tuned.codec, tuned.spec, options)
+    objective = method(tuned.method).objective
+    return objective.forecaster(forecaster, tuned.model) if objective else forecaster, tuned.spec
+
+
+def checkpoint_sha(folder: Path, base: Base) -> str:
+    """Hash of a tuned model: its base and every file of its folder."""
+    return sha256_of(base.sha, *(file for file in sorted(folder.iterdir()) if file.is_file()))
+
+
+def forecaster_of_weights(
+    name: str, sha: str, weights: DecoderWeights, codec: AnyCodec, spec: WindowSpec, options: SamplingOptions
+) -> Forecaster:
+    """The forecaster that runs these weights; CheckpointError, which begins with `name`, where windows do not fit."""
+    weights = options.place(weights)
     needed = positions_needed(codec, spec.context, spec.horizon)
     if needed > weights.room:
-        raise CheckpointError(f"{folder}: {needed} tokens asked of a model with room for {weights.room}")
-    sha = sha256_of(tuned.base.sha, *(file for file in sorted(folder.iterdir()) if file.is_file()))
+        raise CheckpointError(f"{name}: {needed} tokens asked of a model with room for {weights.room}")
     if isinstance(codec, BinsCodec):
-        make = gpt2_decoders(weights, options.paths, spec.horizon)
-        forecaster: Forecaster = PathForecaster(sha, codec, spec.context, options, make)
-    else:
-        forecaster = spelling_forecaster(sha, weights, codec, spec, options)
-    objective = method(tuned.method).objective
-    return objective.forecaster(forecaster, tuned.model) if objective else forecaster, spec
+        return PathForecaster(sha, codec, spec.context, options, gpt2_decoders(weights, options.paths, spec.horizon))
+    return spelling_forecaster(sha, weights, codec, spec, options)
 
 
 @dataclass(frozen=True)
@@ -95,8 +109,11 @@ class Tuned:
         return result
 
 
-def load_tuned(folder: Path) -> Tuned:
-    """The model of a checkpoint folder; raises as `load_checkpoint`."""
+def load_tuned(folder: Path, held: Base | None = None) -> Tuned:
+    """The model of a checkpoint folder; raises as `load_checkpoint`.
+
+    held: a base to use, where it is the one the model was tuned on, instead of finding that again.
+    """
     with reading(folder / "codec.json", CURE):
         codec = codec_from_dict(read_json(folder / "codec.json"))
     with reading(folder / "model.json", CURE):
@@ -107,15 +124,37 @@ def load_tuned(folder: Path) -> Tuned:
         options = chosen.options(**stored["options"])
         spec = WindowSpec(**stored["windows"])
         base_name, base_sha = str(stored["base"]), str(stored["base_sha"])
-    base = find_base(base_name)
+        rows = "token_rows" in stored
+    base = held if held and held.sha == base_sha else find_base(base_name)
     if base.sha != base_sha:
         raise CheckpointError(
             f"{folder}: tuned on another version of base {base_name!r} (sha {base_sha[:12]}, found {base.sha[:12]}); "
             f"train it anew or restore that base"
         )
+    if rows:
+        base = replace(base, rows=folder / ROWS_FILE)
     return Tuned(chosen.load(base, options, folder), codec, spec, chosen.name, base)
 
 
 def new_model(base_name: str, name: str, options: MethodOptions) -> nn.Module:
     """A base wrapped for tuning; seed torch's generator before, for methods that draw their initial weights."""
-    return method(name).prepare(load_model(find_base(base_name)), options)
+    base = find_base(base_name)
+    model = method(name).prepare(load_model(base), options)
+    if trains_rows(base, name, options):
+        train_rows(model)
+    return model
+
+
+def trains_rows(base: Base, name: str, options: MethodOptions) -> bool:
+    """Whether token rows train at a rate of their own, beside what the method trains."""
+    if options.train_tokens == "yes" and not method(name).trains:
+        raise ConfigError(f"method.{name}.train_tokens is 'yes', and {name} trains nothing; leave it at 'auto'")
+    return options.train_tokens == "yes" or (options.train_tokens == "auto" and base.fresh and method(name).trains)
+
+
+def plan_of(model: nn.Module, base_name: str, name: str, options: MethodOptions, steps: int, rate: float) -> Plan:
+    """What the method asks of the loop, with the rate of token rows where those train; rate: the learning rate."""
+    plan = method(name).plan(model, options, steps)
+    if not trains_rows(find_base(base_name), name, options):
+        return plan
+    return replace(plan, rates={**plan.rates, **row_rates(model, options.token_learning_rate / rate)})

@@ -38,6 +38,21 @@ class Product:
         if torch.backends.mkldnn.is_available() and weight.device.type == "cpu" and weight.dtype == torch.float32:
             self._packed = torch.ops.mkldnn._reorder_linear_weight(self._weight, 64)
 
+    @property
+    def weight(self) -> Tensor:
+        """W, [inputs, outputs]."""
+        return self._weight.T
+
+    @property
+    def bias(self) -> Tensor | None:
+        """The bias, [outputs]."""
+        return self._bias
+
+    @property
+    def tensors(self) -> list[Tensor]:
+        """All that it keeps in memory."""
+        return [value for value in (self._weight, self._bias, self._packed) if value is not None]
+
     def to(self, device: torch.device, dtype: torch.dtype) -> "Product":
         """The same on another device, in another precision."""
         return Product(self._weight.to(device, dtype).T, _moved(self._bias, device, dtype), self.gelu)

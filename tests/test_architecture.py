@@ -101,11 +101,12 @@ def test_light_modules_load_nothing_heavy(module: str, absent: tuple[str, ...]) 
 @pytest.mark.parametrize("name", MODULES)
 def test_nothing_is_pickled(name: str) -> None:
     """A checkpoint from a stranger must not be able to run code."""
+    forbidden = ("load",) if name == "forecasting.export" else ("save", "load")  # a state dict, when asked for by name
     tree = parsed(MODULES[name])
     assert not imported(tree) & {"pickle", "cPickle", "dill", "joblib", "cloudpickle", "shelve", "marshal"}
     for node in ast.walk(tree):
         if isinstance(node, ast.Attribute) and isinstance(node.value, ast.Name) and node.value.id == "torch":
-            assert node.attr not in ("save", "load")
+            assert node.attr not in forbidden
 
 
 def test_no_committed_file_is_a_pickle() -> None:

@@ -143,7 +143,7 @@ def train(cell: Cell, bars: Bars, fingerprint: str, emit: Emit) -> None:
 
     from forecasting import methods
     from forecasting import train as training
-    from forecasting.checkpoint import new_model, save_checkpoint
+    from forecasting.checkpoint import new_model, plan_of, save_checkpoint
     from forecasting.training.processes import joined
     from tunetrade.measure import peak_memory_bytes, tensorboard
     from tunetrade.prepared import prepare
@@ -185,7 +185,8 @@ def train(cell: Cell, bars: Bars, fingerprint: str, emit: Emit) -> None:
             def on_epoch(epoch: int) -> None:
                 save(epochs / f"epoch-{epoch}")
 
-            rate, plan = study.learning_rate_of(name), chosen.plan(model, options, settings.steps)
+            rate = study.learning_rate_of(name)
+            plan = plan_of(model, study.base, name, options, settings.steps, rate)
             keep = on_epoch if settings.keep_epochs else None
             result = training.train(model, data, settings, rate, cell.seed, state, report, plan, keep)
     else:

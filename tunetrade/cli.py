@@ -67,6 +67,7 @@ def build_parser() -> argparse.ArgumentParser:
     _backtest(verbs)
     _study(verbs)
     _report(verbs)
+    _export(verbs)
     _doctor(verbs)
     return parser
 
@@ -174,6 +175,21 @@ def _report(verbs: Any) -> None:
     _json_option(parser)
 
 
+def _export(verbs: Any) -> None:
+    job = "write a tuned model for other programs: a Hugging Face folder, its PEFT adapter, or a state dict"
+    parser = _verb(verbs, "export", job, "tunetrade export runs/demo/EURUSD-D1/lora/1 --out my-model", "export")
+    parser.add_argument("run", help="run folder, such as runs/demo/EURUSD-D1/lora/1")
+    parser.add_argument("--out", required=True, metavar="FOLDER", help="folder to write; it must not exist yet")
+    parser.add_argument(
+        "--what",
+        default="merged",
+        choices=("merged", "adapter", "state-dict"),
+        help="merged: a folder that transformers and --base read (default); adapter: the PEFT files alone; "
+        "state-dict: a pickle for torch.load elsewhere, which tunetrade never reads",
+    )
+    _json_option(parser)
+
+
 def _doctor(verbs: Any) -> None:
     job = "say what is installed, how many threads there are, whether the base is found, and how much disk is free"
     parser = _verb(verbs, "doctor", job, "tunetrade doctor --json", "doctor")
@@ -183,6 +199,15 @@ def _doctor(verbs: Any) -> None:
 def _study_options(parser: argparse.ArgumentParser, report: bool = True) -> None:
     parser.add_argument(
         "--set", action="append", default=[], metavar="KEY=VALUE", help="change a setting, such as training.steps=300"
+    )
+    parser.add_argument(
+        "--base",
+        dest="set",
+        action="append",
+        default=argparse.SUPPRESS,
+        type=lambda name: f"base={json.dumps(name, ensure_ascii=False)}",
+        metavar="NAME",
+        help="base model: embedded, a folder, or a GPT-2 of the Hugging Face hub such as gpt2 (docs/EXPORT.md)",
     )
     parser.add_argument("--runs", default="runs", metavar="FOLDER", help="where run folders go (default: runs)")
     parser.add_argument(

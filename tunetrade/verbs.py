@@ -379,6 +379,26 @@ def report(asked: Arguments) -> int:
     return 0
 
 
+def export(asked: Arguments) -> int:
+    """A run's tuned model in a form that other programs read."""
+    from forecasting.bars import load_bars
+    from forecasting.export import export as write
+    from tunetrade.prepared import prepare
+
+    cell = _cell(asked.run)
+    if cell.kind != "method":
+        raise UserError(f"{asked.run} is a {cell.kind}: it has no tuned model to export; name the run of a method")
+    bars = load_bars(cell.source, cell.study.source)
+    last = prepare(cell.study, bars).split.validation[-1] + cell.study.windows.horizon
+    seen_until = str(bars.times[last])[:10]
+    files = write(cell.paths.checkpoint, Path(asked.out), asked.what, seen_until)
+    if asked.json:
+        emit_json({"out": asked.out, "what": asked.what, "files": files, "seen_until": seen_until})
+    else:
+        print(f"{asked.out}: {', '.join(files)}")
+    return 0
+
+
 def doctor(asked: Arguments) -> int:
     """Versions, threads, base, disk: each a line; non-zero where something the project needs is missing."""
     from tunetrade.provenance import PACKAGES

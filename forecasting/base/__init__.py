@@ -1,19 +1,25 @@
-"""Base models: those called by a name, which lie beside this file, or a folder of the same layout.
+"""Base models: those called by a name, which lie beside this file, a folder of the same layout, or GPT-2 itself.
 
 A base is a Hugging Face folder (config.json, model.safetensors) with codec.json, the codec its tokens belong to, and
-card.json, which states corpus and cut-off: the last day the model has seen.
+card.json, which states corpus and cut-off: the last day the model has seen. A GPT-2 as the hub keeps it, by name or in
+a folder, has neither of the two (`hub`): it gets the `bins` codec with fresh token rows (`rows`), tied to the head;
+`untied:NAME` gives the head weights of its own, `text:NAME` keeps GPT-2's rows and speaks its BPE.
 """
 
-from dataclasses import dataclass
+import json
+from copy import deepcopy
+from dataclasses import dataclass, field
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 import numpy as np
 import torch
 
+from forecasting.base import hub
+from forecasting.base.rows import RECIPE, load_rows, replace_rows
 from forecasting.codecs import AnyCodec, Codec, codec_from_dict, positions_needed
 from forecasting.errors import CheckpointError, ConfigError
-from forecasting.files import read_json, reading, sha256_of, write_folder, write_json
+from forecasting.files import plain, read_json, reading, sha256_of, write_folder, write_json
 from forecasting.windows import WindowSpec
 
 if TYPE_CHECKING:
@@ -24,17 +30,27 @@ EMBEDDED_DIGITS = EMBEDDED.with_name("embedded_digits")
 NAMED = {"embedded": EMBEDDED, "embedded-digits": EMBEDDED_DIGITS}
 FILES = ("config.json", "model.safetensors", "codec.json", "card.json")
 CURE = "use 'embedded' or a folder that `tunetrade pretrain --out FOLDER` wrote"
+WAYS = ("text", "untied")
+"""What may stand before a GPT-2 of the hub's layout, with a colon."""
 
 
 @dataclass(frozen=True)
 class Base:
-    """A base on disk: where it lies, its codec and card, most tokens of a window, the hash of what defines it."""
+    """A base on disk: where it lies, its codec and card, most tokens of a window, the hash of what defines it.
+
+    fresh: its token rows are not those in the folder but new ones, to be trained. tied: the head is the token table.
+    rows: file of trained rows to use instead. resident: its GPT-2 in memory, of which `load_model` gives copies.
+    """
 
     folder: Path
     codec: AnyCodec
     card: dict[str, Any]
     positions: int
     sha: str
+    fresh: bool = False
+    tied: bool = True
+    rows: Path | None = None
+    resident: "GPT2LMHeadModel | None" = field(default=None, compare=False, repr=False)
 
     @property
     def cutoff(self) -> str:
@@ -43,8 +59,20 @@ class Base:
 
 
 def find_base(name: str) -> Base:
-    """The base of that name (`NAMED`), or the folder; CheckpointError says what is wrong and the cure."""
-    folder = NAMED.get(name, Path(name))
+    """The base of that name (`NAMED`), the folder, or GPT-2; CheckpointError says what is wrong and the cure."""
+    before, colon, after = name.partition(":")
+    way = before if colon and before in WAYS else ""
+    called = after if way else name
+    folder = NAMED.get(called, Path(called))
+    if not folder.is_dir() and hub.is_hub_name(called):
+        return _gpt2(name, called, hub.fetch(called, way == "text"), way)
+    if hub.is_hub_folder(folder):
+        return _gpt2(name, folder.resolve().name, folder, way)
+    if way:
+        raise CheckpointError(
+            f"base {name!r}: {way}: goes before a GPT-2 as the hub keeps it; {folder} is "
+            f"{'a base with a codec of its own, give it without' if folder.is_dir() else 'no such folder'}"
+        )
     missing = [file for file in FILES if not (folder / file).is_file()]
     if missing:
         cure = "make it with `tunetrade pretrain --codec digits`" if folder == EMBEDDED_DIGITS else CURE
@@ -57,6 +85,17 @@ def find_base(name: str) -> Base:
     with reading(folder / "config.json", CURE):
         positions = int(read_json(folder / "config.json")["n_positions"])
     return Base(folder, codec, card, positions, sha256_of(*(folder / file for file in FILES[:3])))
+
+
+def _gpt2(name: str, called: str, folder: Path, way: str) -> Base:
+    """A GPT-2 in the hub's layout as a base."""
+    text, tied = way == "text", way != "untied"
+    config = hub.check_folder(name, folder, text)
+    codec = hub.codec_of(name, folder, config, text)
+    card = hub.card_of(called, folder, config, codec, not text, tied)
+    made = [] if text else [RECIPE, str(tied)]
+    sha = sha256_of(*(hub.file_sha(folder / file) for file in hub.MODEL), json.dumps(plain(codec.as_dict())), *made)
+    return Base(folder, codec, card, int(config["n_positions"]), sha, fresh=not text, tied=tied)
 
 
 def check_length(base: Base, spec: WindowSpec, taken: int = 0) -> None:
@@ -81,11 +120,28 @@ def check_length(base: Base, spec: WindowSpec, taken: int = 0) -> None:
 
 def load_model(base: Base) -> "GPT2LMHeadModel":
     """The base's GPT-2, float32 on the CPU; CheckpointError where the files do not hold together."""
-    return load_gpt2(base.folder, base.codec, CURE)
+    if base.resident is not None:
+        model = deepcopy(base.resident)
+    elif base.fresh:
+        model = replace_rows(_read_gpt2(base.folder, hub.CURE), base.codec.vocabulary, base.tied)
+    else:
+        model = load_gpt2(base.folder, base.codec, CURE)
+    if base.rows:
+        load_rows(model, base.rows, "train it anew with `tunetrade train`")
+    return model
 
 
 def load_gpt2(folder: Path, codec: Codec, cure: str) -> "GPT2LMHeadModel":
     """The GPT-2 in a Hugging Face folder, complete and with a row for each of the codec's tokens."""
+    model = _read_gpt2(folder, cure)
+    rows = model.config.vocab_size
+    if rows != codec.vocabulary:
+        file = folder / "model.safetensors"
+        raise CheckpointError(f"{file} has {rows} token rows, its codec {codec.vocabulary} tokens; {cure}")
+    return model
+
+
+def _read_gpt2(folder: Path, cure: str) -> "GPT2LMHeadModel":
     from transformers import GPT2Config, GPT2LMHeadModel
     from transformers.utils import logging
 
@@ -102,8 +158,6 @@ def load_gpt2(folder: Path, codec: Codec, cure: str) -> "GPT2LMHeadModel":
         )  # fmt: skip
         if loaded["missing_keys"]:  # transformers would leave them random
             raise ValueError(f"no weights for {', '.join(sorted(loaded['missing_keys']))}")
-    if config.vocab_size != codec.vocabulary:
-        raise CheckpointError(f"{file} has {config.vocab_size} token rows, its codec {codec.vocabulary} tokens; {cure}")
     return model
 
 

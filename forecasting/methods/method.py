@@ -24,13 +24,23 @@ CURE = "train it anew with `tunetrade train`"
 
 @dataclass(frozen=True)
 class MethodOptions:
-    """Settings every method has; each method adds its own."""
+    """Settings every method has; each method adds its own.
+
+    train_tokens: whether token rows train beside what the method trains: "auto" where they are fresh (`base.rows`),
+    "yes", or "no", which leaves them to the method. token_learning_rate: of those rows, whatever the method's own.
+    """
 
     learning_rate: float = 1e-4
+    train_tokens: str = "auto"
+    token_learning_rate: float = 1e-3
 
     def __post_init__(self) -> None:
         if not 0 < self.learning_rate < 1:
             raise ConfigError(f"learning_rate is {self.learning_rate}; give a positive number below 1")
+        if self.train_tokens not in ("auto", "yes", "no"):
+            raise ConfigError(f"train_tokens is {self.train_tokens!r}; give 'auto', 'yes' or 'no'")
+        if not 0 < self.token_learning_rate < 1:
+            raise ConfigError(f"token_learning_rate is {self.token_learning_rate}; give a positive number below 1")
 
 
 @dataclass(frozen=True)
