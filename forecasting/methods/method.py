@@ -19,11 +19,14 @@ CURE = "train it anew with `tunetrade train`"
 
 @dataclass(frozen=True)
 class MethodOptions:
-    """Settings every method has; each method adds its own."""
+    """Settings every method has; each method adds its own. batch_size: windows a step, 0 for the study's."""
 
     learning_rate: float = 1e-4
+    batch_size: int = 0
 
     def __post_init__(self) -> None:
+        if self.batch_size < 0:
+            raise ConfigError(f"batch_size is {self.batch_size}; give windows a step, or 0 for the study's")
         if not 0 < self.learning_rate < 1:
             raise ConfigError(f"learning_rate is {self.learning_rate}; give a positive number below 1")
 
