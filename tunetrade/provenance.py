@@ -30,7 +30,12 @@ STAGE_SOURCES = {
 }
 
 NUMERIC = ("torch", "transformers", "peft", "numpy")
-STAGE_PACKAGES = {"train": NUMERIC, "forecast": NUMERIC, "backtest": ("backtrader",), "validate": (*NUMERIC, "backtrader")}
+STAGE_PACKAGES = {
+    "train": NUMERIC,
+    "forecast": NUMERIC,
+    "backtest": ("backtrader",),
+    "validate": (*NUMERIC, "backtrader"),
+}
 
 
 @functools.cache

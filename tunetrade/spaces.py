@@ -2,8 +2,8 @@
 
 Every dimension is a short list of values, shuffled; trial by trial the next value of each list is taken, and a list
 that is used up is shuffled anew. So each value is tried as often as any other, the first n of a longer search are a
-search of n, and every method tries the same factors of its learning rate in the same order. The first trial is always
-the method as the study has it. Drawing from short lists finds less than a continuous search would, at 8 trials hardly
+search of n, and every method tries the same factors of its learning rate and batch size in the same trials. The first
+trial is always the method as the study has it. Drawing from short lists finds less than a continuous search would, at 8 trials hardly
 less, and says more: two trials that share a value can be compared.
 """
 
@@ -91,19 +91,20 @@ def space_of(study: StudyConfig, name: str, options: TuneOptions) -> Space:
         )
     for key, values in space.items():
         for value in values:
-            _check(study, name, key, value, where)
+            _check(study, name, space, key, value, where)
     return space
 
 
 def drawn(study: StudyConfig, name: str, options: TuneOptions) -> list[Settings]:
     """Settings of a method's trials, the defaults first, no two alike; those that contradict themselves are passed by.
 
-    All combinations of the space where `options.grid`; else `options.trials`, ConfigError where it holds fewer.
+    After them all combinations of the space where `options.grid`; else as many as make up `options.trials`,
+    ConfigError where it holds fewer.
     """
     space, default = space_of(study, name, options), study.options_of(name)
     if not space:
         return [{}]
-    points = _combinations(space) if options.grid else _stream(space, study, name, options.seed)
+    points = itertools.chain([{}], _combinations(space)) if options.grid else _stream(space, study, name, options.seed)
     found: dict[MethodOptions, Settings] = {}
     misses = 0
     for point in points:
@@ -145,8 +146,8 @@ def _space(section: Any, where: str) -> Space:
     return {key: tuple(values) for key, values in section.items()}
 
 
-def _check(study: StudyConfig, name: str, key: str, value: Any, where: str) -> None:
-    """Refuse an option that the method does not have, a value of another type, and one that its other defaults bar."""
+def _check(study: StudyConfig, name: str, space: Space, key: str, value: Any, where: str) -> None:
+    """Refuse an option that the method does not have, and a value that no combination with the other options allows."""
     default = study.options_of(name)
     known = [field.name for field in dataclasses.fields(default)]
     if key not in known:
@@ -156,7 +157,9 @@ def _check(study: StudyConfig, name: str, key: str, value: Any, where: str) -> N
     try:
         _made(study, name, {key: value})
     except ConfigError as error:
-        raise ConfigError(f"{where}.{key} holds {value!r}, which cannot be: {error}") from None
+        others = {other: values for other, values in space.items() if other not in (key, *FACTORS)}
+        if not any(_settled(study, name, {**point, key: value}) is not None for point in _combinations(others)):
+            raise ConfigError(f"{where}.{key} holds {value!r}, which cannot be: {error}") from None
 
 
 def _settled(study: StudyConfig, name: str, point: Settings) -> Settings | None:
@@ -192,7 +195,7 @@ def _stream(space: Space, study: StudyConfig, name: str, seed: int) -> Iterator[
     default = study.options_of(name)
     shuffles = {}
     for key, values in space.items():
-        stream = key if key == RATE else f"{name}.{key}"
+        stream = key if key in FACTORS else f"{name}.{key}"
         first = 1 if key in FACTORS else getattr(default, key)
         shuffles[key] = _shuffled(values, first, [seed, zlib.crc32(stream.encode())])
     while True:

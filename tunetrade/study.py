@@ -85,7 +85,10 @@ def load_series(study: StudyConfig) -> dict[str, Bars]:
 
 
 def check_trading(study: StudyConfig, bars: Bars, span: tuple[np.datetime64, np.datetime64]) -> None:
-    """Refuse before the work what a backtest would refuse after it: a horizon too short, spreads that are not there."""
+    """Refuse before the work what a backtest of `span` would refuse after it.
+
+    That is a horizon too short for a source of closes, and spreads that are not there.
+    """
     check_horizon(study.windows.horizon, bars.instrument.close_only)
     traded = (bars.times >= span[0]) & (bars.times <= span[1])
     if study.trading.spread_points == FROM_DATA:
