@@ -3,8 +3,8 @@
 Every dimension is a short list of values, shuffled; trial by trial the next value of each list is taken, and a list
 that is used up is shuffled anew. So each value is tried as often as any other, the first n of a longer search are a
 search of n, and every method tries the same factors of its learning rate and batch size in the same trials. The first
-trial is always the method as the study has it. Drawing from short lists finds less than a continuous search would, at 8 trials hardly
-less, and says more: two trials that share a value can be compared.
+trial is always the method as the study has it. Drawing from short lists finds less than a continuous search would, at 8
+trials hardly less, and says more: two trials that share a value can be compared.
 """
 
 import dataclasses
@@ -33,8 +33,9 @@ SPACES = Path(__file__).with_name("spaces.toml")
 ANY = "any"
 RATE = "learning_rate"
 FACTORS = (RATE, "batch_size")
-PATIENCE = 1000
-"""Points drawn in a row that are known already or contradict themselves before the space counts as used up."""
+PATIENCE = 100
+"""Points drawn with the same factors that are known already or contradict themselves before other factors get their
+turn, and factors in a row of which that is so before the space counts as used up."""
 
 
 @dataclass(frozen=True)
@@ -96,31 +97,38 @@ def space_of(study: StudyConfig, name: str, options: TuneOptions) -> Space:
 
 
 def drawn(study: StudyConfig, name: str, options: TuneOptions) -> list[Settings]:
-    """Settings of a method's trials, the defaults first, no two alike; those that contradict themselves are passed by.
+    """Settings of a method's trials, the defaults first, no two alike, none that contradicts itself.
 
-    After them all combinations of the space where `options.grid`; else as many as make up `options.trials`,
-    ConfigError where it holds fewer.
+    `options.trials` of them, or every combination where `options.grid`. Where a point will not do, its factors stay and
+    the rest is drawn again. ConfigError where the space holds too few.
     """
-    space, default = space_of(study, name, options), study.options_of(name)
+    space = space_of(study, name, options)
     if not space:
         return [{}]
-    points = itertools.chain([{}], _combinations(space)) if options.grid else _stream(space, study, name, options.seed)
-    found: dict[MethodOptions, Settings] = {}
+    if options.grid:
+        points = (_settled(study, name, point) for point in _combinations(space))
+        return _distinct([{}, *(settings for settings in points if settings is not None)])
+    found: list[Settings] = []
+    factors = _stream({key: space[key] for key in FACTORS if key in space}, study, name, options.seed)
+    others = _stream({key: space[key] for key in space if key not in FACTORS}, study, name, options.seed)
     misses = 0
-    for point in points:
-        settings = _settled(study, name, point)
-        if settings is None or (made := dataclasses.replace(default, **settings)) in found:
-            misses += 1
-            if misses > PATIENCE and not options.grid:
-                raise ConfigError(
-                    f"the space of {name} holds {len(found)} different settings, fewer than tune.trials = "
-                    f"{options.trials}; lower tune.trials or give it more values in [tune.space.{name}]"
-                )
-            continue
-        found[made], misses = settings, 0
-        if len(found) == options.trials and not options.grid:
-            break
-    return list(found.values())
+    while len(found) < options.trials:
+        shared = next(factors)
+        tried = (_settled(study, name, {**shared, **next(others)}) for _ in range(PATIENCE))
+        settings = next((each for each in tried if each is not None and each not in found), None)
+        misses = 0 if settings is not None else misses + 1
+        if settings is not None:
+            found.append(settings)
+        elif misses > PATIENCE:
+            raise ConfigError(
+                f"the space of {name} holds {len(found)} different settings, fewer than tune.trials = "
+                f"{options.trials}; lower tune.trials or give it more values in [tune.space.{name}]"
+            )
+    return found
+
+
+def _distinct(settings: Sequence[Settings]) -> list[Settings]:
+    return [own for i, own in enumerate(settings) if own not in settings[:i]]
 
 
 def differing(default: MethodOptions, other: MethodOptions) -> dict[str, Any]:

@@ -21,7 +21,7 @@ from forecasting.bars import Bars, load_bars
 from forecasting.base import find_base
 from forecasting.errors import ConfigError
 from forecasting.files import read_json, write_json, write_parquet
-from forecasting.methods import METHODS
+from forecasting.methods import METHODS, MethodOptions
 from forecasting.methods.lora import LoraOptions
 from tunetrade.cell import fingerprints, run_cell
 from tunetrade.cli import main
@@ -62,14 +62,14 @@ min_steps = 4
 [sampling]
 paths = 8
 [tune]
-trials = 3
+trials = 2
 [tune.space.adapter]
-learning_rate = [0.25, 1, 256]
+learning_rate = [1, 4]
 bottleneck = [4, 10_000_000_000_000]
 [method.adapter]
 bottleneck = 4
 """
-"""Of the adapter's trials those with the large bottleneck fail: no machine has memory for them."""
+"""The adapter's second trial fails: no machine has memory for it."""
 
 TEST_START = "2019-06-01"
 COSTS = ("seconds", "peak_memory_bytes")
@@ -142,10 +142,10 @@ def tuned(tmp_path_factory: pytest.TempPathFactory, tiny_base: Path) -> Path:
 def test_every_method_has_the_same_budget_data_steps_and_seed(tuned: Path) -> None:
     result = read_json(tuned / "runs/small/tune.json")
     assert {name: len(own["rows"]) for name, own in result["methods"].items()} == {
-        "untuned": 1, "full": 3, "adapter": 3,
+        "untuned": 1, "full": 2, "adapter": 2,
     }  # fmt: skip
     runs = [read_json(file) for file in (tuned / "runs/small/tuning").glob("*/*/*/run.json")]
-    assert len(runs) == 7
+    assert len(runs) == 5
     assert {run["seed"] for run in runs} == {7}
     assert len({run["data_sha"] for run in runs}) == 1
     assert {run["config"]["training"]["steps"] for run in runs} == {4}
@@ -164,8 +164,8 @@ def test_the_lowest_validation_crps_is_chosen(tuned: Path) -> None:
             file = tuned / f"runs/small/tuning/EURUSD-D1/{name}/{row['number']}/validation.parquet"
             if row["status"] == "done":
                 table = pd.read_parquet(file)
-                assert table["cutoff"].max() < pd.Timestamp(TEST_START)
-                assert table["ds"].max() < pd.Timestamp(TEST_START)
+                assert table["cutoff"].max() < pd.Timestamp(TEST_START, tz="UTC")
+                assert table["ds"].max() < pd.Timestamp(TEST_START, tz="UTC")
                 means[row["number"]] = sum(table["crps"]) / len(table)
                 by_cutoff[row["number"]] = table["crps"].to_numpy().reshape(-1, 3).mean(axis=1)
                 assert row["crps"] == pytest.approx(means[row["number"]], rel=1e-12)
@@ -176,9 +176,9 @@ def test_the_lowest_validation_crps_is_chosen(tuned: Path) -> None:
         best = own["rows"][own["chosen"] - 1]
         assert best["gain"] == pytest.approx(1 - chosen.mean() / default.mean(), abs=1e-12)
         assert own["failed"] == len(own["rows"]) - len(means)
-    assert result["methods"]["adapter"]["failed"] >= 1
+    assert result["methods"]["adapter"]["failed"] == 1
     assert result["methods"]["full"]["failed"] == 0
-    assert len({row["crps"] for row in result["methods"]["full"]["rows"]}) == 3
+    assert len({row["crps"] for row in result["methods"]["full"]["rows"]}) == 2
 
 
 def test_the_tuned_file_is_the_study_with_the_settings_chosen(tuned: Path) -> None:
@@ -193,7 +193,7 @@ def test_the_tuned_file_is_the_study_with_the_settings_chosen(tuned: Path) -> No
 
 def test_the_ledger_has_every_trial_once_with_the_money_of_the_validation_part(tuned: Path) -> None:
     found = trials(tuned / "runs/ledger.jsonl")
-    assert len(found) == len({line["key"] for line in found}) == 7
+    assert len(found) == len({line["key"] for line in found}) == 5
     for line in found:
         assert (line["kind"], line["study"], line["seed"]) == ("trial", "small", 7)
         assert line["settings"]["method"]["learning_rate"] > 0
@@ -281,7 +281,7 @@ def test_killed_and_resumed_it_ends_as_undisturbed_and_does_nothing_twice(
     assert partials(tmp_path) == []
     outcome = json.loads(ended.stdout)
     assert "EURUSD-D1/full/1" in outcome["skipped"]
-    assert len(outcome["skipped"]) + len(outcome["done"]) == 7 - outcome["methods"]["adapter"]["failed"]
+    assert len(outcome["skipped"]) + len(outcome["done"]) == 4
 
 
 def test_the_final_comparison_runs_what_was_chosen_and_a_trial_is_no_run(
@@ -294,7 +294,7 @@ def test_the_final_comparison_runs_what_was_chosen_and_a_trial_is_no_run(
     fewer = ["--set", 'methods=["untuned","full"]']
     assert main(["tune", "small.toml", *fewer, "--final", "--jobs", "2"]) == 0
     said = capsys.readouterr().out
-    assert "0 trials done, 4 unchanged, 0 failed" in said
+    assert "0 trials done, 3 unchanged, 0 failed" in said
     assert "4 cells done, 0 unchanged, 0 failed" in said
     chosen = read_json(Path("runs/small/tune.json"))["methods"]["full"]["settings"]
     for seed in (7, 1, 2):
@@ -378,8 +378,10 @@ def test_the_shipped_space_of_every_method_holds(name: str, plain: StudyConfig) 
         assert {"learning_rate", "batch_size"} <= set(space)
 
 
-def test_the_shipped_sections_are_those_of_methods() -> None:
-    assert set(tomllib.loads(SPACES.read_text())) - {"any"} <= set(METHODS)
+def test_a_method_with_settings_of_its_own_has_a_section_of_its_own() -> None:
+    shared = {field.name for field in dataclasses.fields(MethodOptions)}
+    own = {name for name, m in METHODS.items() if {f.name for f in dataclasses.fields(m.options)} - shared}
+    assert own <= set(tomllib.loads(SPACES.read_text()))
 
 
 @pytest.mark.parametrize(
