@@ -1,6 +1,8 @@
 """Tuning on equal terms: same budget, nothing seen of the test part, the lowest validation CRPS, and resume."""
 
+import contextlib
 import dataclasses
+import io
 import json
 import os
 import shutil
@@ -9,6 +11,7 @@ import subprocess
 import sys
 import time
 import tomllib
+from collections.abc import Iterator
 from pathlib import Path
 from typing import Any
 
@@ -23,9 +26,10 @@ from forecasting.errors import ConfigError
 from forecasting.files import read_json, write_json, write_parquet
 from forecasting.methods import METHODS, MethodOptions
 from forecasting.methods.lora import LoraOptions
-from tunetrade.cell import fingerprints, run_cell
+from tunetrade.cell import Cell, fingerprints, run_cell
 from tunetrade.cli import main
 from tunetrade.config import StudyConfig, load_study, study_from
+from tunetrade.faults import told
 from tunetrade.layout import VOLATILE, VOLATILE_FOLDERS
 from tunetrade.ledger import trials
 from tunetrade.prepared import prepare
@@ -36,6 +40,7 @@ from tunetrade.tune import Trial, cells_of, load_tuning, of_method, tuned_file
 from tunetrade.tune_table import terminal
 from tunetrade.validation import blind
 from tunetrade.verbs import study_file
+from tunetrade.workers import Finished
 
 STUDY = """
 name = "small"
@@ -91,13 +96,35 @@ def write_case(folder: Path, base: Path, changed_from: str = "") -> None:
     (folder / "small.toml").write_text(STUDY.replace("BASE", base.as_posix()))
 
 
-def tune(folder: Path, *more: str) -> "subprocess.CompletedProcess[str]":
-    """The command, with a cache of the folder's own, so that nothing is read that another run forecast."""
-    return subprocess.run(
-        [sys.executable, "-m", "tunetrade", "tune", "small.toml", *more],
-        cwd=folder, env=os.environ | {"TUNETRADE_CACHE": str(folder / "cache")},
-        capture_output=True, text=True, check=False, timeout=300,
-    )  # fmt: skip
+def in_this_process(todo: list[Cell], *_: object) -> Iterator[Finished]:
+    """What `run_cells` does, without processes: imports cost more than such small cells."""
+    for cell in todo:
+        try:
+            run_cell(cell.paths.folder, lambda _: None)
+        except Exception as error:
+            failure = told(error)
+            assert failure, error
+            yield cell, failure
+        else:
+            yield cell, None
+
+
+@contextlib.contextmanager
+def at(folder: Path) -> Iterator[None]:
+    """In that folder, cells run in this process, with a cache of the folder's own: nothing is read from other runs."""
+    with pytest.MonkeyPatch.context() as patch:
+        patch.chdir(folder)
+        patch.setenv("TUNETRADE_CACHE", str(folder / "cache"))
+        patch.setattr("tunetrade.study.run_cells", in_this_process)
+        yield
+
+
+def tune(folder: Path) -> tuple[int, dict[str, Any]]:
+    """Status and JSON of `tunetrade tune small.toml --json`."""
+    said = io.StringIO()
+    with at(folder), contextlib.redirect_stdout(said):
+        status = main(["tune", "small.toml", "--json"])
+    return status, json.loads(said.getvalue())
 
 
 def study_at(folder: Path, *overrides: str) -> StudyConfig:
@@ -133,9 +160,9 @@ def tuned(tmp_path_factory: pytest.TempPathFactory, tiny_base: Path) -> Path:
     """A folder in which the small tuning ran undisturbed."""
     folder = tmp_path_factory.mktemp("tuned")
     write_case(folder, tiny_base)
-    done = tune(folder, "--json")
-    assert done.returncode == 1, done.stderr  # the trials that fail
-    (folder / "stdout.json").write_text(done.stdout)
+    status, result = tune(folder)
+    assert status == 1  # the trial that fails
+    write_json(folder / "stdout.json", result)
     return folder
 
 
@@ -208,7 +235,7 @@ def test_the_ledger_has_every_trial_once_with_the_money_of_the_validation_part(t
 def test_the_test_part_changes_no_choice_and_no_byte(tuned: Path, tmp_path: Path, tiny_base: Path) -> None:
     write_case(tmp_path, tiny_base, changed_from=TEST_START)
     assert (tmp_path / "EURUSD_D1.csv").read_bytes() != (tuned / "EURUSD_D1.csv").read_bytes()
-    assert tune(tmp_path).returncode == 1
+    assert tune(tmp_path)[0] == 1
     assert contents(tmp_path / "runs") == contents(tuned / "runs")
 
 
@@ -255,52 +282,78 @@ def test_a_blind_series_depends_on_nothing_from_the_test_part_on(seed: int, tiny
     np.testing.assert_array_equal(seen.validation, whole.validation)
 
 
-@pytest.mark.skipif(sys.platform == "win32", reason="sends POSIX signals")
-def test_killed_and_resumed_it_ends_as_undisturbed_and_does_nothing_twice(
-    tuned: Path, tmp_path: Path, tiny_base: Path
+def test_interrupted_twice_it_ends_as_undisturbed_and_does_nothing_twice(
+    tuned: Path, tmp_path: Path, tiny_base: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
+    """Once within a training, after its first state was saved, and once within a forecast."""
     write_case(tmp_path, tiny_base)
-    with (tmp_path / "stderr.txt").open("w") as errors:
+    heard: list[tuple[str, Any]] = []
+    moments = [("full/1", ("step", 3)), ("adapter/1", ("windows", 16))]
+
+    def run(folder: Path, _: object) -> None:
+        def emit(message: dict[str, Any]) -> None:
+            heard.append(("/".join(folder.parts[-2:]), next(iter(message.items()))))
+            if moments and heard[-1] == moments[0]:
+                moments.pop(0)
+                raise KeyboardInterrupt
+
+        run_cell(folder, emit)
+
+    monkeypatch.setattr("test_tune.run_cell", run)
+    with at(tmp_path):
+        assert main(["tune", "small.toml"]) == 130
+        assert main(["tune", "small.toml"]) == 130
+    assert not (tmp_path / "runs/small/tune.json").exists()
+    status, outcome = tune(tmp_path)
+    assert (status, moments) == (1, [])
+    assert contents(tmp_path / "runs") == contents(tuned / "runs")
+    assert partials(tmp_path) == []
+    assert outcome["skipped"] == ["EURUSD-D1/untuned/1", "EURUSD-D1/full/1"]
+    assert [value for name, (key, value) in heard if (name, key) == ("full/1", "step")] == [1, 2, 3, 3, 4]
+    assert [value for name, (key, value) in heard if (name, key) == ("adapter/1", "step")] == [1, 2, 3, 4]
+    assert [value for name, (key, value) in heard if (name, key) == ("untuned/1", "stage")] == [
+        "train", "validate", "done",
+    ]  # fmt: skip
+
+
+@pytest.mark.skipif(sys.platform == "win32", reason="sends POSIX signals")
+def test_killed_with_its_processes_it_goes_on(tuned: Path, tmp_path: Path, tiny_base: Path) -> None:
+    write_case(tmp_path, tiny_base)
+    log = tmp_path / "stderr.txt"
+    with log.open("w") as errors:
         running = subprocess.Popen(
             [sys.executable, "-m", "tunetrade", "tune", "small.toml", "--jobs", "1"],
             cwd=tmp_path, env=os.environ | {"TUNETRADE_CACHE": str(tmp_path / "cache")},
             stdout=subprocess.DEVNULL, stderr=errors, start_new_session=True, text=True,
         )  # fmt: skip
-    for _ in range(1200):
-        if "full/1 done" in (tmp_path / "stderr.txt").read_text():
-            break
-        assert running.poll() is None, (tmp_path / "stderr.txt").read_text()
+    while "untuned/1 done" not in log.read_text():
+        assert running.poll() is None, log.read_text()
         time.sleep(0.1)
     os.killpg(running.pid, signal.SIGKILL)
     running.wait(10)
-    before = (tmp_path / "runs/small/tuning/EURUSD-D1/full/1/train.json").read_bytes()
-    assert not (tmp_path / "runs/small/tune.json").exists()
-    ended = tune(tmp_path, "--json")
-    assert (tmp_path / "runs/small/tuning/EURUSD-D1/full/1/train.json").read_bytes() == before
+    before = (tmp_path / "runs/small/tuning/EURUSD-D1/untuned/1/train.json").read_bytes()
+    tune(tmp_path)
+    assert (tmp_path / "runs/small/tuning/EURUSD-D1/untuned/1/train.json").read_bytes() == before
     assert contents(tmp_path / "runs") == contents(tuned / "runs")
     assert partials(tmp_path) == []
-    outcome = json.loads(ended.stdout)
-    assert "EURUSD-D1/full/1" in outcome["skipped"]
-    assert len(outcome["skipped"]) + len(outcome["done"]) == 4
 
 
 def test_the_final_comparison_runs_what_was_chosen_and_a_trial_is_no_run(
-    tuned: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture
+    tuned: Path, tmp_path: Path, capsys: pytest.CaptureFixture
 ) -> None:
     shutil.copytree(tuned, tmp_path, dirs_exist_ok=True)
-    monkeypatch.chdir(tmp_path)
-    assert main(["forecast", "runs/small/tuning/EURUSD-D1/full/1"]) == 2
-    assert "no test part" in capsys.readouterr().err
-    fewer = ["--set", 'methods=["untuned","full"]']
-    assert main(["tune", "small.toml", *fewer, "--final", "--jobs", "2"]) == 0
+    with at(tmp_path):
+        assert main(["forecast", "runs/small/tuning/EURUSD-D1/full/1"]) == 2
+        assert "no test part" in capsys.readouterr().err
+        assert main(["tune", "small.toml", "--set", 'methods=["full"]', "--final"]) == 0
     said = capsys.readouterr().out
-    assert "0 trials done, 3 unchanged, 0 failed" in said
-    assert "4 cells done, 0 unchanged, 0 failed" in said
-    chosen = read_json(Path("runs/small/tune.json"))["methods"]["full"]["settings"]
+    assert "0 trials done, 2 unchanged, 0 failed" in said
+    assert "3 cells done, 0 unchanged, 0 failed" in said
+    chosen = read_json(tmp_path / "runs/small/tune.json")["methods"]["full"]["settings"]
     for seed in (7, 1, 2):
-        config = read_json(Path(f"runs/small-tuned/EURUSD-D1/full/{seed}/run.json"))["config"]
+        config = read_json(tmp_path / f"runs/small-tuned/EURUSD-D1/full/{seed}/run.json")["config"]
         assert config["method"]["full"] == {"learning_rate": 2e-5, "batch_size": 0} | chosen
-    assert Path("reports/small-tuned/index.html").is_file()
+    assert (tmp_path / "reports/small-tuned/index.html").is_file()
 
 
 @pytest.fixture
