@@ -60,9 +60,8 @@ def load_checkpoint(folder: Path, options: SamplingOptions) -> tuple[Forecaster,
     """
     tuned = load_tuned(folder)
     sha = checkpoint_sha(folder, tuned.base)
-    forecaster = forecaster_of_weights(str(folder), sha, tuned.weights, tuned.codec, tuned.spec, options)
-    objective = method(tuned.method).objective
-    return objective.forecaster(forecaster, tuned.model) if objective else forecaster, tuned.spec
+    density = forecaster_of_weights(str(folder), sha, tuned.weights, tuned.codec, tuned.spec, options)
+    return tuned.complete(density), tuned.spec
 
 
 def checkpoint_sha(folder: Path, base: Base) -> str:
@@ -97,6 +96,11 @@ class Tuned:
     def weights(self) -> DecoderWeights:
         """The same for the decode engine."""
         return method(self.method).weights(self.model)
+
+    def complete(self, density: Forecaster) -> Forecaster:
+        """The forecaster of the model's paths with what its method learnt beside them, if anything."""
+        objective = method(self.method).objective
+        return objective.forecaster(density, self.model) if objective else density
 
     @property
     def room(self) -> int:

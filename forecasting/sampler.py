@@ -22,7 +22,7 @@ from forecasting.codecs.bins import LEAST_RATIO, BinState
 from forecasting.decoder import Decoder, DecoderWeights
 from forecasting.errors import ConfigError
 from forecasting.scale import Volatility
-from forecasting.tiles import Tiling, in_tiles
+from forecasting.tiles import Tiling, in_tiles, rows_of
 from forecasting.uniforms import group_size, uniforms
 from forecasting.windows import Contexts
 
@@ -180,7 +180,7 @@ def sample(
     result = Samples.empty(len(contexts), options.paths, steps, codec)
 
     def roll(model: TokenModel, tile: range) -> Samples:
-        at = _rows(tile, len(contexts))
+        at = rows_of(tile, len(contexts))
         draws = [uniforms(options.seed, contexts.unique_id, contexts.cutoffs[i], options.paths, steps) for i in at]
         volatility = Volatility(state.volatility.totals[:, at], state.volatility.count)
         return _roll(model, ids[at], volatility, state.close[at], factors[at], np.stack(draws, axis=1), codec)
@@ -197,11 +197,6 @@ def sample(
     tiling = options.tiling(TILE_ROWS, options.paths)
     in_tiles(len(contexts), tiling, make_model, work, alike, (options.paths, context, steps), progress)
     return result
-
-
-def _rows(tile: range, count: int) -> np.ndarray:
-    """Indices of a tile's windows out of `count`; what lies beyond the last is the last again."""
-    return np.minimum(np.arange(tile.start, tile.stop), count - 1)
 
 
 @dataclass(frozen=True)
@@ -226,7 +221,7 @@ def first_step(
     result = FirstStep(np.empty((len(contexts), len(codec.knots))), np.empty((len(contexts), len(codec.segment_share))))
 
     def chances(model: TokenModel, tile: range) -> Tensor:
-        return _chances(model.start(torch.from_numpy(ids[_rows(tile, len(contexts))]))).cpu()
+        return _chances(model.start(torch.from_numpy(ids[rows_of(tile, len(contexts))]))).cpu()
 
     def work(model: TokenModel, tile: range) -> None:
         at = slice(tile.start, tile.stop)

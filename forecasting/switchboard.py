@@ -5,7 +5,7 @@ held once, so a prefix or adapter costs itself and LoRA costs the matrices it wa
 nothing. Sharing replaces equal bytes by equal bytes, so forecasts are those of `load_checkpoint`.
 """
 
-from collections.abc import Iterator, Mapping
+from collections.abc import Callable, Iterator, Mapping
 from dataclasses import dataclass, fields, is_dataclass, replace
 from pathlib import Path
 from typing import Any
@@ -25,12 +25,13 @@ from forecasting.windows import WindowSpec
 
 @dataclass(frozen=True)
 class Held:
-    """A tuned model ready to decode."""
+    """A tuned model ready to decode; `complete` adds what its method forecasts beside the density."""
 
     sha: str
     weights: DecoderWeights
     codec: AnyCodec
     spec: WindowSpec
+    complete: Callable[[Forecaster], Forecaster]
 
 
 class Switchboard:
@@ -49,7 +50,7 @@ class Switchboard:
                 f"{folder} was tuned on another base ({tuned.base.folder}); put it into a switchboard of that base"
             )
         weights = shared(tuned.weights, self._base)
-        return Held(checkpoint_sha(folder, base), weights, tuned.codec, tuned.spec)
+        return Held(checkpoint_sha(folder, base), weights, tuned.codec, tuned.spec, tuned.complete)
 
     @property
     def names(self) -> tuple[str, ...]:
@@ -65,7 +66,8 @@ class Switchboard:
     def forecaster(self, name: str, options: SamplingOptions) -> Forecaster:
         """The forecaster of a model, without reading or copying weights."""
         model = self.held(name)
-        return forecaster_of_weights(name, model.sha, model.weights, model.codec, model.spec, options)
+        density = forecaster_of_weights(name, model.sha, model.weights, model.codec, model.spec, options)
+        return model.complete(density)
 
     @property
     def base_bytes(self) -> int:

@@ -13,6 +13,7 @@ from dataclasses import dataclass
 from typing import TypeVar
 from weakref import WeakKeyDictionary
 
+import numpy as np
 import torch
 
 Model = TypeVar("Model")
@@ -72,6 +73,11 @@ def in_tiles(
             with ThreadPoolExecutor(workers, initializer=torch.set_num_threads, initargs=(1,)) as pool:
                 for done in [pool.submit(torch.inference_mode()(run), pending) for _ in range(workers)]:
                     done.result()
+
+
+def rows_of(tile: range, count: int) -> np.ndarray:
+    """Indices of a tile's windows out of `count`; what lies beyond the last is the last again."""
+    return np.minimum(np.arange(tile.start, tile.stop), count - 1)
 
 
 def _tiles(count: int, size: int, workers: int) -> list[range]:

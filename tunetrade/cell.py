@@ -59,6 +59,10 @@ def read_cell(folder: Path) -> Cell:
 
 def stages(cell: Cell) -> dict[str, Stage]:
     """The stages this kind of cell has, in order."""
+    if cell.kind == "trial":
+        from tunetrade.validation import validate
+
+        return {"train": train, "validate": validate}
     if cell.kind == "benchmark":
         return {"backtest": backtest}
     if cell.kind == "baseline":
@@ -72,7 +76,7 @@ def fingerprints(cell: Cell, data_sha: str, base: "Base") -> dict[str, str]:
     settings = [asdict(study.source), asdict(study.windows), asdict(study.split), asdict(study.codec)]
     shared = [data_sha, *settings, base.sha, base.card]
     of_stage: dict[str, list[Any]] = {
-        "train": _training_parts(cell) if cell.kind == "method" else [],
+        "train": _training_parts(cell) if cell.kind in ("method", "trial") else [],
         "forecast": _forecasting_parts(cell) if cell.kind != "benchmark" else [],
     }
     result, so_far = {}, json.dumps(shared, sort_keys=True)
@@ -80,6 +84,9 @@ def fingerprints(cell: Cell, data_sha: str, base: "Base") -> dict[str, str]:
         if stage in stages(cell):
             so_far = _after(so_far, stage, parts)
             result[stage] = so_far
+    if cell.kind == "trial":
+        parts = [*_forecasting_parts(cell), asdict(cell.study.trading)]
+        return {**result, "validate": _after(so_far, "validate", parts)}
     return {**result, "backtest": backtest_fingerprint(cell, so_far)}
 
 
@@ -116,6 +123,10 @@ def run_cell(folder: Path, emit: Emit, until: str = "") -> None:
     remove_partials(folder)
     cell = read_cell(folder)
     bars = load_bars(cell.source, cell.study.source)
+    if cell.kind == "trial":
+        from tunetrade.validation import blind
+
+        bars = blind(bars, cell.study)
     wanted = fingerprints(cell, bars.instrument.sha256, find_base(cell.study.base))
     done = done_stages(cell.paths, read_json(cell.paths.run)["stages"], wanted)
     for name, stage in stages(cell).items():
@@ -165,7 +176,7 @@ def train(cell: Cell, bars: Bars, fingerprint: str, emit: Emit) -> None:
     before = peak_memory_bytes()
     state = cell.paths.folder / f"train-state-{fingerprint[:16]}.safetensors"
     data = prepared.training_data(bars, study, name)
-    settings, processes = study.training.for_windows(len(data.train)), joined()
+    settings, processes = study.training_of(name).for_windows(len(data.train)), joined()
     epochs = cell.paths.folder / "checkpoints"
 
     def save(folder: Path) -> None:

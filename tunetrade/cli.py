@@ -66,6 +66,7 @@ def build_parser() -> argparse.ArgumentParser:
     _forecast(verbs)
     _backtest(verbs)
     _study(verbs)
+    _tune(verbs)
     _report(verbs)
     _export(verbs)
     _doctor(verbs)
@@ -87,7 +88,7 @@ def _verb(verbs: Any, name: str, job: str, example: str, run: str) -> argparse.A
         epilog=f"example:\n  {example}",
         formatter_class=argparse.RawDescriptionHelpFormatter,
     )
-    parser.set_defaults(verb=call, resumes=name in ("demo", "study", "train", "forecast"))
+    parser.set_defaults(verb=call, resumes=name in ("demo", "study", "tune", "train", "forecast"))
     return parser
 
 
@@ -164,6 +165,17 @@ def _study(verbs: Any) -> None:
     job = "run series x methods x seeds into run folders and write the report"
     parser = _verb(verbs, "study", job, "tunetrade study studies/demo.toml --set training.steps=300", "study")
     parser.add_argument("file", help="study file, such as studies/demo.toml")
+    _study_options(parser)
+
+
+def _tune(verbs: Any) -> None:
+    job = "give each method the same number of trials, chosen on validation only, and write the tuned study file"
+    parser = _verb(verbs, "tune", job, "tunetrade tune studies/methods.toml --set tune.trials=4", "tune")
+    parser.add_argument("file", help="study file, perhaps with a [tune] section, such as studies/lora-sweep.toml")
+    parser.add_argument("--grid", action="store_true", help="try every combination of each method's space")
+    parser.add_argument(
+        "--final", action="store_true", help="then run the tuned study, three seeds a method, on the test part"
+    )
     _study_options(parser)
 
 

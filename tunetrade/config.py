@@ -95,9 +95,20 @@ class StudyConfig:
         """The study's learning rate, or the method's own where the study leaves it at 0."""
         return self.training.learning_rate or self.options_of(name).learning_rate
 
+    def training_of(self, name: str) -> TrainingOptions:
+        """The study's [training] with the method's own batch size where it has one."""
+        return dataclasses.replace(
+            self.training, batch_size=self.options_of(name).batch_size or self.training.batch_size
+        )
+
 
 def load_study(path: Path, overrides: Sequence[str] = ()) -> StudyConfig:
     """Read a study file; `overrides` are `key=value` with dotted keys, as given to --set."""
+    return study_from(read_values(path), overrides, str(path))
+
+
+def read_values(path: Path) -> dict[str, Any]:
+    """The plain values of a study file, its name being the file's where it gives none."""
     try:
         text = path.read_text(encoding="utf-8-sig")
     except FileNotFoundError:
@@ -109,7 +120,7 @@ def load_study(path: Path, overrides: Sequence[str] = ()) -> StudyConfig:
     except tomllib.TOMLDecodeError as error:
         raise ConfigError(f"{path}: not valid TOML: {error}") from None
     values.setdefault("name", path.stem)
-    return study_from(values, overrides, str(path))
+    return values
 
 
 def study_from(values: Mapping[str, Any], overrides: Sequence[str] = (), where: str = "study") -> StudyConfig:
@@ -117,6 +128,7 @@ def study_from(values: Mapping[str, Any], overrides: Sequence[str] = (), where: 
     merged = dict(values)
     for override in overrides:
         set_value(merged, override)
+    merged.pop("tune", None)  # read by tunetrade.tune alone
     sections = merged.pop("method", {})
     if not isinstance(sections, Mapping):
         raise ConfigError(f"{where}: method must hold sections such as [method.lora]")

@@ -25,6 +25,7 @@ VOLATILE = {
         "threads",
         "jobs",
     ),
+    "validation.json": ("seconds", "cached_origins"),
 }
 """Fields that measure the machine rather than the model; all else in a run folder is the same on every run."""
 
@@ -35,8 +36,9 @@ STAGE_FILES = {
     "train": ("checkpoint/model.json", "train.json"),
     "forecast": ("forecasts.parquet", "forecast.json"),
     "backtest": ("trades.parquet", "equity.parquet", "backtest.json"),
+    "validate": ("validation.parquet", "validation.json"),
 }
-"""What each stage leaves, in the order of the stages."""
+"""What each stage leaves, in the order of the stages; `validate` is a tuning trial's, in place of the last two."""
 
 _NO_FILE_NAME = re.compile(r'[<>:"/\\|?*\x00-\x1f]')
 
@@ -83,6 +85,16 @@ class CellPaths:
         return self.folder / "forecast.json"
 
     @property
+    def validation_table(self) -> Path:
+        """The long table of a tuning trial: validation part only."""
+        return self.folder / "validation.parquet"
+
+    @property
+    def validation(self) -> Path:
+        """Validation errors of a tuning trial."""
+        return self.folder / "validation.json"
+
+    @property
     def trades(self) -> Path:
         """Closed trades."""
         return self.folder / "trades.parquet"
@@ -101,6 +113,11 @@ class CellPaths:
 def cell_folder(runs: Path, study: str, unique_id: str, method: str, seed: int) -> Path:
     """Folder of one cell."""
     return runs / study / safe_name(unique_id) / method / str(seed)
+
+
+def trial_folder(runs: Path, study: str, unique_id: str, method: str, number: int) -> Path:
+    """Folder of one tuning trial; a level deeper than cells, so that no report takes it for one."""
+    return runs / study / "tuning" / safe_name(unique_id) / method / str(number)
 
 
 def safe_name(unique_id: str) -> str:

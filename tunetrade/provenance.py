@@ -22,10 +22,20 @@ PACKAGES = (
 SHARED = ("forecasting/**/*.py", "tunetrade/cell.py", "tunetrade/prepared.py", "tunetrade/forecasters.py")
 """Sources every stage depends on: bars, windows and codec come from forecasting also where nothing is forecast."""
 
-STAGE_SOURCES = {"train": SHARED, "forecast": SHARED, "backtest": (*SHARED, "strategies/**/*.py")}
+STAGE_SOURCES = {
+    "train": SHARED,
+    "forecast": SHARED,
+    "backtest": (*SHARED, "strategies/**/*.py"),
+    "validate": (*SHARED, "tunetrade/validation.py", "strategies/**/*.py"),
+}
 
 NUMERIC = ("torch", "transformers", "peft", "numpy")
-STAGE_PACKAGES = {"train": NUMERIC, "forecast": NUMERIC, "backtest": ("backtrader",)}
+STAGE_PACKAGES = {
+    "train": NUMERIC,
+    "forecast": NUMERIC,
+    "backtest": ("backtrader",),
+    "validate": (*NUMERIC, "backtrader"),
+}
 
 
 @functools.cache

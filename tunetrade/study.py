@@ -12,7 +12,6 @@ from pathlib import Path
 from typing import Any
 
 import numpy as np
-import pandas as pd
 
 from forecasting.bars import Bars, load_bars
 from forecasting.base import find_base
@@ -21,7 +20,7 @@ from forecasting.files import read_json, write_json
 from forecasting.methods import method
 from strategies.rules import FROM_DATA
 from strategies.signals import check_horizon
-from tunetrade.cell import Cell, fingerprints
+from tunetrade.cell import Cell, fingerprints, stages
 from tunetrade.config import StudyConfig, as_plain
 from tunetrade.layout import CellPaths, cell_folder, done_stages, read_run, update
 from tunetrade.ledger import Ledger
@@ -29,7 +28,7 @@ from tunetrade.locks import only_one
 from tunetrade.prepared import prepare
 from tunetrade.progress import Board
 from tunetrade.provenance import made_by
-from tunetrade.trials import results, trial
+from tunetrade.trials import outcome, trial
 from tunetrade.workers import Finished, run_cells
 
 LEDGER = "ledger.jsonl"
@@ -79,7 +78,7 @@ def load_series(study: StudyConfig) -> dict[str, Bars]:
     loaded: dict[str, Bars] = {}
     for source in study.series:
         bars = load_bars(source, study.source)
-        _check_trading(study, bars, prepare(study, bars).test_span(bars))
+        check_trading(study, bars, prepare(study, bars).test_span(bars))
         twin = next((name for name, other in loaded.items() if _same_id(other, bars)), None)
         if twin:
             raise ConfigError(
@@ -89,8 +88,11 @@ def load_series(study: StudyConfig) -> dict[str, Bars]:
     return loaded
 
 
-def _check_trading(study: StudyConfig, bars: Bars, span: tuple[np.datetime64, np.datetime64]) -> None:
-    """Refuse before the work what a backtest would refuse after it: a horizon too short, spreads that are not there."""
+def check_trading(study: StudyConfig, bars: Bars, span: tuple[np.datetime64, np.datetime64]) -> None:
+    """Refuse before the work what a backtest of `span` would refuse after it.
+
+    That is a horizon too short for a source of closes, and spreads that are not there.
+    """
     check_horizon(study.windows.horizon, bars.instrument.close_only)
     traded = (bars.times >= span[0]) & (bars.times <= span[1])
     if study.trading.spread_points == FROM_DATA:
@@ -113,7 +115,7 @@ def run_study(study: StudyConfig, runs: Path, jobs: int = 0, whole: bool = True,
     with only_one(folder / LOCK, busy(folder)):
         grid = cells(study, runs, loaded)
         _list(folder, grid, whole)
-        return _work_off(study, folder, grid, loaded, jobs, runner)
+        return work_off(study, folder, grid, loaded, jobs, runner)
 
 
 def busy(folder: Path) -> str:
@@ -121,9 +123,15 @@ def busy(folder: Path) -> str:
     return f"another tunetrade is at work in {folder}; wait until it ends, or give another --runs"
 
 
-def _work_off(
-    study: StudyConfig, folder: Path, grid: list[Cell], loaded: dict[str, Bars], jobs: int, runner: Runner
+def work_off(
+    study: StudyConfig,
+    folder: Path,
+    grid: list[Cell],
+    loaded: dict[str, Bars],
+    jobs: int,
+    runner: Runner = run_cells,
 ) -> Outcome:
+    """Do the cells of `grid` that are not done, on `loaded` bars by source; the caller holds the folder's lock."""
     ledger = Ledger(folder.parent / LEDGER)
     base = find_base(study.base)
     every = {cell.name: fingerprints(cell, loaded[cell.source].instrument.sha256, base) for cell in grid}
@@ -190,7 +198,7 @@ def _stages(paths: CellPaths, run: dict[str, Any], wanted: dict[str, str]) -> li
 def _open(cell: Cell, bars: Bars, card: dict[str, Any]) -> None:
     """Write run.json as it stands before the work; finished stages, and what made them, are kept."""
     earlier = read_run(cell.paths) or {}
-    stages = earlier.get("stages") or {}
+    made = earlier.get("stages") or {}
     write_json(
         cell.paths.run,
         {
@@ -208,8 +216,8 @@ def _open(cell: Cell, bars: Bars, card: dict[str, Any]) -> None:
             "bars": len(bars),
             "instrument": asdict(bars.instrument),
             "base": card,
-            "stages": stages,
-            **({name: earlier.get(name) for name in ("versions", "git")} if stages else made_by()),
+            "stages": made,
+            **({name: earlier.get(name) for name in ("versions", "git")} if made else made_by()),
         },
     )
 
@@ -217,13 +225,13 @@ def _open(cell: Cell, bars: Bars, card: dict[str, Any]) -> None:
 def _count_trial(ledger: Ledger, cell: Cell) -> None:
     """Append a cell's trial to the ledger unless it is there."""
     run = read_json(cell.paths.run)
-    key = run["stages"]["backtest"]
+    key = run["stages"][list(stages(cell))[-1]]
     if key not in ledger:
-        ledger.add(trial(cell, run, key) | results(cell, pd.read_parquet(cell.paths.equity)))
+        ledger.add(trial(cell, run, key) | outcome(cell))
 
 
 def _count_failure(ledger: Ledger, cell: Cell, wanted: dict[str, str], failure: str) -> None:
     """Append a trial that came to nothing; once, however often it is tried and fails."""
-    key = f"{wanted['backtest']}-failed"
+    key = f"{list(wanted.values())[-1]}-failed"
     if key not in ledger:
         ledger.add(trial(cell, read_json(cell.paths.run), key) | {"failed": failure})

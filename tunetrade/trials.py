@@ -29,6 +29,18 @@ def trial(cell: Cell, run: dict[str, Any], key: str) -> Trial:
     }
 
 
+def outcome(cell: Cell) -> Trial:
+    """What came of a finished cell; a tuning trial's money is that of the validation part."""
+    if cell.kind == "trial":
+        found = read_json(cell.paths.validation)
+        return {
+            "validation": found["metrics"]["overall"],
+            "days": found["days"],
+            "daily_returns": found["daily_returns"],
+        }
+    return results(cell, pd.read_parquet(cell.paths.equity))
+
+
 def results(cell: Cell, equity: pd.DataFrame) -> Trial:
     """What came of it: validation errors and daily returns."""
     returns = daily_returns(equity)

@@ -39,6 +39,30 @@ def study(asked: Arguments) -> int:
     return _run_and_report(load_study(Path(asked.file), asked.set), asked)
 
 
+def tune(asked: Arguments) -> int:
+    """Trials of every method, the settings chosen, and with --final the comparison they are for."""
+    from tunetrade.config import load_study
+    from tunetrade.tune import load_tuning, run_tuning
+    from tunetrade.tune_table import terminal
+
+    config, options = load_tuning(Path(asked.file), (*asked.set, *["tune.grid=true"] * asked.grid))
+    tuning = run_tuning(config, options, Path(asked.runs), _jobs(asked))
+    outcome, status = tuning.outcome, 1 if tuning.outcome.failed else 0
+    if asked.json and not asked.final:
+        emit_json({**tuning.result, "done": outcome.done, "skipped": outcome.skipped, "tuned": str(tuning.tuned)})
+    elif not asked.json:
+        print(terminal(tuning.result))
+        print(f"{len(outcome.done)} trials done, {len(outcome.skipped)} unchanged, {len(outcome.failed)} failed")
+        for name, why in outcome.failed.items():
+            print(f"  failed: {name}: {why}")
+        print(f"settings chosen: {tuning.tuned}", flush=True)
+    if asked.final:
+        return _run_and_report(load_study(tuning.tuned), asked) or status
+    if not asked.json:
+        print(f"the final comparison: tunetrade study {tuning.tuned}")
+    return status
+
+
 def study_file(name: str) -> Path:
     """A study file that ships with the project: inside the installed package, or in studies/ of a checkout."""
     package = Path(__file__).parent
@@ -493,7 +517,8 @@ def _run_json(folder: Path) -> dict[str, Any]:
 def _cell(folder: str) -> Any:
     from tunetrade.cell import read_cell
 
-    _run_json(Path(folder))
+    if _run_json(Path(folder))["kind"] == "trial":
+        raise UserError(f"{folder} is a trial of `tunetrade tune`, which has no test part; name a run of a study")
     return read_cell(Path(folder))
 
 

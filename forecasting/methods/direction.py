@@ -33,7 +33,7 @@ from forecasting.errors import ConfigError
 from forecasting.forecaster import Forecaster, PathForecaster, Prediction, Progress
 from forecasting.methods.method import CURE, Method, MethodOptions, Objective, load_tensors
 from forecasting.sampler import FIRST_STEP_ROWS, Encoded, TokenModel, gpt2_decoders
-from forecasting.tiles import in_tiles
+from forecasting.tiles import in_tiles, rows_of
 from forecasting.train import Plan
 from forecasting.windows import Contexts, Split, WindowSpec, contexts, targets
 
@@ -204,25 +204,27 @@ class DirectionForecaster:
         result = np.empty((len(contexts), asked, len(CLASSES)))
 
         def classified(model: TokenModel, tile: range) -> Tensor:
-            logits = model.start(torch.from_numpy(ids[tile.start : tile.stop])).double()
-            return torch.softmax(logits.unflatten(1, (-1, len(CLASSES))), dim=-1)
+            logits = model.start(torch.from_numpy(ids[rows_of(tile, len(ids))])).double()
+            return torch.softmax(logits.unflatten(1, (-1, len(CLASSES))), dim=-1).cpu()
 
         def work(model: TokenModel, tile: range) -> None:
-            result[tile.start : tile.stop] = classified(model, tile).numpy()
+            room = result[tile.start : tile.stop]
+            room[:] = classified(model, tile).numpy()[: len(room)]
 
         def alike(model: TokenModel, tile: range) -> bool:
             alone = torch.cat([classified(model, range(i, i + 1)) for i in tile])
             return torch.equal(alone, classified(model, tile))
 
-        size, shape = max(1, FIRST_STEP_ROWS // density.context), (0, density.context, asked)
-        in_tiles(len(contexts), size, density.options.workers, self.make_classifier, work, alike, shape)
+        tiling = density.options.tiling(FIRST_STEP_ROWS, density.context)
+        in_tiles(len(contexts), tiling, self.make_classifier, work, alike, (0, density.context, asked))
         return result
 
 
 def _forecaster(density: Forecaster, model: DirectedGPT2) -> DirectionForecaster:
     if not isinstance(density, PathForecaster):
         raise ConfigError(ONLY_BINS)
-    return DirectionForecaster(density, model.options, gpt2_decoders(model.classifier(), 2, 1))
+    classifier = density.options.place(model.classifier())
+    return DirectionForecaster(density, model.options, gpt2_decoders(classifier, 2, 1))
 
 
 def _scores(forecaster: DirectionForecaster, bars: Bars, spec: WindowSpec, split: Split) -> dict[str, Any]:

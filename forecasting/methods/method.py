@@ -28,13 +28,17 @@ class MethodOptions:
 
     train_tokens: whether token rows train beside what the method trains: "auto" where they are fresh (`base.rows`),
     "yes", or "no", which leaves them to the method. token_learning_rate: of those rows, whatever the method's own.
+    batch_size: windows a step, 0 for the study's.
     """
 
     learning_rate: float = 1e-4
     train_tokens: str = "auto"
     token_learning_rate: float = 1e-3
+    batch_size: int = 0
 
     def __post_init__(self) -> None:
+        if self.batch_size < 0:
+            raise ConfigError(f"batch_size is {self.batch_size}; give windows a step, or 0 for the study's")
         if not 0 < self.learning_rate < 1:
             raise ConfigError(f"learning_rate is {self.learning_rate}; give a positive number below 1")
         if self.train_tokens not in ("auto", "yes", "no"):
