@@ -5,7 +5,6 @@ them in training, only what comes out is stored, `prompt_embeddings` [P, ...], s
 """
 
 import contextlib
-import warnings
 from collections.abc import Iterator
 from pathlib import Path
 from types import SimpleNamespace
@@ -16,8 +15,8 @@ from torch import Tensor, nn
 
 from forecasting.decoder import DecoderWeights, weights_of, with_prompt
 from forecasting.errors import ConfigError, unknown
-from forecasting.files import read_json, write_json
 from forecasting.methods.method import load_tensors
+from forecasting.methods.wrapped import save_folder, wrap
 
 if TYPE_CHECKING:
     from peft import PeftConfig, PeftModel
@@ -48,17 +47,13 @@ def check(name: str, tokens: int, learning: dict[str, tuple[str, tuple[str, ...]
 
 def wrapped(name: str, model: "GPT2LMHeadModel", config: "PeftConfig") -> "PeftModel":
     """The model, frozen, with peft's virtual tokens; ConfigError where they leave no position for a context."""
-    from peft import get_peft_model
-
     most = model.config.n_positions - 1
     if config.num_virtual_tokens > most:
         raise ConfigError(
             f"method.{name}.tokens is {config.num_virtual_tokens}: the base has {most + 1} positions, contexts and "
             f"paths included; give at most {most}"
         )
-    with warnings.catch_warnings():  # peft reads an attribute that transformers is about to rename
-        warnings.filterwarnings("ignore", category=FutureWarning)
-        return get_peft_model(model, config)
+    return wrap(model, config)
 
 
 @contextlib.contextmanager
@@ -72,13 +67,9 @@ def at_rest(model: nn.Module) -> Iterator[None]:
 
 
 def save(model: "PeftModel", folder: Path) -> None:
-    """PEFT's own layout, without the path of the base on this machine."""
-    with at_rest(model), warnings.catch_warnings():
-        warnings.filterwarnings("ignore", message=".*(base model|config).*")
-        model.save_pretrained(folder, safe_serialization=True, save_embedding_layers=False)
-    (folder / "README.md").unlink(missing_ok=True)
-    config = folder / "adapter_config.json"
-    write_json(config, read_json(config) | {"base_model_name_or_path": None})
+    """Store the virtual tokens in PEFT's own layout."""
+    with at_rest(model):
+        save_folder(model, folder)
 
 
 def restored(model: "PeftModel", folder: Path) -> "PeftModel":

@@ -1,4 +1,4 @@
-"""What the methods that tune weights through PEFT share: wrap a GPT-2, save in PEFT's layout, load strictly, merge.
+"""What the methods that go through PEFT share: wrap a GPT-2, save in PEFT's layout, load strictly, merge.
 
 PEFT's own loader leaves a matrix that a file lacks at its random start, so loading goes through the names and shapes
 that the wrapped model expects. Merging is PEFT's own, on a copy of one layer at a time: a copy of the whole model

@@ -75,7 +75,7 @@ def test_the_forecast_is_the_bases_but_for_the_chance_of_a_rise(tiny_base, tmp_p
     model, base = checkpoint(tiny_base, tmp_path / "direction", options)
     forecaster, _ = load_checkpoint(tmp_path / "direction", SAMPLING)
     save_checkpoint(
-        tmp_path / "untuned", None, "untuned", method("untuned").options(), SPEC, base.codec, str(tiny_base)
+        tmp_path / "untuned", load_model(base), "untuned", method("untuned").options(), SPEC, base.codec, str(tiny_base)
     )
     untuned, _ = load_checkpoint(tmp_path / "untuned", SAMPLING)
     where = np.array([900, 3000, 4100])

@@ -289,29 +289,24 @@ def test_dropout_acts_in_training_only(base):
         assert (logits_of(model.train(), ids) != logits_of(model.train(), ids)).any()
 
 
+PEFT_FILES = {"adapter_config.json", "adapter_model.safetensors"}
+GPT2_FILES = {"config.json", "model.safetensors"}
 FILES = {
     "untuned": set(),
-    "full": {"config.json", "model.safetensors"},
-    "lora": {"adapter_config.json", "adapter_model.safetensors"},
-    "lora-everywhere": {"adapter_config.json", "adapter_model.safetensors"},
-    "adapter": {"adapters.safetensors"},
-    "adapter-train-base": {"adapters.safetensors", "config.json", "model.safetensors"},
-    "layerwise": {"config.json", "model.safetensors"},
-    "partial": {"trained.safetensors"},
-    "partial-norm": {"trained.safetensors"},
-    "partial-head": {"trained.safetensors"},
-    "prefix": {"adapter_config.json", "adapter_model.safetensors"},
-    "prefix-projected": {"adapter_config.json", "adapter_model.safetensors"},
-    "prompt": {"adapter_config.json", "adapter_model.safetensors"},
-    "p-tuning": {"adapter_config.json", "adapter_model.safetensors"},
-    "p-tuning-lstm": {"adapter_config.json", "adapter_model.safetensors"},
-    "bottleneck": {"adapters.safetensors"},
-    "random-init": {"config.json", "model.safetensors"},
+    **dict.fromkeys(("full", "layerwise", "random-init"), GPT2_FILES),
+    **dict.fromkeys(("lora", "lora-everywhere", "dora", "qlora", "qdora-in-part", "adalora", "ia3", "ln"), PEFT_FILES),
+    **dict.fromkeys(("prefix", "prefix-projected", "prompt", "p-tuning", "p-tuning-lstm"), PEFT_FILES),
+    **{key: {"trained.safetensors"} for key in ("partial", "partial-norm", "partial-head")},
+    **{key: {"adapters.safetensors"} for key in ("adapter", "bottleneck")},
+    "adapter-train-base": {"adapters.safetensors"} | GPT2_FILES,
+    "direction": {"direction.safetensors"},
+    "direction-train-base": {"direction.safetensors"} | GPT2_FILES,
 }
+OPENED = [case for case in CASES if FILES[case] == PEFT_FILES and CASES[case][0] != "qlora"]  # whose base is another
 
 
 @pytest.mark.filterwarnings("ignore::FutureWarning")  # of transformers, about how peft calls it
-@pytest.mark.parametrize("case", [case for case in CASES if "adapter_config.json" in FILES[case]])
+@pytest.mark.parametrize("case", OPENED)
 def test_pefts_own_loader_opens_the_folder(base, tuned, case):
     from peft import PeftModel
 
@@ -329,20 +324,6 @@ def test_transformers_opens_the_folder(tuned, case):
     opened = GPT2LMHeadModel.from_pretrained(folder).eval()
     inner = model if case == "full" else model.base
     assert (logits_of(opened, some_ids()) == logits_of(inner.eval(), some_ids())).all()
-
-
-PEFT_FILES = {"adapter_config.json", "adapter_model.safetensors"}
-FILES = {
-    "untuned": set(),
-    "full": {"config.json", "model.safetensors"},
-    "lora": PEFT_FILES,
-    "lora-everywhere": PEFT_FILES,
-    **dict.fromkeys(("dora", "qlora", "qdora-in-part", "adalora", "ia3", "ln"), PEFT_FILES),
-    "adapter": {"adapters.safetensors"},
-    "adapter-train-base": {"adapters.safetensors", "config.json", "model.safetensors"},
-    "direction": {"direction.safetensors"},
-    "direction-train-base": {"direction.safetensors", "config.json", "model.safetensors"},
-}
 
 
 @pytest.mark.parametrize("case", CASES)

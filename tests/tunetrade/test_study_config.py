@@ -131,7 +131,7 @@ EVERYTHING = StudyConfig(
     codec=CodecOptions((9.0, 30.0), (0.25, 0.75), False),
     split=SplitSpec("2015-01-01", "2016-01-01", "2017-01-01", "2018-01-01", 9),
     training=TrainingOptions(11, 3, 0.002, 0.3, 0.02, 0.5, 2, 4, 6, 2, 7, 3, "cosine", "bf16", True, True, "cpu"),
-    sampling=SamplingOptions(8, 3, 2, 17),
+    sampling=SamplingOptions(8, 3, 2, 17, "cuda", "bfloat16"),
     trading=TradingRules("threshold", 2.0, 0.2, 1000.0, 500.0, 10.0, "data", 3.5, 0.1),
     method={
         "lora": METHODS["lora"].options(learning_rate=0.01, rank=2, alpha=3.0, dropout=0.0, targets="mlp.c_fc"),  # type: ignore[call-arg]
