@@ -153,7 +153,8 @@ def trains_rows(base: Base, name: str, options: MethodOptions) -> bool:
     """Whether token rows train at a rate of their own, beside what the method trains."""
     if options.train_tokens == "yes" and not method(name).trains:
         raise ConfigError(f"method.{name}.train_tokens is 'yes', and {name} trains nothing; leave it at 'auto'")
-    return options.train_tokens == "yes" or (options.train_tokens == "auto" and base.fresh and method(name).trains)
+    learns = method(name).trains and not method(name).objective
+    return options.train_tokens == "yes" or (options.train_tokens == "auto" and base.fresh and learns)
 
 
 def plan_of(model: nn.Module, base_name: str, name: str, options: MethodOptions, steps: int, rate: float) -> Plan:

@@ -22,6 +22,7 @@ from forecasting.decoder import BlockWeights, DecoderWeights, Product, weights_o
 from forecasting.errors import CheckpointError, ConfigError, unknown
 from forecasting.files import read_json, reading, sha256_of, write_folder, write_json
 from forecasting.forecaster import Forecaster
+from forecasting.methods import method
 from forecasting.sampler import SamplingOptions
 from forecasting.windows import WindowSpec
 
@@ -50,6 +51,11 @@ def export(checkpoint: Path, out: Path, form: str, seen_until: str) -> list[str]
         write_folder(out, lambda partial: _copy_adapter(checkpoint, partial))
     else:
         tuned = load_tuned(checkpoint)
+        if method(tuned.method).objective:
+            raise CheckpointError(
+                f"{checkpoint}: method {tuned.method} does not merge into GPT-2's own matrices (it adds a head); "
+                f"{_cure(checkpoint)}"
+            )
         state = gpt2_state(tuned.weights, f"{checkpoint}: method {tuned.method}", _cure(checkpoint))
         if form == "merged":
             write_folder(out, lambda partial: _write_merged(tuned, state, seen_until, partial))

@@ -19,7 +19,7 @@ from forecasting.baselines import BASELINES
 from forecasting.baselines.asked import check_refit
 from forecasting.codecs.fit import CodecOptions
 from forecasting.errors import ConfigError, unknown
-from forecasting.methods import METHODS, MethodOptions, method
+from forecasting.methods import METHODS, MethodOptions, method, settled
 from forecasting.sampler import SamplingOptions
 from forecasting.sources.options import SourceOptions
 from forecasting.train import TrainingOptions
@@ -87,9 +87,7 @@ class StudyConfig:
 
     def options_of(self, name: str) -> MethodOptions:
         """Settings of a method: its section, or its defaults."""
-        chosen = method(name)
-        options = self.method.get(name, chosen.options())
-        return chosen.objective.settle(options, self.windows) if chosen.objective else options
+        return settled(name, self.method.get(name, method(name).options()), self.windows)
 
     def learning_rate_of(self, name: str) -> float:
         """The study's learning rate, or the method's own where the study leaves it at 0."""

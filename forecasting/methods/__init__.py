@@ -24,6 +24,7 @@ from forecasting.methods import (
     untuned,
 )
 from forecasting.methods.method import CURE, Method, MethodOptions, Objective, stored_bytes, trained_parameters
+from forecasting.windows import WindowSpec
 
 METHODS: dict[str, Method] = {
     "untuned": untuned.METHOD,
@@ -52,4 +53,14 @@ def method(name: str) -> Method:
     return METHODS[name]
 
 
-__all__ = ["CURE", "METHODS", "Method", "MethodOptions", "Objective", "method", "stored_bytes", "trained_parameters"]
+def settled(name: str, options: MethodOptions, spec: WindowSpec) -> MethodOptions:
+    """The settings as they are for windows of this shape."""
+    objective = method(name).objective
+    completed: MethodOptions = objective.settle(options, spec) if objective else options
+    return completed
+
+
+__all__ = [
+    "CURE", "METHODS", "Method", "MethodOptions", "Objective", "method", "settled", "stored_bytes",
+    "trained_parameters",
+]  # fmt: skip

@@ -20,7 +20,7 @@ from forecasting.decoder import Decoder, weights_of
 from forecasting.errors import CheckpointError, ConfigError
 from forecasting.export import PEFT, STATE_DICT, export, load_peft, peft_forecaster, peft_weights
 from forecasting.files import read_json, write_json
-from forecasting.methods import METHODS, method
+from forecasting.methods import METHODS, method, settled
 from forecasting.sampler import SamplingOptions
 from forecasting.windows import WindowSpec, contexts
 from tunetrade.cli import main
@@ -62,7 +62,7 @@ def checkpoints(bases, tmp_path_factory):
 
     def checkpoint(name, base):
         if (name, base) not in made:
-            folder, options = tmp_path_factory.mktemp("tuned") / name, method(name).options()
+            folder, options = tmp_path_factory.mktemp("tuned") / name, settled(name, method(name).options(), SPEC)
             torch.manual_seed(1)
             model = shaken(new_model(bases[base], name, options))
             save_checkpoint(folder, model, name, options, SPEC, find_base(bases[base]).codec, bases[base])

@@ -12,7 +12,7 @@ from forecasting.base import find_base
 from forecasting.checkpoint import load_checkpoint, new_model, save_checkpoint
 from forecasting.decoder import Product
 from forecasting.errors import CheckpointError, ConfigError
-from forecasting.methods import METHODS, method
+from forecasting.methods import METHODS, method, settled
 from forecasting.sampler import SamplingOptions
 from forecasting.switchboard import Switchboard, shared, tensors_of
 from forecasting.windows import WindowSpec, contexts
@@ -29,7 +29,7 @@ LAYERS, WIDTH = 2, 16  # of the own base
 
 def checkpoint(base_name: str, name: str, folder: Path, seed: int = 1) -> Path:
     """A model with noise on all that trains."""
-    options = method(name).options()
+    options = settled(name, method(name).options(), SPEC)
     torch.manual_seed(seed)
     model = new_model(base_name, name, options)
     with torch.no_grad():
