@@ -3,8 +3,9 @@
     tunetrade study studies/hourly.toml --set 'series=["EURUSD_H1.csv", "NZDUSD_H1.csv"]'
     python -m benchmarks.rivals runs/hourly [--json]
 
-Differences are log ratios of mean CRPS in percent, negative where the method is better; p is that of the one-sided
-Diebold-Mariano test with a HAC variance; coverage is of the 80 % interval at step 1.
+Scores are divided by the last close, as in `benchmarks.density`. Differences are log ratios of their means in percent,
+negative where the method is better; p is that of the one-sided Diebold-Mariano test with a HAC variance; coverage is of
+the 80 % interval at step 1.
 """
 
 import argparse
@@ -38,7 +39,7 @@ def at_step(table: pd.DataFrame, step: int) -> pd.DataFrame:
 def compare(own: pd.DataFrame, other: pd.DataFrame, step: int) -> dict[str, float]:
     """Log ratio of mean CRPS in percent, Diebold-Mariano statistic and p-value, on the cutoffs of both."""
     both = at_step(own, step).merge(at_step(other, step), on="cutoff", suffixes=("", "_other"))
-    one, two = both["crps"].to_numpy(), both["crps_other"].to_numpy()
+    one, two = (both[name].to_numpy() / both["anchor"].to_numpy() for name in ("crps", "crps_other"))
     test = diebold_mariano(one, two, step)
     return {"percent": 100 * float(np.log(one.mean() / two.mean())), "dm": test.statistic, "p": test.p_value}
 

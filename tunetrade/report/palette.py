@@ -6,7 +6,7 @@ benchmarks stay grey or brown and dashed, so that what is to be judged stands ou
 
 import zlib
 from collections.abc import Iterable
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from typing import Any
 
 
@@ -44,6 +44,8 @@ SPARE = (
     Style("#aa4499", "#e08fd3", "p"),
     Style("#44aa99", "#77d6c7", "X"),
 )
+AGAIN = tuple(replace(style, dash=(0, (4, 1.5))) for style in SPARE)
+"""The same colours, dashed, for studies of many methods."""
 UNLUCKY = Style("#6b6f76", "#a5abb3", "d", (0, (3, 1)))
 
 
@@ -51,9 +53,10 @@ def assign(names: Iterable[str]) -> dict[str, Style]:
     """A style for each name; that of an unknown name follows from its letters, so most keep it across studies."""
     unique = list(dict.fromkeys(names))
     styles = {name: KNOWN[name] for name in unique if name in KNOWN}
-    free = list(SPARE)
+    free, dashed = list(SPARE), list(AGAIN)
     for name in sorted(set(unique) - set(KNOWN)):
-        styles[name] = free.pop(zlib.crc32(name.encode()) % len(free)) if free else UNLUCKY
+        pool = free or dashed
+        styles[name] = pool.pop(zlib.crc32(name.encode()) % len(pool)) if pool else UNLUCKY
     return {name: styles[name] for name in unique}
 
 
