@@ -131,6 +131,11 @@ def test_hour_of_week_follows_new_york_over_a_daylight_saving_change():
     assert hour_of_week(closes_at, "America/New_York", 3600).tolist() == [4 * 24 + 16] * 2
 
 
+def test_where_nothing_moves_no_hour_differs(hourly):
+    still = BinsCodec(timezone="America/New_York", bar_seconds=3600).with_profile(np.full(500, 1.25), hourly.times[:500])
+    assert still.profile == (1.0,) * 168
+
+
 def test_profile_is_fitted_on_the_training_part_only(hourly):
     options = CodecOptions()
     codec = scale_codec(BinsCodec(), hourly, options)
