@@ -9,7 +9,7 @@ from scipy import integrate, stats
 
 from forecasting.codecs import BinsCodec
 from forecasting.codecs.fit import CodecOptions, fit_codec, scale_codec
-from forecasting.errors import ConfigError
+from forecasting.errors import ConfigError, DataError
 from forecasting.scale import hour_of_week
 
 DAY = np.timedelta64(1, "D").astype("timedelta64[ns]")
@@ -134,6 +134,15 @@ def test_hour_of_week_follows_new_york_over_a_daylight_saving_change():
 def test_where_nothing_moves_no_hour_differs(hourly):
     still = BinsCodec(timezone="America/New_York", bar_seconds=3600).with_profile(np.full(500, 1.25), hourly.times[:500])
     assert still.profile == (1.0,) * 168
+
+
+@pytest.mark.parametrize("wrong", [np.nan, np.inf, 0.0, -1.0])
+@pytest.mark.parametrize("bar", [0, 150, 327])
+def test_closes_without_a_return_are_refused(wrong, bar):
+    codec, closes = BinsCodec(), walk(0, 2 * 328).reshape(2, 328)
+    closes[1, bar] = wrong
+    with pytest.raises(DataError, match=f"a close is {wrong}; closes must be positive and finite"):
+        codec.encode(closes, np.tile(days(328), (2, 1)), 8)
 
 
 def test_profile_is_fitted_on_the_training_part_only(hourly):

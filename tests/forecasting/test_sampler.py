@@ -10,7 +10,7 @@ from forecasting.codecs import BinsCodec
 from forecasting.codecs.bins import returns_of
 from forecasting.codecs.fit import CodecOptions, fit_codec, scale_codec
 from forecasting.decoder import Decoder, weights_of
-from forecasting.errors import ConfigError
+from forecasting.errors import CheckpointError, ConfigError
 from forecasting.forecaster import PathForecaster
 from forecasting.sampler import TILE_ROWS, SamplingOptions, UniformTokens, first_step, gpt2_decoders, sample
 from forecasting.scale import causal_sigma
@@ -230,6 +230,27 @@ def test_first_step_is_exact_and_does_not_depend_on_the_sampling_seed(base, mode
         assert (getattr(one, name)[:, 1:] != getattr(two, name)[:, 1:]).any()
     assert (one.quantiles[:, :, 0] == two.quantiles[:, :, 0]).all()
     assert (one.mean_se[:, 0] == 0).all()
+
+
+@pytest.mark.parametrize("value", [np.nan, np.inf, -np.inf])
+@pytest.mark.parametrize("late", [False, True])
+def test_a_model_that_says_nothing_is_refused(eurusd, value, late):
+    """As a diverged checkpoint does, at its first step or, where positions hold the fault, at a later one."""
+
+    class Diverged(UniformTokens):
+        def start(self, ids):
+            return super().start(ids) if late else super().start(ids) + value
+
+        def advance(self, ids):
+            return super().advance(ids) + value
+
+    codec, options = BinsCodec(), SamplingOptions(16, threads=1)
+    inputs = contexts(eurusd, SPEC, codec.warm_up, np.array([3000, 3001]))
+    with pytest.raises(CheckpointError, match="logits are NaN or infinite"):
+        sample(inputs, codec, lambda: Diverged(codec.bins, 16), SPEC.context, options)
+    if not late:
+        with pytest.raises(CheckpointError, match="logits are NaN or infinite"):
+            first_step(inputs, codec, lambda: Diverged(codec.bins, 16), SPEC.context, options)
 
 
 def test_conditional_means_agree_with_plain_draws_within_their_error(base, model, eurusd):
