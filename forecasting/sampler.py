@@ -329,7 +329,7 @@ def _roll(
         sigma = (scale.unit * mean ** (1 / scale.power)).clamp_min_(codec.floor) * factor[h]
         chance = chances_of(logits.reshape(count * size, -1))
         below = torch.cumsum(chance, dim=1)
-        moves[h] = close * sigma * (chance @ tables.centres)
+        moves[h] = _expected_moves(tables, chance, close, sigma)
         ups[h] = 1 - _chance_below(tables, chance, below, (anchor / close - 1) / sigma)
         if h == 0:
             first_chance, first_sigma = (values[::size].cpu().numpy().copy() for values in (chance, sigma))
@@ -353,6 +353,18 @@ def _roll(
         first_weights=_weights(codec, first_chance),
         sigma=first_sigma,
     )
+
+
+def _expected_moves(tables: _Tables, chance: Tensor, close: Tensor, sigma: Tensor) -> Tensor:
+    """Expected change of price on each path, [S]: where the far tail reaches the least price, that of what is left."""
+    moves = close * sigma * (chance @ tables.centres)
+    cut = 1 + sigma * tables.knots[0] < LEAST_RATIO
+    if cut.any():
+        before = close[cut, None].cpu().numpy()
+        change = _knots(tables.codec, before, sigma[cut, None].cpu().numpy()) - before
+        weights = _weights(tables.codec, chance[cut].cpu().numpy())
+        moves[cut] = torch.from_numpy((weights * (change[:, :-1] + change[:, 1:]) / 2).sum(axis=1)).to(moves)
+    return moves
 
 
 def _draw(chance: Tensor, below: Tensor, uniform: Tensor) -> tuple[Tensor, Tensor]:
