@@ -98,9 +98,9 @@ def test_a_fit_that_fails_gives_way_to_the_one_before(eurusd):
 
 def test_where_all_fail_the_fallback_sees_no_more_than_the_fit(eurusd):
     everything = range(10_000)
-    refits, _ = recording(eurusd, fails=everything, fallback=lambda closes: {"seen": len(closes)})
+    refits, _ = recording(eurusd, fails=everything, fallback=lambda closes, factors: {"seen": len(closes), "at": len(factors)})
     (date,) = refits.of(np.array([stamp("2006-05-05")]))
-    assert refits.at(date) == {"seen": before(eurusd, "2006-01-01")}
+    assert refits.at(date) == dict.fromkeys(("seen", "at"), before(eurusd, "2006-01-01"))
     refits, _ = recording(eurusd, fails=everything)
     refits.of(np.array([stamp("2006-05-05")]))
     with pytest.raises(DataError, match="did not converge"):
