@@ -20,7 +20,7 @@ from torch import Tensor
 from forecasting.codecs import BinsCodec
 from forecasting.codecs.bins import LEAST_RATIO, BinState
 from forecasting.decoder import Decoder, DecoderWeights
-from forecasting.errors import ConfigError
+from forecasting.errors import CheckpointError, ConfigError
 from forecasting.scale import Volatility
 from forecasting.tiles import Tiling, in_tiles, rows_of
 from forecasting.uniforms import group_size, uniforms
@@ -221,7 +221,7 @@ def first_step(
     result = FirstStep(np.empty((len(contexts), len(codec.knots))), np.empty((len(contexts), len(codec.segment_share))))
 
     def chances(model: TokenModel, tile: range) -> Tensor:
-        return _chances(model.start(torch.from_numpy(ids[rows_of(tile, len(contexts))]))).cpu()
+        return chances_of(model.start(torch.from_numpy(ids[rows_of(tile, len(contexts))]))).cpu()
 
     def work(model: TokenModel, tile: range) -> None:
         at = slice(tile.start, tile.stop)
@@ -237,9 +237,16 @@ def first_step(
     return result
 
 
-def _chances(logits: Tensor) -> Tensor:
-    """Probabilities of tokens, float64."""
-    return torch.softmax(logits.double(), dim=-1)
+def chances_of(logits: Tensor) -> Tensor:
+    """Probabilities of tokens, float64 [..., V].
+
+    CheckpointError where the model says nothing of them: NaN, or infinities that leave no probability. Either makes all
+    of a softmax NaN, so that its first entry tells.
+    """
+    found = torch.softmax(logits.double(), dim=-1)
+    if torch.isnan(found[..., 0]).any():
+        raise CheckpointError("the model's logits are NaN or infinite, so no token can be drawn; train it anew")
+    return found
 
 
 def _knots(codec: BinsCodec, close: np.ndarray, sigma: np.ndarray) -> np.ndarray:
@@ -320,9 +327,9 @@ def _roll(
             share * total for share, total in zip(scale.shares(volatility.count + h).tolist(), totals, strict=True)
         )
         sigma = (scale.unit * mean ** (1 / scale.power)).clamp_min_(codec.floor) * factor[h]
-        chance = _chances(logits.reshape(count * size, -1))
+        chance = chances_of(logits.reshape(count * size, -1))
         below = torch.cumsum(chance, dim=1)
-        moves[h] = close * sigma * (chance @ tables.centres)
+        moves[h] = _expected_moves(tables, chance, close, sigma)
         ups[h] = 1 - _chance_below(tables, chance, below, (anchor / close - 1) / sigma)
         if h == 0:
             first_chance, first_sigma = (values[::size].cpu().numpy().copy() for values in (chance, sigma))
@@ -346,6 +353,18 @@ def _roll(
         first_weights=_weights(codec, first_chance),
         sigma=first_sigma,
     )
+
+
+def _expected_moves(tables: _Tables, chance: Tensor, close: Tensor, sigma: Tensor) -> Tensor:
+    """Expected change of price on each path, [S]: where the far tail reaches the least price, that of what is left."""
+    moves = close * sigma * (chance @ tables.centres)
+    cut = 1 + sigma * tables.knots[0] < LEAST_RATIO
+    if cut.any():
+        before = close[cut, None].cpu().numpy()
+        change = _knots(tables.codec, before, sigma[cut, None].cpu().numpy()) - before
+        weights = _weights(tables.codec, chance[cut].cpu().numpy())
+        moves[cut] = torch.from_numpy((weights * (change[:, :-1] + change[:, 1:]) / 2).sum(axis=1)).to(moves)
+    return moves
 
 
 def _draw(chance: Tensor, below: Tensor, uniform: Tensor) -> tuple[Tensor, Tensor]:

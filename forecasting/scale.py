@@ -128,9 +128,11 @@ def fit_profile(returns: np.ndarray, hours: np.ndarray) -> np.ndarray:
     """Relative volatility of each hour of the week, [168], mean square 1 over the bars given.
 
     returns [T], hours [T], both of the training part only. An hour seen fewer than 20 times takes 1; hours are shrunk
-    towards 1 by 20 pseudo-bars, so a rare hour cannot blow up its returns.
+    towards 1 by 20 pseudo-bars, so a rare hour cannot blow up its returns. Where nothing moves, no hour differs.
     """
     mean_square = float(np.mean(returns**2))
+    if mean_square == 0:
+        return np.ones(HOURS_PER_WEEK)
     count = np.bincount(hours, minlength=HOURS_PER_WEEK).astype(np.float64)
     total = np.bincount(hours, weights=returns**2, minlength=HOURS_PER_WEEK)
     prior = 20.0

@@ -26,10 +26,9 @@ from forecasting import distributions
 from forecasting.codecs.codec import Codec
 from forecasting.codecs.grammar import Grammar
 from forecasting.decoder import Decoder, DecoderWeights, Product
-from forecasting.errors import CheckpointError
 from forecasting.forecaster import Prediction, Progress, identity
 from forecasting.forecasts import QUANTILE_LEVELS, Forecasts
-from forecasting.sampler import SamplingOptions, TokenModel
+from forecasting.sampler import SamplingOptions, TokenModel, chances_of
 from forecasting.scale import Volatility
 from forecasting.tiles import single_threaded_products
 from forecasting.uniforms import group_size, uniforms
@@ -113,15 +112,8 @@ def spelling_forecaster(
 
 
 def masked_chances(logits: Tensor, allowed: Tensor) -> Tensor:
-    """Softmax over allowed tokens only, float64; logits and allowed [..., A].
-
-    CheckpointError where the model says nothing about them: NaN, or infinities that leave no probability.
-    """
-    scores = torch.where(allowed, logits.double(), -torch.inf)
-    chances = torch.softmax(scores, dim=-1)
-    if not torch.isfinite(chances).all():
-        raise CheckpointError("the model's logits are NaN or infinite, so no token can be drawn; train it anew")
-    return chances
+    """`sampler.chances_of` of allowed tokens only; logits and allowed [..., A]."""
+    return chances_of(torch.where(allowed, logits, -torch.inf))
 
 
 def draw(chances: Tensor, uniform: Tensor) -> tuple[Tensor, Tensor]:

@@ -34,6 +34,11 @@ class HourOfWeek(Protocol):
         """IANA name of the local time."""
         ...
 
+    @property
+    def bar_seconds(self) -> int:
+        """Length of a bar."""
+        ...
+
     def factors(self, times: np.ndarray) -> np.ndarray:
         """Relative volatility at each bar, of the shape of `times` (datetime64[ns] UTC close times)."""
         ...
@@ -83,6 +88,11 @@ class Asked:
     def window(self) -> int:
         """Closes in a window, M + C."""
         return self.warm_up + self.spec.context
+
+    @property
+    def pattern(self) -> str:
+        """All that factors depend on, to be hashed."""
+        return f"{self.hours.profile}|{self.hours.timezone}|{self.hours.bar_seconds}"
 
     def need_hours(self, name: str) -> HourOfWeek:
         """The weekly pattern; ConfigError where there is none."""

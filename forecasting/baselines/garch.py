@@ -50,7 +50,7 @@ def fit_garch(closes: np.ndarray, factors: np.ndarray) -> Values:
     """
     from arch.univariate import GARCH, StudentsT, ZeroMean
 
-    returns = np.diff(closes) / closes[:-1] / factors[1:]
+    returns = scaled_returns(closes, factors)
     square = float(np.mean(returns**2))
     if square <= FLOOR**2:
         return {}
@@ -61,6 +61,11 @@ def fit_garch(closes: np.ndarray, factors: np.ndarray) -> Values:
     except (ValueError, np.linalg.LinAlgError):
         return {}
     return _sound(found, square)
+
+
+def scaled_returns(closes: np.ndarray, factors: np.ndarray) -> np.ndarray:
+    """Simple returns divided by the weekly pattern, [T - 1]; closes, factors [T]."""
+    return np.asarray(np.diff(closes) / closes[:-1] / factors[1:])
 
 
 def _sound(found: Any, square: float) -> Values:
@@ -82,8 +87,8 @@ def _sound(found: Any, square: float) -> Values:
 def _garch(name: str, asked: Asked, seasonal: bool) -> Forecaster:
     decay = 0.5 ** (1 / asked.ewma_half_life)
 
-    def as_ewma(closes: np.ndarray) -> Values:
-        square = float(np.mean((np.diff(closes) / closes[:-1]) ** 2))
+    def as_ewma(closes: np.ndarray, factors: np.ndarray) -> Values:
+        square = float(np.mean(scaled_returns(closes, factors) ** 2))
         return {"omega": 0.0, "alpha": 1 - decay, "beta": decay, "dof": DOF, "start": square}
 
     refits = Refits(name, asked, fit_garch, LEAST, ("arch",), seasonal, fallback=as_ewma)

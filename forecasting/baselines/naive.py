@@ -31,8 +31,8 @@ class RandomWalk:
 
     @property
     def sha(self) -> str:
-        """Constant: nothing is fitted."""
-        return sha256_of("random-walk")
+        """All that `sigma` depends on."""
+        return sha256_of("random-walk", self.asked.pattern, f"{self.asked.ewma_half_life}|{self.asked.window}")
 
     @property
     def warm_up(self) -> int:

@@ -39,7 +39,7 @@ class Refits:
     packages: tuple[str, ...] = ()
     seasonal: bool = False
     most: int = 0
-    fallback: Callable[[np.ndarray], Values] | None = None
+    fallback: Fit | None = None
     kept: bool = True
     _made: dict[np.datetime64, Values] = field(default_factory=dict)
 
@@ -98,15 +98,19 @@ class Refits:
                     f"{self.asked.bars.instrument.source} has {max(end - first, 0)} from the start of training; "
                     f"forecast later bars, or use a longer series"
                 )
-            part = slice(max(first, end - self.most) if self.most else first, end)
-            closes = np.ascontiguousarray(self.asked.bars.closes[part])
-            times = self.asked.bars.times[part]
-            factors = self.asked.hours.factors(times) if self.seasonal else np.ones(len(closes))
+            closes, factors = self._seen(max(first, end - self.most) if self.most else first, end)
             key = sha256_of(self._settings(), closes, factors)
             self._made[date] = (
                 remembered(key, lambda: self.fit(closes, factors)) if self.kept else self.fit(closes, factors)
             )
         return self._made[date]
+
+    def _seen(self, first: int, end: int) -> tuple[np.ndarray, np.ndarray]:
+        """Closes [T] of the bars first..end - 1, and the weekly pattern [T] at them."""
+        part = slice(first, end)
+        closes = np.ascontiguousarray(self.asked.bars.closes[part])
+        factors = self.asked.hours.factors(self.asked.bars.times[part]) if self.seasonal else np.ones(len(closes))
+        return closes, factors
 
     def _settings(self) -> str:
         packages = " ".join(f"{name} {version(name)}" for name in ("numpy", "scipy", *self.packages))
@@ -124,7 +128,7 @@ class Refits:
                 f"{self.name}: the fit of {_day(date)} on {self.asked.bars.instrument.source} and those before it did "
                 f"not converge; leave {self.name} out for this series"
             )
-        return self.fallback(np.ascontiguousarray(self.asked.bars.closes[self.asked.train[0] : self._end(date)]))
+        return self.fallback(*self._seen(self.asked.train[0], self._end(date)))
 
 
 FORMAT = 1

@@ -30,8 +30,8 @@ class Simulated:
     def sha(self) -> str:
         """Model, context, paths and sampling seed, profile where used; not threads, which change no result."""
         asked = self.asked
-        hours = f"{asked.hours.profile}|{asked.hours.timezone}" if self.seasonal else ""
-        return sha256_of(self.identity, hours, f"{asked.window}|{asked.options.paths}|{asked.options.seed}")
+        pattern = asked.pattern if self.seasonal else ""
+        return sha256_of(self.identity, pattern, f"{asked.window}|{asked.options.paths}|{asked.options.seed}")
 
     @property
     def warm_up(self) -> int:

@@ -13,7 +13,7 @@ from typing import Any
 import numpy as np
 from scipy import stats
 
-from forecasting.codecs.codec import Scaled, plain_settings
+from forecasting.codecs.codec import Scaled, check_closes, plain_settings
 from forecasting.errors import CheckpointError, ConfigError
 from forecasting.scale import Volatility, causal_sigma, fit_profile, hour_of_week
 
@@ -131,6 +131,7 @@ class BinsCodec(Scaled):
         closes [N, T] float64, times [N, T]; T > tokens, the bars before go into the scale only.
         Gives (ids int64 [N, tokens], state after the last bar).
         """
+        check_closes(closes)
         returns = returns_of(np.ascontiguousarray(closes))
         factors = self.factors(times[:, 1:])
         scaled = returns / factors

@@ -5,7 +5,7 @@ from typing import Any, Protocol
 
 import numpy as np
 
-from forecasting.errors import ConfigError
+from forecasting.errors import ConfigError, DataError
 from forecasting.scale import Scale
 
 
@@ -75,6 +75,13 @@ class Scaled:
     def warm_up(self) -> int:
         """Closes before a context from which only the scale is taken, M."""
         return self.scale.warm_up
+
+
+def check_closes(closes: np.ndarray) -> None:
+    """DataError where a close cannot be encoded; closes [N, T]."""
+    if not np.all(np.isfinite(closes) & (closes > 0)):
+        value = closes[~(np.isfinite(closes) & (closes > 0))].flat[0]
+        raise DataError(f"a close is {value}; closes must be positive and finite: drop or fill such bars first")
 
 
 def plain_settings(settings: dict[str, Any]) -> dict[str, Any]:

@@ -14,17 +14,10 @@ from typing import Any
 import numpy as np
 
 from forecasting.codecs.bins import LEAST_RATIO, returns_of
-from forecasting.codecs.codec import Scaled, plain_settings
+from forecasting.codecs.codec import Scaled, check_closes, plain_settings
 from forecasting.codecs.grammar import Grammar, fixed_digits
-from forecasting.errors import CheckpointError, ConfigError, DataError
+from forecasting.errors import CheckpointError, ConfigError
 from forecasting.scale import Volatility, causal_sigma
-
-
-def check_closes(closes: np.ndarray) -> None:
-    """DataError where a close cannot be encoded; closes [N, T]."""
-    if not np.all(np.isfinite(closes) & (closes > 0)):
-        value = closes[~(np.isfinite(closes) & (closes > 0))].flat[0]
-        raise DataError(f"a close is {value}; closes must be positive and finite: drop or fill such bars first")
 
 
 @dataclass(frozen=True)

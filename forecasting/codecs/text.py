@@ -23,8 +23,7 @@ from typing import Any
 import numpy as np
 
 from forecasting.codecs.bins import returns_of
-from forecasting.codecs.codec import Scaled, plain_settings
-from forecasting.codecs.digits import check_closes
+from forecasting.codecs.codec import Scaled, check_closes, plain_settings
 from forecasting.codecs.grammar import Grammar, decimal_automaton, lift
 from forecasting.errors import CheckpointError, ConfigError, DataError
 from forecasting.files import reading

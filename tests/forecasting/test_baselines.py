@@ -1,12 +1,13 @@
-from dataclasses import replace
+from dataclasses import fields, replace
 from itertools import pairwise
 
 import numpy as np
 import pytest
-from asking import CODEC, asked_for
+from asking import CODEC, asked_for, bars_of
 from scipy import integrate, stats
 
-from forecasting.baselines import BASELINES, baseline
+from forecasting.baselines import BASELINES, Asked, baseline
+from forecasting.baselines.asked import DAY
 from forecasting.baselines.ewma import DOF
 from forecasting.baselines.normal import normal_crps
 from forecasting.errors import ConfigError
@@ -199,6 +200,67 @@ def test_hashes_tell_settings_apart(eurusd):
     assert sha("ar1") != sha("ar1", train=(0, 421))
     assert sha("ar1") != sha("ar1", refit="never")
     assert sha("ewma-t") == sha("ewma-t", train=(0, 421))
+
+
+def weekly(**changes):
+    """A codec with a weekly pattern, which daily bars may have as well."""
+    profile = tuple(np.linspace(0.5, 1.5, 168).tolist())
+    return replace(CODEC, **{"profile": profile, "timezone": "Europe/Berlin", "bar_seconds": DAY} | changes)
+
+
+def another_past(bars):
+    """Other closes before all windows asked for."""
+    closes = bars.closes.copy()
+    closes[50:350] *= np.exp(np.cumsum(np.random.default_rng(1).normal(size=300)) * 0.02)
+    return bars_of(closes, bars)
+
+
+CHANGES = {
+    "bars": another_past,
+    "spec": WindowSpec(context=30, horizon=4),
+    "options": SamplingOptions(paths=16, threads=1),
+    "options: seed": SamplingOptions(paths=8, seed=2, threads=1),
+    "options: threads": SamplingOptions(paths=8, threads=2, chunk=1),
+    "hours": weekly(profile=tuple(np.linspace(1.5, 0.5, 168).tolist())),
+    "hours: timezone": weekly(timezone="Asia/Tokyo"),
+    "hours: bar_seconds": weekly(bar_seconds=3600),
+    "warm_up": 100,
+    "train": (30, 420),
+    "refit": "never",
+    "planned": np.array(["2001-06-01"], dtype="datetime64[ns]"),
+    "half_life": 7.0,
+}
+
+
+def hash_and_figures(name, asked):
+    made = baseline(name, asked)
+    found = made.predict(contexts(asked.bars, asked.spec, made.warm_up, np.array([700, 850]))).forecasts
+    return made.sha, [getattr(found, item) for item in ("mean", "mean_se", "quantiles", "p_up", "p_up_se", "sigma")]
+
+
+@pytest.fixture(scope="module")
+def as_asked(eurusd):
+    asked = asked_for(eurusd, SPEC, codec=weekly())
+    return asked, {name: hash_and_figures(name, asked) for name in BASELINES}
+
+
+def test_every_field_of_what_is_asked_is_changed_below():
+    assert {change.split(":")[0] for change in CHANGES} == {item.name for item in fields(Asked)}
+
+
+@pytest.mark.parametrize("change", CHANGES)
+def test_where_a_change_reaches_the_figures_it_reaches_the_hash(as_asked, change):
+    """Else the cache would give a table made under other settings."""
+    asked, before = as_asked
+    value = CHANGES[change]
+    other = replace(asked, **{change.split(":")[0]: value(asked.bars) if callable(value) else value})
+    reached = set()
+    for name, (sha, figures) in before.items():
+        sha_after, after = hash_and_figures(name, other)
+        if any(a.tobytes() != b.tobytes() for a, b in zip(figures, after, strict=True)):
+            reached.add(name)
+            assert sha_after != sha, name
+    assert bool(reached) == (change not in ("planned", "options: threads"))
 
 
 @pytest.mark.parametrize("change", [{"paths": 64}, {"seed": 2}])

@@ -140,6 +140,22 @@ def test_seasonal_garch_filters_returns_divided_by_the_profile(hourly):
     assert found.sigma[0] != baseline("garch-t", asked).predict(given).forecasts.sigma[0]
 
 
+def test_seasonal_garch_that_does_not_converge_begins_at_the_variance_of_what_it_filters(hourly, monkeypatch):
+    """The fallback's filter from a start that a slow loop over divided returns gives."""
+    monkeypatch.setattr("forecasting.baselines.garch.fit_garch", lambda closes, factors: {})
+    codec = replace(CODEC, profile=tuple(np.linspace(0.2, 3.0, 168).tolist()), timezone="UTC", bar_seconds=3600)
+    asked = asked_for(hourly, SPEC, train=(0, 500), codec=codec, refit="never", half_life=100.0)
+    given = contexts(hourly, SPEC, asked.warm_up, np.array([520]))
+    found = baseline("seasonal-garch-t", asked).predict(given).forecasts
+    stamps, decay = hourly.times - np.timedelta64(1, "h"), 0.5 ** (1 / 100)
+    hours = (stamps - np.datetime64("1970-01-05", "ns")) // np.timedelta64(1, "h") % 168
+    scaled = [(b / a - 1) / codec.profile[h] for (a, b), h in zip(pairwise(hourly.closes), hours[1:], strict=True)]
+    variance = np.mean(np.square(scaled[:500]))
+    for each in scaled[520 - asked.warm_up - SPEC.context + 1 : 520]:
+        variance = (1 - decay) * each**2 + decay * variance
+    assert found.sigma[0] == pytest.approx(variance**0.5 * codec.factors(given.ahead)[0, 0], rel=1e-9)
+
+
 @pytest.mark.parametrize("slope", [0.0, 0.3])
 def test_simulated_densities_are_those_of_a_slow_simulation(eurusd, slope):
     """Quantiles and chances of a rise at the last step, against plain draws of scipy-free code."""

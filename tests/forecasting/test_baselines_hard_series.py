@@ -2,13 +2,13 @@
 
 import numpy as np
 import pytest
-from asking import CODEC, asked_for, bars_of
+from asking import CODEC, SEASONAL, asked_for, bars_of, weekly
 
 from forecasting.baselines import BASELINES, baseline
 from forecasting.windows import WindowSpec, contexts
 
 SPEC = WindowSpec(context=10, horizon=4)
-DAILY = sorted(name for name in BASELINES if name not in ("seasonal-ewma-t", "seasonal-garch-t"))
+NAMES = sorted(BASELINES)
 LENGTH = 900
 
 
@@ -39,13 +39,20 @@ def own_cache(tmp_path, monkeypatch):
     monkeypatch.setenv("TUNETRADE_CACHE", str(tmp_path))
 
 
+def given_to(name, closes, daily, hourly):
+    """Closes as bars, and the codec: hours with their weekly pattern for those that need one, days for all others."""
+    if name in SEASONAL:
+        return bars_of(closes, hourly), weekly(CODEC, hourly, closes)
+    return bars_of(closes, daily), CODEC
+
+
 @pytest.mark.parametrize("series", SERIES)
-@pytest.mark.parametrize("name", DAILY)
-def test_every_figure_is_a_number(eurusd, name, series):
-    bars = bars_of(SERIES[series], eurusd)
+@pytest.mark.parametrize("name", NAMES)
+def test_every_figure_is_a_number(eurusd, hourly, name, series):
+    bars, codec = given_to(name, SERIES[series], eurusd, hourly)
     positions = np.array([450, 505, 640, LENGTH - 1])
     given = contexts(bars, SPEC, CODEC.warm_up, positions)
-    result = baseline(name, asked_for(bars, SPEC, train=(0, 420))).predict(given)
+    result = baseline(name, asked_for(bars, SPEC, codec=codec)).predict(given)
     found = result.forecasts
     y = given.closes[:, -1:] * np.array([[1.0, 1.01, 0.5, 1.5]])
     for values in (found.mean, found.mean_se, found.quantiles, found.p_up, found.p_up_se, found.sigma, result.crps(y)):
@@ -56,15 +63,15 @@ def test_every_figure_is_a_number(eurusd, name, series):
     assert (np.diff(found.quantiles, axis=1) >= 0).all()
 
 
-@pytest.mark.parametrize("name", DAILY)
+@pytest.mark.parametrize("name", NAMES)
 @pytest.mark.parametrize("factor", [2.0**-20, 2.0**20])
-def test_prices_in_other_units_give_the_same_forecast(eurusd, name, factor):
+def test_prices_in_other_units_give_the_same_forecast(eurusd, hourly, name, factor):
     """Powers of two change no digit, so nothing may depend on the size of a price."""
     closes = walk(0.006)
     results = []
     for series in (closes, closes * factor):
-        bars = bars_of(series, eurusd)
+        bars, codec = given_to(name, series, eurusd, hourly)
         given = contexts(bars, SPEC, CODEC.warm_up, np.array([600, 800]))
-        results.append(baseline(name, asked_for(bars, SPEC)).predict(given).forecasts)
+        results.append(baseline(name, asked_for(bars, SPEC, codec=codec)).predict(given).forecasts)
     assert results[1].mean == pytest.approx(results[0].mean * factor, rel=1e-9)
     assert results[1].quantiles == pytest.approx(results[0].quantiles * factor, rel=1e-9)

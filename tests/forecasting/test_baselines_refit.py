@@ -2,7 +2,7 @@
 
 import numpy as np
 import pytest
-from asking import CODEC, asked_for, bars_of
+from asking import CODEC, SEASONAL, asked_for, bars_of, restamped, weekly
 from hypothesis import HealthCheck, given, settings
 from hypothesis import strategies as st
 
@@ -14,13 +14,21 @@ from forecasting.sampler import SamplingOptions
 from forecasting.windows import WindowSpec, contexts
 
 SPEC = WindowSpec(context=10, horizon=3)
-DAILY = sorted(name for name in BASELINES if name not in ("seasonal-ewma-t", "seasonal-garch-t"))
+NAMES = sorted(BASELINES)
 FIELDS = ("mean", "mean_se", "quantiles", "p_up", "p_up_se", "sigma", "anchor", "ds", "input_sha")
 
 
 @pytest.fixture(autouse=True)
 def own_cache(tmp_path, monkeypatch):
     monkeypatch.setenv("TUNETRADE_CACHE", str(tmp_path))
+
+
+@pytest.fixture(scope="module")
+def like(eurusd, hourly):
+    """Bars and codec for a baseline of that name: real days, or hours over a New Year, when fits are made anew."""
+    over_new_year = restamped(hourly, "2015-10-01")
+    codec = weekly(CODEC, over_new_year, over_new_year.closes)
+    return lambda name: (over_new_year, codec) if name in SEASONAL else (eurusd, CODEC)
 
 
 def stamp(text):
@@ -97,10 +105,13 @@ def test_a_fit_that_fails_gives_way_to_the_one_before(eurusd):
 
 
 def test_where_all_fail_the_fallback_sees_no_more_than_the_fit(eurusd):
+    def seen(closes, factors):
+        return {"closes": len(closes), "factors": len(factors)}
+
     everything = range(10_000)
-    refits, _ = recording(eurusd, fails=everything, fallback=lambda closes: {"seen": len(closes)})
+    refits, _ = recording(eurusd, fails=everything, fallback=seen)
     (date,) = refits.of(np.array([stamp("2006-05-05")]))
-    assert refits.at(date) == {"seen": before(eurusd, "2006-01-01")}
+    assert refits.at(date) == dict.fromkeys(("closes", "factors"), before(eurusd, "2006-01-01"))
     refits, _ = recording(eurusd, fails=everything)
     refits.of(np.array([stamp("2006-05-05")]))
     with pytest.raises(DataError, match="did not converge"):
@@ -112,14 +123,14 @@ def test_an_unknown_policy_names_the_nearest(eurusd):
         asked_for(eurusd, refit="yearl")
 
 
-@pytest.mark.parametrize("name", DAILY)
-def test_alone_or_in_any_company_a_cutoff_gives_the_same_bytes(eurusd, name):
-    positions = np.array([1700, 900, 1015, 1016, 1017, 1300, 1301])
-    asked = asked_for(eurusd, SPEC, paths=16)
-    whole = baseline(name, asked).predict(contexts(eurusd, SPEC, CODEC.warm_up, positions))
+@pytest.mark.parametrize("name", NAMES)
+def test_alone_or_in_any_company_a_cutoff_gives_the_same_bytes(like, name):
+    (bars, codec), positions = like(name), np.array([1700, 900, 1015, 1016, 1017, 1300, 1301])
+    asked = asked_for(bars, SPEC, paths=16, codec=codec)
+    whole = baseline(name, asked).predict(contexts(bars, SPEC, CODEC.warm_up, positions))
     y = whole.forecasts.anchor[:, None] * np.array([[1.001, 0.99, 1.02]])
     for n, position in enumerate(positions):
-        alone = baseline(name, asked).predict(contexts(eurusd, SPEC, CODEC.warm_up, np.array([position])))
+        alone = baseline(name, asked).predict(contexts(bars, SPEC, CODEC.warm_up, np.array([position])))
         for field in FIELDS:
             assert getattr(alone.forecasts, field).tobytes() == getattr(whole.forecasts, field)[n : n + 1].tobytes()
         assert alone.crps(y[n : n + 1]).tobytes() == whole.crps(y)[n : n + 1].tobytes()
@@ -130,16 +141,16 @@ def test_alone_or_in_any_company_a_cutoff_gives_the_same_bytes(eurusd, name):
 
 @settings(max_examples=3, deadline=None, suppress_health_check=[HealthCheck.function_scoped_fixture])
 @given(cutoff=st.integers(600, 2500), seed=st.integers(0, 1000))
-@pytest.mark.parametrize("name", DAILY)
-def test_nothing_after_the_cutoff_reaches_it_not_even_by_a_refit(eurusd, name, cutoff, seed):
-    rng = np.random.default_rng(seed)
-    closes = eurusd.closes[:3000].copy()
+@pytest.mark.parametrize("name", NAMES)
+def test_nothing_after_the_cutoff_reaches_it_not_even_by_a_refit(like, name, cutoff, seed):
+    rng, (stamped, codec) = np.random.default_rng(seed), like(name)
+    closes = stamped.closes[:3000].copy()
     closes[cutoff + 1 :] *= np.exp(rng.normal(size=2999 - cutoff))
     at = np.array([cutoff - 1, cutoff])
     results = []
-    for bars in (bars_of(eurusd.closes[:3000], eurusd), bars_of(closes, eurusd)):
+    for bars in (bars_of(stamped.closes[:3000], stamped), bars_of(closes, stamped)):
         given_ = contexts(bars, SPEC, CODEC.warm_up, at)
-        asked = asked_for(bars, SPEC, planned=bars.times[[cutoff, 2900]])
+        asked = asked_for(bars, SPEC, codec=codec, planned=bars.times[[cutoff, 2900]])
         results.append(baseline(name, asked).predict(given_).forecasts)
     assert same(*results)
 

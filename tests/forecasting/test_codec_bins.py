@@ -9,7 +9,7 @@ from scipy import integrate, stats
 
 from forecasting.codecs import BinsCodec
 from forecasting.codecs.fit import CodecOptions, fit_codec, scale_codec
-from forecasting.errors import ConfigError
+from forecasting.errors import ConfigError, DataError
 from forecasting.scale import hour_of_week
 
 DAY = np.timedelta64(1, "D").astype("timedelta64[ns]")
@@ -129,6 +129,25 @@ def test_hour_of_week_follows_new_york_over_a_daylight_saving_change():
     # New York springs forward on 2016-03-13: 17:00 local is 22:00 UTC on Friday the 11th, 21:00 UTC on the 18th.
     closes_at = np.array(["2016-03-11T22:00", "2016-03-18T21:00"], dtype="datetime64[ns]")
     assert hour_of_week(closes_at, "America/New_York", 3600).tolist() == [4 * 24 + 16] * 2
+    # It falls back on 2016-11-06, a Sunday, whose hour from 01:00 comes twice: 05:00 and 06:00 UTC.
+    opened = np.array([f"2016-11-06T{hour:02d}:00" for hour in (4, 5, 6, 7)], dtype="datetime64[ns]")
+    found = hour_of_week(opened + np.timedelta64(1, "h"), "America/New_York", 3600)
+    assert found.tolist() == [6 * 24 + hour for hour in (0, 1, 1, 2)]
+
+
+def test_where_nothing_moves_no_hour_differs(hourly):
+    codec = BinsCodec(timezone="America/New_York", bar_seconds=3600)
+    still = codec.with_profile(np.full(len(hourly), 1.25), hourly.times)
+    assert still.profile == (1.0,) * 168
+
+
+@pytest.mark.parametrize("wrong", [np.nan, np.inf, 0.0, -1.0])
+@pytest.mark.parametrize("bar", [0, 150, 327])
+def test_closes_without_a_return_are_refused(wrong, bar):
+    codec, closes = BinsCodec(), walk(0, 2 * 328).reshape(2, 328)
+    closes[1, bar] = wrong
+    with pytest.raises(DataError, match=f"a close is {wrong}; closes must be positive and finite"):
+        codec.encode(closes, np.tile(days(328), (2, 1)), 8)
 
 
 def test_profile_is_fitted_on_the_training_part_only(hourly):

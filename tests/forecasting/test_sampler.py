@@ -1,6 +1,7 @@
 import numpy as np
 import pytest
 import torch
+from asking import bars_of
 from hypothesis import given, settings
 from hypothesis import strategies as st
 from scipy import integrate, stats
@@ -10,7 +11,7 @@ from forecasting.codecs import BinsCodec
 from forecasting.codecs.bins import returns_of
 from forecasting.codecs.fit import CodecOptions, fit_codec, scale_codec
 from forecasting.decoder import Decoder, weights_of
-from forecasting.errors import ConfigError
+from forecasting.errors import CheckpointError, ConfigError
 from forecasting.forecaster import PathForecaster
 from forecasting.sampler import TILE_ROWS, SamplingOptions, UniformTokens, first_step, gpt2_decoders, sample
 from forecasting.scale import causal_sigma
@@ -230,6 +231,39 @@ def test_first_step_is_exact_and_does_not_depend_on_the_sampling_seed(base, mode
         assert (getattr(one, name)[:, 1:] != getattr(two, name)[:, 1:]).any()
     assert (one.quantiles[:, :, 0] == two.quantiles[:, :, 0]).all()
     assert (one.mean_se[:, 0] == 0).all()
+
+
+@pytest.mark.parametrize("value", [np.nan, np.inf, -np.inf])
+@pytest.mark.parametrize("late", [False, True])
+def test_a_model_that_says_nothing_is_refused(eurusd, value, late):
+    """As a diverged checkpoint does, at its first step or, where positions hold the fault, at a later one."""
+
+    class Diverged(UniformTokens):
+        def start(self, ids):
+            return super().start(ids) if late else super().start(ids) + value
+
+        def advance(self, ids):
+            return super().advance(ids) + value
+
+    codec, options = BinsCodec(), SamplingOptions(16, threads=1)
+    inputs = contexts(eurusd, SPEC, codec.warm_up, np.array([3000, 3001]))
+    with pytest.raises(CheckpointError, match="logits are NaN or infinite"):
+        sample(inputs, codec, lambda: Diverged(codec.bins, 16), SPEC.context, options)
+    if not late:
+        with pytest.raises(CheckpointError, match="logits are NaN or infinite"):
+            first_step(inputs, codec, lambda: Diverged(codec.bins, 16), SPEC.context, options)
+
+
+@pytest.mark.parametrize("jump", [0.01, 0.2, 0.5])
+def test_the_mean_of_step_1_is_that_of_its_density(base, model, eurusd, jump):
+    """Also where volatility is so high that the far tail ends at the least price, on some windows of a tile or all."""
+    moves = np.where(np.arange(1000) < 800, 0.005, jump) * np.tile([1, -1 / (1 + jump)], 500)
+    inputs = contexts(bars_of(np.cumprod(1 + moves), eurusd), SPEC, base.codec.warm_up, np.array([799, 801, 900]))
+    drawn = sample(inputs, base.codec, gpt2_decoders(weights_of(model), 16, 4), SPEC.context, SamplingOptions(16))
+    middle = (drawn.first_knots[:, 1:] + drawn.first_knots[:, :-1]) / 2
+    stated = (drawn.first_weights * middle).sum(axis=1)
+    assert drawn.mean[:, 0] / stated == pytest.approx(np.ones(3), abs=1e-12)
+    assert (drawn.first_knots.min(axis=1) < 1e-2 * inputs.closes[:, -1]).tolist() == [False, jump > 0.1, jump > 0.1]
 
 
 def test_conditional_means_agree_with_plain_draws_within_their_error(base, model, eurusd):

@@ -3,6 +3,7 @@ import functools
 import numpy as np
 import pandas as pd
 import pytest
+from asking import restamped
 from hypothesis import given, settings
 from hypothesis import strategies as st
 from scipy import integrate, stats
@@ -185,12 +186,14 @@ def local_hour(stamp, timezone, bar_seconds):
     return local.day_of_week * 24 + local.hour
 
 
+@pytest.mark.parametrize("first", ["2016-01-01", "2016-07-01"])
 @pytest.mark.parametrize("timezone", ["UTC", "America/New_York", "Europe/Athens"])
-def test_hours_and_profile_over_a_change_of_daylight_saving_against_a_slow_loop(hourly, timezone):
-    """New York springs forward on 2016-03-13, Athens a fortnight later."""
-    closes, times = hourly.closes, hourly.times
+def test_hours_and_profile_over_a_change_of_daylight_saving_against_a_slow_loop(hourly, timezone, first):
+    """New York springs forward on 2016-03-13, Athens a fortnight later; back on 2016-11-06, Athens a week before."""
+    bars = restamped(hourly, first)
+    closes, times = bars.closes, bars.times
     hours = [local_hour(stamp, timezone, 3600) for stamp in times]
-    assert hour_of_week(times[:2000].reshape(2, -1), timezone, 3600).reshape(-1).tolist() == hours[:2000]
+    assert hour_of_week(times[1000:].reshape(5, -1), timezone, 3600).reshape(-1).tolist() == hours[1000:]
     apart = set((hour_of_week(times, "UTC", 3600) - hours) % 168)
     assert len(apart) == (1 if timezone == "UTC" else 2)
     squares = {hour: [] for hour in range(168)}
