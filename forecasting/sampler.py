@@ -24,7 +24,7 @@ from forecasting.decoder import Decoder, DecoderWeights
 from forecasting.errors import ConfigError
 from forecasting.scale import Scale, Volatility
 from forecasting.tiles import Tiling, in_tiles, rows_of
-from forecasting.uniforms import group_size, uniforms
+from forecasting.uniforms import over_groups, uniforms
 from forecasting.windows import Contexts
 
 TILE_ROWS = 256
@@ -354,8 +354,8 @@ def _roll(
         paths[h] = new
         if h + 1 < steps:
             logits = model.advance(token.view(count, size))
-    mean, mean_se = _over_groups(torch.cumsum(moves, 0).view(steps, count, size))
-    p_up, p_up_se = _over_groups(ups.view(steps, count, size))
+    mean, mean_se = over_groups(torch.cumsum(moves, 0).view(steps, count, size))
+    p_up, p_up_se = over_groups(ups.view(steps, count, size))
     mean_se[:, 0] = p_up_se[:, 0] = 0.0
     return Samples(
         paths=paths.view(steps, count, size).permute(1, 2, 0).cpu().numpy(),
@@ -383,10 +383,3 @@ def _chance_below(tables: _Tables, chance: Tensor, below: Tensor, value: Tensor)
     token, part = tables.part(value)
     inside = chance.gather(1, token[:, None])[:, 0]
     return (below.gather(1, token[:, None])[:, 0] - (1 - part) * inside) / below[:, -1]
-
-
-def _over_groups(values: Tensor) -> tuple[np.ndarray, np.ndarray]:
-    """Mean over paths and its standard error from independent groups, [W, H] each; values [H, W, S]."""
-    groups = values.unflatten(2, (-1, group_size(values.shape[2]))).mean(3)
-    error = groups.std(dim=2) / groups.shape[2] ** 0.5
-    return groups.mean(2).T.cpu().numpy().copy(), error.T.cpu().numpy().copy()

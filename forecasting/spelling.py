@@ -31,7 +31,7 @@ from forecasting.forecasts import QUANTILE_LEVELS, Forecasts
 from forecasting.sampler import SamplingOptions, TokenModel
 from forecasting.scale import Volatility
 from forecasting.tiles import Tiling, in_tiles
-from forecasting.uniforms import group_size, uniforms
+from forecasting.uniforms import group_size, over_groups, uniforms
 from forecasting.windows import Contexts, WindowSpec
 
 
@@ -206,9 +206,9 @@ class SpellingForecaster:
         """Sample every context; all figures are those of the paths, quantiles at rank p (S + 1)."""
         paths, state = self._paths(contexts, progress)
         anchor = np.ascontiguousarray(contexts.closes[:, -1])
-        group = group_size(self.options.paths)
-        mean, mean_se = _over_groups(paths, group)
-        p_up, p_up_se = _over_groups((np.sign(paths - anchor[:, None, None]) + 1) / 2, group)
+        group, by_step = group_size(self.options.paths), torch.from_numpy(paths).permute(2, 0, 1)
+        mean, mean_se = over_groups(by_step)
+        p_up, p_up_se = over_groups((torch.sign(by_step - torch.from_numpy(anchor)[:, None]) + 1) / 2)
         forecasts = Forecasts(
             unique_id=contexts.unique_id,
             cutoff=contexts.cutoffs,
@@ -246,10 +246,3 @@ class SpellingForecaster:
 
         in_tiles(len(fitted), Tiling(1, self.options.workers), self.make_model, work, progress=progress)
         return paths, state
-
-
-def _over_groups(values: np.ndarray, group: int) -> tuple[np.ndarray, np.ndarray]:
-    """Mean over paths and its standard error from independent groups, [N, H] each; values [N, S, H]."""
-    count, size, horizon = values.shape
-    groups = values.reshape(count, size // group, group, horizon).mean(axis=2)
-    return groups.mean(axis=1), groups.std(axis=1, ddof=1) / np.sqrt(groups.shape[1])
