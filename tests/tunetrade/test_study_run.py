@@ -134,15 +134,19 @@ def test_code_is_known_by_its_sources_and_its_libraries(tmp_path: Path, monkeypa
         return {stage for stage, value in known.items() if provenance.code_of.__wrapped__(stage) != value}
 
     for file, stages in (
-        ("tunetrade/cli.py", set()), ("strategies/rules.py", {"backtest"}), ("tunetrade/cell.py", set(known)),
-        ("forecasting/sources/ecb.py", set(known)),
+        ("tunetrade/cli.py", set()), ("strategies/rules.py", {"backtest", "validate"}),
+        ("tunetrade/cell.py", set(known)), ("forecasting/sources/ecb.py", set(known)),
     ):  # fmt: skip
         (tmp_path / file).write_text("2")
         assert changed() == stages
         (tmp_path / file).write_text("1")
     real = provenance.package_version
-    monkeypatch.setattr(provenance, "package_version", lambda name: "9" if name == "backtrader" else real(name))
-    assert changed() == {"backtest"}
+    forecasts = {"train", "forecast", "validate"}
+    for package, stages in (
+        ("backtrader", {"backtest", "validate"}), ("scipy", forecasts), ("pandas", forecasts), ("matplotlib", set()),
+    ):  # fmt: skip
+        monkeypatch.setattr(provenance, "package_version", lambda name, new=package: "9" if name == new else real(name))
+        assert changed() == stages
 
 
 def test_an_unchanged_study_starts_no_process_and_touches_no_file(copy: Path, monkeypatch: pytest.MonkeyPatch) -> None:
