@@ -21,7 +21,7 @@ def test_every_window_is_done_once_and_reported(workers):
 
 @pytest.mark.parametrize("failing", ["work", "progress", "make_model"])
 def test_after_an_error_no_tile_is_begun(failing):
-    done, makers = [], []
+    done, makers, told = [], [], []
 
     def make_model():
         makers.append(1)
@@ -35,8 +35,9 @@ def test_after_an_error_no_tile_is_begun(failing):
         time.sleep(0.005)
         done.append(tile.start)
 
-    def progress(_windows):
-        if failing == "progress":
+    def progress(windows):
+        told.append(windows)
+        if failing == "progress" and len(told) == 1:
             raise ValueError("a bad window")
 
     with pytest.raises(ValueError, match="a bad window"):
