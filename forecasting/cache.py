@@ -59,9 +59,10 @@ class ForecastCache:
         try:
             table = pd.read_parquet(file)
             seconds = float(table.attrs[SECONDS])
-            os.utime(file)
         except Exception:  # whatever is wrong with a file that can be made again
             return None
+        with contextlib.suppress(OSError):  # a folder that may only be read
+            os.utime(file)
         table.attrs = {}
         return table, seconds
 

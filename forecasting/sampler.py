@@ -16,14 +16,15 @@ from typing import Protocol
 import numpy as np
 import torch
 from torch import Tensor
+from torch.nn import functional as F
 
 from forecasting.codecs import BinsCodec
 from forecasting.codecs.bins import LEAST_RATIO, BinState
 from forecasting.decoder import Decoder, DecoderWeights
 from forecasting.errors import CheckpointError, ConfigError
-from forecasting.scale import Volatility
+from forecasting.scale import Scale, Volatility
 from forecasting.tiles import Tiling, in_tiles, rows_of
-from forecasting.uniforms import group_size, uniforms
+from forecasting.uniforms import over_groups, uniforms
 from forecasting.windows import Contexts
 
 TILE_ROWS = 256
@@ -34,6 +35,9 @@ FIRST_STEP_ROWS = 1024
 
 CUDA_ROWS = 16_384
 """Rows of a tile, either kind, on a CUDA device, which wants many."""
+
+REGISTERS = 16
+"""Float64 numbers in two of the widest vector registers."""
 
 PRECISIONS = {"float32": torch.float32, "bfloat16": torch.bfloat16}
 Encoded = tuple[np.ndarray, BinState]
@@ -215,9 +219,14 @@ def first_step(
     options: SamplingOptions,
     progress: Callable[[int], None] | None = None,
 ) -> FirstStep:
-    """The distribution of step 1 alone, byte for byte that of `sample`: one pass over the contexts and no paths."""
+    """The distribution of step 1 alone: one pass over the contexts and no paths.
+
+    On a CPU it is byte for byte that of `sample`. It is for those who score densities, as benchmarks/decode.py does;
+    forecasters need every step, the first included, and take them all from `sample`.
+    """
     ids, state = codec.encode(contexts.closes, contexts.times, context)
-    sigma = state.volatility.sigma(codec.scale) * codec.factors(contexts.ahead[:, :1])[:, 0]
+    sigma = _sigma(codec.scale, torch.from_numpy(state.volatility.totals), state.volatility.count).numpy()
+    sigma = sigma * codec.factors(contexts.ahead[:, :1])[:, 0]
     result = FirstStep(np.empty((len(contexts), len(codec.knots))), np.empty((len(contexts), len(codec.segment_share))))
 
     def chances(model: TokenModel, tile: range) -> Tensor:
@@ -247,6 +256,21 @@ def chances_of(logits: Tensor) -> Tensor:
     if torch.isnan(found[..., 0]).any():
         raise CheckpointError("the model's logits are NaN or infinite, so no token can be drawn; train it anew")
     return found
+
+
+def _sigma(scale: Scale, totals: Tensor, count: int) -> Tensor:
+    """`Volatility.sigma` in torch's arithmetic, [R]; totals [K, R] after `count` returns."""
+    mean = sum(share * total for share, total in zip(scale.shares(count).tolist(), totals, strict=True))
+    return (scale.unit * _power(mean, 1 / scale.power)).clamp_min_(scale.floor)
+
+
+def _power(base: Tensor, exponent: float) -> Tensor:
+    """A power, [R], of the same bytes wherever an element of `base` [R] stands.
+
+    On a CPU torch takes two vector registers at a time and works out what is left of the last two in another way.
+    """
+    full: Tensor = F.pad(base, (0, -len(base) % REGISTERS)) ** exponent
+    return full[: len(base)]
 
 
 def _knots(codec: BinsCodec, close: np.ndarray, sigma: np.ndarray) -> np.ndarray:
@@ -323,10 +347,7 @@ def _roll(
     anchor = close = on_paths(anchors)
     paths, moves, ups = (torch.empty((steps, count * size), dtype=torch.float64, device=device) for _ in range(3))
     for h in range(steps):
-        mean = sum(
-            share * total for share, total in zip(scale.shares(volatility.count + h).tolist(), totals, strict=True)
-        )
-        sigma = (scale.unit * mean ** (1 / scale.power)).clamp_min_(codec.floor) * factor[h]
+        sigma = _sigma(scale, totals, volatility.count + h) * factor[h]
         chance = chances_of(logits.reshape(count * size, -1))
         below = torch.cumsum(chance, dim=1)
         moves[h] = _expected_moves(tables, chance, close, sigma)
@@ -336,12 +357,12 @@ def _roll(
         token, part = _draw(chance, below, drawn[h])
         new = close * (1 + sigma * tables.value(token, part)).clamp_min_(LEAST_RATIO)
         scaled = (new / close - 1) / factor[h]
-        totals, close = decays * totals + scaled.abs() ** scale.power, new
+        totals, close = decays * totals + _power(scaled.abs(), scale.power), new
         paths[h] = new
         if h + 1 < steps:
             logits = model.advance(token.view(count, size))
-    mean, mean_se = _over_groups(torch.cumsum(moves, 0).view(steps, count, size))
-    p_up, p_up_se = _over_groups(ups.view(steps, count, size))
+    mean, mean_se = over_groups(torch.cumsum(moves, 0).view(steps, count, size))
+    p_up, p_up_se = over_groups(ups.view(steps, count, size))
     mean_se[:, 0] = p_up_se[:, 0] = 0.0
     return Samples(
         paths=paths.view(steps, count, size).permute(1, 2, 0).cpu().numpy(),
@@ -381,10 +402,3 @@ def _chance_below(tables: _Tables, chance: Tensor, below: Tensor, value: Tensor)
     token, part = tables.part(value)
     inside = chance.gather(1, token[:, None])[:, 0]
     return (below.gather(1, token[:, None])[:, 0] - (1 - part) * inside) / below[:, -1]
-
-
-def _over_groups(values: Tensor) -> tuple[np.ndarray, np.ndarray]:
-    """Mean over paths and its standard error from independent groups, [W, H] each; values [H, W, S]."""
-    groups = values.unflatten(2, (-1, group_size(values.shape[2]))).mean(3)
-    error = groups.std(dim=2) / groups.shape[2] ** 0.5
-    return groups.mean(2).T.cpu().numpy().copy(), error.T.cpu().numpy().copy()

@@ -13,8 +13,7 @@ Means, quantiles and probabilities are those of the paths, with the Monte Carlo 
 Windows are run one by one, as their texts differ in length; so a forecast cannot depend on what else is asked for.
 """
 
-from collections.abc import Callable, Iterator
-from concurrent.futures import ThreadPoolExecutor
+from collections.abc import Callable
 from dataclasses import dataclass, replace
 from typing import Any, Protocol
 
@@ -30,8 +29,8 @@ from forecasting.forecaster import Prediction, Progress, identity
 from forecasting.forecasts import QUANTILE_LEVELS, Forecasts
 from forecasting.sampler import SamplingOptions, TokenModel, chances_of
 from forecasting.scale import Volatility
-from forecasting.tiles import single_threaded_products
-from forecasting.uniforms import group_size, uniforms
+from forecasting.tiles import Tiling, in_tiles
+from forecasting.uniforms import group_size, over_groups, uniforms
 from forecasting.windows import Contexts, WindowSpec
 
 
@@ -199,9 +198,9 @@ class SpellingForecaster:
         """Sample every context; all figures are those of the paths, quantiles at rank p (S + 1)."""
         paths, state = self._paths(contexts, progress)
         anchor = np.ascontiguousarray(contexts.closes[:, -1])
-        group = group_size(self.options.paths)
-        mean, mean_se = _over_groups(paths, group)
-        p_up, p_up_se = _over_groups((np.sign(paths - anchor[:, None, None]) + 1) / 2, group)
+        group, by_step = group_size(self.options.paths), torch.from_numpy(paths).permute(2, 0, 1)
+        mean, mean_se = over_groups(by_step)
+        p_up, p_up_se = over_groups((torch.sign(by_step - torch.from_numpy(anchor)[:, None]) + 1) / 2)
         forecasts = Forecasts(
             unique_id=contexts.unique_id,
             cutoff=contexts.cutoffs,
@@ -231,36 +230,11 @@ class SpellingForecaster:
         fitted = [self.codec.fit(row, self.positions - most + 1) for row in rows]
         paths = np.empty((len(fitted), self.options.paths, horizon))
 
-        def work(windows: Iterator[int]) -> None:
-            model = self.make_model()
-            with torch.inference_mode():
-                for i in windows:
-                    cutoff, size = contexts.cutoffs[i], self.options.paths
-                    uniform = uniforms(self.options.seed, contexts.unique_id, cutoff, size, horizon * draws)
-                    uniform = uniform.reshape(horizon, draws, size)
-                    drawn = spell(model, fitted[i], self.codec.grammar, uniform, most)
-                    paths[i] = self.codec.closes_of(drawn.ids(), drawn.parts, at(state, i))
-                    if progress:
-                        progress(1)
+        def work(model: TokenModel, tile: range) -> None:
+            i, size = tile.start, self.options.paths
+            uniform = uniforms(self.options.seed, contexts.unique_id, contexts.cutoffs[i], size, horizon * draws)
+            drawn = spell(model, fitted[i], self.codec.grammar, uniform.reshape(horizon, draws, size), most)
+            paths[i] = self.codec.closes_of(drawn.ids(), drawn.parts, at(state, i))
 
-        _share(range(len(fitted)), work, min(self.options.workers, max(1, len(fitted))))
+        in_tiles(len(fitted), Tiling(1, self.options.workers), self.make_model, work, progress=progress)
         return paths, state
-
-
-def _share(windows: range, work: Callable[[Iterator[int]], None], workers: int) -> None:
-    """Let workers take windows in turn, one thread for the matrix products of each."""
-    pending = iter(windows)
-    with single_threaded_products():
-        if workers == 1:
-            work(pending)
-            return
-        with ThreadPoolExecutor(workers, initializer=torch.set_num_threads, initargs=(1,)) as pool:
-            for done in [pool.submit(work, pending) for _ in range(workers)]:
-                done.result()
-
-
-def _over_groups(values: np.ndarray, group: int) -> tuple[np.ndarray, np.ndarray]:
-    """Mean over paths and its standard error from independent groups, [N, H] each; values [N, S, H]."""
-    count, size, horizon = values.shape
-    groups = values.reshape(count, size // group, group, horizon).mean(axis=2)
-    return groups.mean(axis=1), groups.std(axis=1, ddof=1) / np.sqrt(groups.shape[1])

@@ -7,7 +7,7 @@ tried out; where they differ, windows go one by one.
 
 import threading
 from collections.abc import Callable, Iterator
-from concurrent.futures import ThreadPoolExecutor
+from concurrent.futures import FIRST_EXCEPTION, ThreadPoolExecutor, wait
 from contextlib import contextmanager
 from dataclasses import dataclass
 from typing import TypeVar
@@ -40,28 +40,31 @@ def in_tiles(
     tiling: Tiling,
     make_model: Callable[[], Model],
     work: Callable[[Model, range], None],
-    alike: Callable[[Model, range], bool],
-    shape: tuple[int, int, int],
+    alike: Callable[[Model, range], bool] | None = None,
+    shape: tuple[int, int, int] = (0, 0, 0),
     progress: Callable[[int], None] | None = None,
 ) -> None:
     """Have `work(model, tile)` do all windows, in tiles where `alike(model, tile)` finds bytes as alone.
 
     Each of the workers makes a model of its own; `progress(n)` is told the windows of a tile when it is done, one call
-    at a time. What `alike` found is remembered for the maker of models and `shape`.
+    at a time. What `alike` found is remembered for the maker of models and `shape`; tiles of one window need neither.
+    After an error, or Ctrl-C, no tile is begun: those under way are finished, and it is raised.
     """
-    reporting = threading.Lock()
+    reporting, stopped = threading.Lock(), threading.Event()
     size, workers = tiling.size, min(tiling.workers, max(1, count))
 
     def run(tiles: Iterator[range]) -> None:
         model = make_model()
         for tile in tiles:
+            if stopped.is_set():
+                return
             work(model, tile)
             if progress:
                 with reporting:
                     progress(min(tile.stop, count) - tile.start)
 
     with single_threaded_products(), torch.inference_mode():
-        if not tiling.whole and size > 1 and count >= size * workers:
+        if alike and not tiling.whole and size > 1 and count >= size * workers:
             known = _AGREED.setdefault(make_model, {})
             if shape not in known:
                 known[shape] = alike(make_model(), range(size))
@@ -71,7 +74,12 @@ def in_tiles(
             run(pending)
         else:
             with ThreadPoolExecutor(workers, initializer=torch.set_num_threads, initargs=(1,)) as pool:
-                for done in [pool.submit(torch.inference_mode()(run), pending) for _ in range(workers)]:
+                runs = [pool.submit(torch.inference_mode()(run), pending) for _ in range(workers)]
+                try:
+                    wait(runs, return_when=FIRST_EXCEPTION)
+                finally:
+                    stopped.set()
+                for done in runs:
                     done.result()
 
 

@@ -1,9 +1,11 @@
 """Counter-based uniform numbers: a function of seed, series, cutoff, path and step, and of nothing else that was drawn.
 
-All methods share them, and paths come in stratified groups; groups are independent of each other.
+All methods share them, and paths come in stratified groups; groups are independent of each other, so their spread is
+the error of what is averaged over paths.
 """
 
 import numpy as np
+from torch import Tensor
 
 from forecasting.files import sha256_of
 
@@ -36,3 +38,10 @@ def uniforms(seed: int, unique_id: str, cutoff: np.datetime64, paths: int, horiz
         draws[step, :, :, 0] = np.where(mirrored, 1 - lower, lower)
     draws[..., 1] = 1 - draws[..., 0]
     return draws.reshape(horizon, paths)
+
+
+def over_groups(values: Tensor) -> tuple[np.ndarray, np.ndarray]:
+    """Mean over paths and its standard error from independent groups, [N, H] each; values [H, N, S]."""
+    groups = values.contiguous().unflatten(2, (-1, group_size(values.shape[2]))).mean(3)
+    error = groups.std(dim=2) / groups.shape[2] ** 0.5
+    return groups.mean(2).T.cpu().numpy().copy(), error.T.cpu().numpy().copy()

@@ -29,7 +29,7 @@ STAGE_SOURCES = {
     "validate": (*SHARED, "tunetrade/validation.py", "strategies/**/*.py"),
 }
 
-NUMERIC = ("torch", "transformers", "peft", "numpy")
+NUMERIC = ("torch", "transformers", "peft", "numpy", "scipy", "pandas")
 STAGE_PACKAGES = {
     "train": NUMERIC,
     "forecast": NUMERIC,

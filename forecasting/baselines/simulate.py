@@ -4,7 +4,7 @@ The return of a bar, x, divided by the market's weekly pattern where one is used
 are counted in units of the anchor and added, close = anchor (1 + sum of moves), not compounded: compounding simple
 returns turns a symmetric density into one whose median lies below its mean from the second step on, a direction out of
 nothing. Added moves of symmetric innovations have mean and median at the anchor exactly; over H bars the two differ by
-products of returns, 1e-4 of the price where a bar moves by 1 %.
+products of returns, 1e-4 of the price where a bar moves by 1 %. No path falls below LEAST_RATIO of its anchor.
 
 What has a closed form is not sampled: the mean at every step, the whole distribution of step 1, and, where the mean is
 zero, the chance of a rise. Elsewhere that chance averages conditional probabilities over paths. Uniforms are the
@@ -14,18 +14,17 @@ project's own, shared with every model.
 from dataclasses import dataclass
 
 import numpy as np
+import torch
 
 from forecasting import distributions
 from forecasting.baselines.innovations import Innovations
 from forecasting.baselines.volatility import FLOOR, Volatility, after, filtered
+from forecasting.codecs.bins import LEAST_RATIO
 from forecasting.forecaster import Prediction
 from forecasting.forecasts import QUANTILE_LEVELS, Forecasts
 from forecasting.sampler import SamplingOptions
-from forecasting.uniforms import group_size, uniforms
+from forecasting.uniforms import group_size, over_groups, uniforms
 from forecasting.windows import Contexts
-
-LEAST_RATIO = 1e-3
-"""A path never falls below this part of its anchor; only the far tail of volatilities above 2 % gets there."""
 
 
 @dataclass(frozen=True)
@@ -75,7 +74,9 @@ def simulate(
     levels = np.asarray(QUANTILE_LEVELS)
     quantiles = np.quantile(paths, levels, axis=1, method="weibull").transpose(1, 0, 2)
     quantiles[:, :, 0] = distributions.quantiles(first, weights, levels)
-    p_up, p_up_se = _over_groups(rises) if dynamics.directed else (np.full(ahead.shape, 0.5), np.zeros(ahead.shape))
+    p_up, p_up_se = np.full(ahead.shape, 0.5), np.zeros(ahead.shape)
+    if dynamics.directed:
+        p_up, p_up_se = over_groups(torch.from_numpy(rises).permute(2, 0, 1))
     p_up_se[:, 0] = 0.0
     forecasts = Forecasts(
         unique_id=contexts.unique_id,
@@ -146,11 +147,3 @@ def _roll(
         moves[:, :, h] = move
         spread = after(dynamics.volatility, spread, residual, seen + h)
     return moves, rises
-
-
-def _over_groups(values: np.ndarray) -> tuple[np.ndarray, np.ndarray]:
-    """Mean over paths and its standard error from independent groups, [N, H] each; values [N, S, H]."""
-    count, size, steps = values.shape
-    by_step = np.ascontiguousarray(values.transpose(0, 2, 1)).reshape(count, steps, -1, group_size(size))
-    groups = by_step.mean(axis=3)
-    return groups.mean(axis=2), groups.std(axis=2, ddof=1) / np.sqrt(groups.shape[2])

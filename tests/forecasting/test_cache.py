@@ -102,6 +102,16 @@ def test_no_folder_to_write_to_and_a_limit_of_nothing_cost_only_time(forecaster,
     assert not (tmp_path / "off").exists()
 
 
+def test_a_folder_that_may_only_be_read_is_read(forecaster, eurusd, tmp_path, monkeypatch):
+    def refused(*_arguments, **_options):
+        raise PermissionError(13, "read-only")
+
+    evaluate(forecaster, eurusd, SPEC, POSITIONS[:4], cache_in(tmp_path))
+    monkeypatch.setattr("forecasting.cache.write_parquet", refused)
+    monkeypatch.setattr(os, "utime", refused)
+    assert evaluate(forecaster, eurusd, SPEC, POSITIONS[:4], cache_in(tmp_path)).cached == 4
+
+
 def test_a_limit_that_is_no_number_is_refused(monkeypatch):
     monkeypatch.setenv("TUNETRADE_CACHE_MB", "much")
     with pytest.raises(ConfigError, match="TUNETRADE_CACHE_MB"):

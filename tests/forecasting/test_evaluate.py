@@ -5,14 +5,18 @@ import pandas as pd
 import pytest
 from asking import asked_for
 
-from forecasting import evaluate
 from forecasting.bars import Bars
+from forecasting.base import find_base, load_model
 from forecasting.baselines import baseline
 from forecasting.codecs import BinsCodec
+from forecasting.decoder import weights_of
 from forecasting.errors import ConfigError, DataError
 from forecasting.evaluate import forbid_seen, latency, naive_scale, rolling_forecasts, table_errors
 from forecasting.files import write_parquet
+from forecasting.forecaster import PathForecaster
 from forecasting.forecasts import QUANTILE_COLUMNS, TABLE_COLUMNS, from_table, to_table
+from forecasting.sampler import SamplingOptions, gpt2_decoders
+from forecasting.spelling import spelling_forecaster
 from forecasting.windows import WindowSpec, contexts, targets
 
 SPEC = WindowSpec(context=10, horizon=3)
@@ -58,15 +62,40 @@ def test_the_random_walks_table_equals_a_loop(eurusd, last):
     assert row == len(found)
 
 
-@pytest.mark.parametrize("name", NAMES)
-def test_chunks_change_nothing(eurusd, name, monkeypatch):
-    positions = np.arange(3000, 3007)
-    whole = rolling_forecasts(forecaster(name, eurusd), eurusd, SPEC, positions)
-    monkeypatch.setattr(evaluate, "CHUNK", 3)
-    seen = []
-    chunked = rolling_forecasts(forecaster(name, eurusd), eurusd, SPEC, positions, seen.append)
-    pd.testing.assert_frame_equal(whole, chunked, check_exact=True)
-    assert sum(seen) == 7
+class Sizes:
+    """A forecaster that notes how many windows it is asked for at a time."""
+
+    def __init__(self, inner):
+        self.inner, self.warm_up, self.seen = inner, inner.warm_up, []
+
+    def predict(self, inputs, progress=None):
+        self.seen.append(len(inputs))
+        return self.inner.predict(inputs, progress)
+
+
+def base_forecaster(name):
+    """An embedded base, by the sampler of one token a close or by that of several."""
+    base, options = find_base(name), SamplingOptions(16, threads=1)
+    weights = weights_of(load_model(base))
+    if name == "embedded-digits":
+        return spelling_forecaster(base.sha, weights, base.codec, SPEC, options)
+    return PathForecaster(base.sha, base.codec, SPEC.context, options, gpt2_decoders(weights, 16, SPEC.horizon))
+
+
+@pytest.mark.parametrize("name", [*NAMES, "embedded", "embedded-digits"])
+def test_the_memory_setting_bounds_what_is_held_and_changes_no_byte(eurusd, name):
+    forecast = Sizes(base_forecaster(name) if name.startswith("embedded") else forecaster(name, eurusd))
+
+    def by(chunk):
+        reports = []
+        table = rolling_forecasts(forecast, eurusd, SPEC, np.arange(3000, 3007), reports.append, chunk)
+        assert sum(reports) == 7
+        return table
+
+    tables = [by(chunk) for chunk in (7, 3, 1)]
+    assert forecast.seen == [7] + [3, 3, 1] + [1] * 7
+    for table in tables[1:]:
+        pd.testing.assert_frame_equal(tables[0], table, check_exact=True)
 
 
 def test_truth_is_nan_exactly_where_it_is_not_yet_known(table):

@@ -141,8 +141,12 @@ def test_code_is_known_by_its_sources_and_its_libraries(tmp_path: Path, monkeypa
         assert changed() == stages
         (tmp_path / file).write_text("1")
     real = provenance.package_version
-    monkeypatch.setattr(provenance, "package_version", lambda name: "9" if name == "backtrader" else real(name))
-    assert changed() == {"backtest", "validate"}
+    forecasts = {"train", "forecast", "validate"}
+    for package, stages in (
+        ("backtrader", {"backtest", "validate"}), ("scipy", forecasts), ("pandas", forecasts), ("matplotlib", set()),
+    ):  # fmt: skip
+        monkeypatch.setattr(provenance, "package_version", lambda name, new=package: "9" if name == new else real(name))
+        assert changed() == stages
 
 
 def test_an_unchanged_study_starts_no_process_and_touches_no_file(copy: Path, monkeypatch: pytest.MonkeyPatch) -> None:
