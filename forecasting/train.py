@@ -21,7 +21,7 @@ from torch.nn import functional as F
 from forecasting.codecs.rows import PADDING
 from forecasting.errors import ConfigError
 from forecasting.training.options import TrainingOptions
-from forecasting.training.precision import autocast, device_of, recomputing, scaler_of
+from forecasting.training.precision import autocast, device_of, fuse_gelu, recomputing, scaler_of
 from forecasting.training.processes import ALONE, Processes, joined
 from forecasting.training.schedule import epochs_done, learning_rate_at, rows_of_step
 from forecasting.training.state import Progress, load_state, save_state
@@ -154,6 +154,7 @@ def train(
 
 def untrained(model: nn.Module, data: TrainingData) -> TrainingResult:
     """The result of not training: the validation loss of the model as it is."""
+    fuse_gelu(model)  # as a training does, so that losses compare to the last bit
     loss = target_loss(model, data.validation, data.context)
     return TrainingResult(0, 0, False, [_row(0, float("nan"), loss)], 0.0, 0.0)
 
@@ -193,6 +194,7 @@ class Update:
         plan: Plan = Plan(),
         processes: Processes = ALONE,
     ) -> None:
+        fuse_gelu(model)
         self.trainable = {name: value for name, value in model.named_parameters() if value.requires_grad}
         self._device = device_of(options)
         own = plan.optimizer if self._device.type == "cuda" else None
@@ -221,7 +223,6 @@ class Update:
         self.scaler.update()
         if plan.after_step and self.scaler.get_scale() >= scale:  # a lower one says that the update was skipped
             plan.after_step(step)
-        self.optimizer.zero_grad(set_to_none=True)  # here, so that gradients and activations never lie side by side
         return loss.item()
 
     def _seed_dropout(self, seed: int) -> None:
@@ -233,10 +234,12 @@ class Update:
         weight = _token_count if self.plan.loss is None else len
         whole, total = weight(windows), torch.zeros((), device=self._device)
         self._model.train()
-        for part in _shares(windows, self._options.accumulate, self.processes):
+        for index, part in enumerate(_shares(windows, self._options.accumulate, self.processes)):
             ids = torch.from_numpy(part).to(self._device)
             with autocast(self._device, self._options.precision):
                 loss = (self.plan.loss or _next_token_loss)(self._model, ids).float() * (weight(part) / whole)
+            if index == 0:
+                self.optimizer.zero_grad(set_to_none=True)
             self.scaler.scale(loss).backward()
             total += loss.detach()
         if self.plan.penalty is not None:
