@@ -29,7 +29,7 @@ from benchmarks.bench import TOKENS, bench_model
 from benchmarks.claims import Claim, main
 from forecasting.methods import METHODS, method
 from forecasting.train import TrainingData, TrainingOptions, Update, rows_of_step, train
-from forecasting.training.precision import recomputing
+from forecasting.training.precision import fused_gelu, recomputing
 from tunetrade.measure import peak_memory_bytes
 
 BATCH, LENGTH, WINDOWS = 8, 64, 16_000
@@ -153,7 +153,7 @@ def held(name: str, checkpointing: bool) -> float:
     options = TrainingOptions(steps=2, batch_size=4, checkpointing=checkpointing, device="cpu")
     update = Update(model, options, RATE, SEED, chosen.plan(model, chosen.options(), options.steps))
     rows = windows(config.vocab_size, 8)
-    with recomputing(model, checkpointing):
+    with fused_gelu(model), recomputing(model, checkpointing):
         for step in range(options.steps):
             update(rows, step)
     return (peak_memory_bytes() - before) / MEBIBYTE

@@ -21,7 +21,7 @@ from torch.nn import functional as F
 from forecasting.codecs.rows import PADDING
 from forecasting.errors import ConfigError
 from forecasting.training.options import TrainingOptions
-from forecasting.training.precision import autocast, device_of, fuse_gelu, recomputing, scaler_of
+from forecasting.training.precision import autocast, device_of, fused_gelu, recomputing, scaler_of
 from forecasting.training.processes import ALONE, Processes, joined
 from forecasting.training.schedule import epochs_done, learning_rate_at, rows_of_step
 from forecasting.training.state import Progress, load_state, save_state
@@ -116,7 +116,7 @@ def train(
         f"{state_file}: the processes do not see the same state; let them share a folder, or remove it everywhere",
     )
     started = time.perf_counter() - progress.seconds
-    with recomputing(model, options.checkpointing):
+    with fused_gelu(model), recomputing(model, options.checkpointing):
         while progress.step < options.steps and not progress.finished(options):
             if not progress.history:
                 _validate(model, data, progress, update, float("nan"))
@@ -154,8 +154,8 @@ def train(
 
 def untrained(model: nn.Module, data: TrainingData) -> TrainingResult:
     """The result of not training: the validation loss of the model as it is."""
-    fuse_gelu(model)  # as a training does, so that losses compare to the last bit
-    loss = target_loss(model, data.validation, data.context)
+    with fused_gelu(model):  # as in a training, so that losses compare to the last bit
+        loss = target_loss(model, data.validation, data.context)
     return TrainingResult(0, 0, False, [_row(0, float("nan"), loss)], 0.0, 0.0)
 
 
@@ -194,7 +194,6 @@ class Update:
         plan: Plan = Plan(),
         processes: Processes = ALONE,
     ) -> None:
-        fuse_gelu(model)
         self.trainable = {name: value for name, value in model.named_parameters() if value.requires_grad}
         self._device = device_of(options)
         own = plan.optimizer if self._device.type == "cuda" else None

@@ -13,7 +13,7 @@ from forecasting import train as training
 from forecasting.codecs.rows import PADDING
 from forecasting.errors import ConfigError
 from forecasting.train import Plan, TrainingData, TrainingOptions, Update, learning_rate_at, target_loss, train
-from forecasting.training.precision import fuse_gelu, recomputing
+from forecasting.training.precision import fused_gelu, recomputing
 
 pytestmark = pytest.mark.usefixtures("one_thread")
 
@@ -50,9 +50,12 @@ def gradients(model, windows, options, plan=NO_PLAN):
 def test_the_fused_gelu_is_the_same_formula(tiny_base, data):
     model, ids = model_of(tiny_base).eval(), torch.from_numpy(data.train)
     plain = model(ids).logits
-    fuse_gelu(model)
-    assert not [part for part in model.modules() if type(part).__name__ == "NewGELUActivation"]
-    torch.testing.assert_close(model(ids).logits, plain, rtol=1e-5, atol=1e-5)
+    with fused_gelu(model):
+        assert not [part for part in model.modules() if type(part).__name__ == "NewGELUActivation"]
+        found = model(ids).logits
+    assert not torch.equal(found, plain)
+    torch.testing.assert_close(found, plain, rtol=1e-5, atol=1e-5)
+    assert torch.equal(model(ids).logits, plain)
 
 
 @pytest.mark.parametrize("accumulate", [1, 2, 5, 12])
