@@ -16,20 +16,18 @@ import pytest
 import torch
 from hypothesis import given, settings
 from hypothesis import strategies as st
-from scipy import stats
+from oracles import assert_same_bytes_alone, slow_draws
 from torch import nn
 from torch.nn import functional as F
 from transformers import GPT2Config, GPT2LMHeadModel
 
 from forecasting.codecs import BinsCodec
-from forecasting.codecs.bins import returns_of
 from forecasting.decoder import Adapter, Decoder, DecoderWeights, Prefix, Product, weights_of, with_prompt
 from forecasting.forecaster import PathForecaster
 from forecasting.methods import METHODS
 from forecasting.methods.adapter import AdapterOptions
 from forecasting.methods.lora import LoraOptions
 from forecasting.sampler import SamplingOptions, gpt2_decoders, sample
-from forecasting.uniforms import uniforms
 from forecasting.windows import WindowSpec, contexts
 
 pytestmark = [
@@ -324,40 +322,6 @@ def test_a_prefix_takes_up_positions(way, name):
         Decoder(weights, 4, 1).start(torch.zeros(weights.room + 1, dtype=torch.int64))
 
 
-def slow_sigma(returns, codec):
-    """Of rows of returns, from the definition of the power mean."""
-    mean, ages = 0.0, np.arange(returns.shape[1])[::-1]
-    for half_life, share in zip(codec.half_lives, codec.weights, strict=True):
-        mean += share * np.average(np.abs(returns) ** codec.power, axis=1, weights=0.5 ** (ages / half_life))
-    unit = np.sqrt((codec.dof - 2) / codec.dof)
-    moment = stats.t.expect(lambda x: np.abs(x * unit) ** codec.power, args=(codec.dof,))
-    return np.maximum((mean / moment) ** (1 / codec.power), codec.floor)
-
-
-def slow_draws(logits, codec, inputs, context, paths, seed):
-    """All paths of all windows, no cache: tokens and closes, [N, S, H] each; logits is the oracle's forward."""
-    count, horizon = inputs.ahead.shape
-    ids = np.repeat(codec.encode(inputs.closes, inputs.times, context)[0], paths, axis=0)
-    closes = np.repeat(inputs.closes, paths, axis=0)
-    uniform = [uniforms(seed, inputs.unique_id, cutoff, paths, horizon) for cutoff in inputs.cutoffs]
-    uniform = np.concatenate(uniform, axis=1)
-    for h in range(horizon):
-        last = logits(torch.from_numpy(ids))[:, -1].double().numpy()
-        chance = np.exp(last - last.max(axis=1, keepdims=True))
-        segments = (chance / chance.sum(axis=1, keepdims=True))[:, codec.segment_token] * codec.segment_share
-        sigma = slow_sigma(returns_of(closes), codec)
-        drawn = []
-        for row in range(count * paths):
-            below = np.concatenate([[0], np.cumsum(segments[row])])
-            wanted = uniform[h, row] * below[-1]
-            token = codec.segment_token[np.searchsorted(below, wanted, side="right") - 1]
-            drawn.append((token, closes[row, -1] * (1 + sigma[row] * np.interp(wanted, below, codec.knots))))
-        tokens, new = zip(*drawn, strict=True)
-        ids = np.column_stack([ids, np.array(tokens)])
-        closes = np.column_stack([closes, np.array(new)])
-    return (values[:, -horizon:].reshape(count, paths, horizon) for values in (ids, closes))
-
-
 SPEC = WindowSpec(context=16, horizon=7)
 
 
@@ -406,11 +370,7 @@ def test_the_same_cutoff_gives_the_same_bytes_in_any_batch_order_thread_and_tile
             return forecaster.predict(contexts(eurusd, SPEC, CODEC.warm_up, np.array(at)))
 
     together, alone = predicted(cutoffs, threads, rows), predicted([wanted], 1, paths)
-    at = cutoffs.index(wanted)
-    assert together.paths[at].tobytes() == alone.paths[0].tobytes()
-    row, single = together.forecasts.row(at), alone.forecasts.row(0)
-    for field in ("mean", "mean_se", "quantiles", "p_up", "p_up_se"):
-        assert getattr(row, field).tobytes() == getattr(single, field).tobytes()
+    assert_same_bytes_alone(together, cutoffs.index(wanted), alone)
 
 
 def test_a_decoder_with_a_prefix_forgets_its_last_window(way):

@@ -9,6 +9,7 @@ import pytest
 import torch
 from hypothesis import given, settings
 from hypothesis import strategies as st
+from oracles import assert_same_bytes_alone
 
 from forecasting.codecs.digits import DigitsCodec
 from forecasting.codecs.grammar import decimal_automaton, fixed_digits, lift
@@ -176,7 +177,7 @@ def test_the_same_cutoff_gives_the_same_bytes_alone_and_in_any_batch(eurusd, dat
     wanted = data.draw(st.sampled_from(batch))
     together = forecaster(codec, network, threads=2).predict(contexts(eurusd, SPEC, codec.warm_up, np.array(batch)))
     alone = forecaster(codec, network).predict(contexts(eurusd, SPEC, codec.warm_up, np.array([wanted])))
-    assert together.paths[batch.index(wanted)].tobytes() == alone.paths[0].tobytes()
+    assert_same_bytes_alone(together, batch.index(wanted), alone)
 
 
 def test_texts_of_different_length_do_not_touch_each_other(codec, model, series):
@@ -184,7 +185,7 @@ def test_texts_of_different_length_do_not_touch_each_other(codec, model, series)
     together = forecaster(codec, model, threads=2).predict(contexts(series, SPEC, codec.warm_up, batch))
     for i, cutoff in enumerate(batch):
         alone = forecaster(codec, model).predict(contexts(series, SPEC, codec.warm_up, np.array([cutoff])))
-        assert together.paths[i].tobytes() == alone.paths[0].tobytes()
+        assert_same_bytes_alone(together, i, alone)
 
 
 class Adversary:
