@@ -1,8 +1,11 @@
 """What the decode engine is held against: a plain loop over a library's own forward, with NumPy arithmetic."""
 
+from collections.abc import Callable
+
 import numpy as np
 import torch
 from scipy import stats
+from torch import nn
 
 from forecasting.codecs.bins import returns_of
 from forecasting.uniforms import uniforms
@@ -42,12 +45,14 @@ def slow_draws(logits, codec, inputs, context, paths, seed):
     return tuple(values[:, -horizon:].reshape(count, paths, horizon) for values in (ids, closes))
 
 
-def logits_of(model):
-    """A transformers model's own forward: logits [N, L, V] of tokens [N, L]."""
+def forward_of(model: nn.Module, before: int = 0) -> Callable[[torch.Tensor], torch.Tensor]:
+    """Logits at the tokens given; a model that embeds a prompt has `before` places of its own in front of them."""
 
-    def logits(ids):
+    def logits(ids: torch.Tensor) -> torch.Tensor:
         with torch.no_grad():
-            return model(ids).logits
+            found = model(input_ids=ids).logits[:, before:]
+        assert found.shape[:2] == ids.shape
+        return found
 
     return logits
 

@@ -5,7 +5,7 @@ The probability integral transform of such closes is uniform, and that of an eng
 
 import numpy as np
 import pytest
-from oracles import logits_of, slow_draws
+from oracles import forward_of, slow_draws
 from scipy import stats
 
 from forecasting import sampler
@@ -31,7 +31,7 @@ def inputs(eurusd):
 @pytest.fixture(scope="module")
 def truth(model, inputs):
     """One path a window, [N, H], its uniforms not those of the engine."""
-    return slow_draws(logits_of(model), BASE.codec, inputs, SPEC.context, 2, 77)[1][:, 0]
+    return slow_draws(forward_of(model), BASE.codec, inputs, SPEC.context, 2, 77)[1][:, 0]
 
 
 def uniformity(model, inputs, truth):

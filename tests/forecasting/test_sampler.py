@@ -3,7 +3,7 @@ import pytest
 import torch
 from hypothesis import given, settings
 from hypothesis import strategies as st
-from oracles import assert_same_bytes_alone, logits_of, slow_draws
+from oracles import assert_same_bytes_alone, forward_of, slow_draws
 from scipy import stats
 
 from forecasting.base import find_base, load_model
@@ -43,7 +43,7 @@ def test_paths_equal_a_plain_loop_over_transformers(base, model, eurusd):
     drawn = sample(
         inputs, base.codec, gpt2_decoders(weights_of(model), 16, SPEC.horizon), SPEC.context, SamplingOptions(16)
     )
-    _, slow = slow_draws(logits_of(model), base.codec, inputs, SPEC.context, 16, 1)
+    _, slow = slow_draws(forward_of(model), base.codec, inputs, SPEC.context, 16, 1)
     assert drawn.paths == pytest.approx(slow, rel=1e-6)
 
 
@@ -68,7 +68,7 @@ def test_a_decoder_forgets_its_last_window(model):
         assert torch.equal(used.advance(torch.arange(4)), fresh.advance(torch.arange(4)))
 
 
-def test_a_tile_gives_the_logits_of_its_windows_alone(model):
+def test_a_tile_gives_the_forward_of_its_windows_alone(model):
     torch.manual_seed(0)
     ids, steps = torch.randint(0, 31, (3, 12)), torch.randint(0, 31, (5, 3, 8))
     with torch.inference_mode():
