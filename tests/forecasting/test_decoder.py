@@ -7,7 +7,7 @@ uncached forward in float32, adapters unmerged, attention written out (`eager`).
 import warnings
 from collections.abc import Callable
 from copy import deepcopy
-from dataclasses import dataclass, replace
+from dataclasses import replace
 from functools import cache
 
 import numpy as np
@@ -16,20 +16,27 @@ import pytest
 import torch
 from hypothesis import given, settings
 from hypothesis import strategies as st
-from scipy import stats
-from torch import nn
-from torch.nn import functional as F
+from oracles import assert_same_bytes_alone, forward_of, slow_draws
 from transformers import GPT2Config, GPT2LMHeadModel
+from ways import (
+    Way,
+    bottleneck,
+    hooked,
+    packed,
+    prefix_of,
+    shaken,
+    with_blocks,
+    with_prefix,
+    with_prompt_of,
+)
 
 from forecasting.codecs import BinsCodec
-from forecasting.codecs.bins import returns_of
-from forecasting.decoder import Adapter, Decoder, DecoderWeights, Prefix, Product, weights_of, with_prompt
+from forecasting.decoder import Decoder, weights_of, with_prompt
 from forecasting.forecaster import PathForecaster
 from forecasting.methods import METHODS
 from forecasting.methods.adapter import AdapterOptions
 from forecasting.methods.lora import LoraOptions
 from forecasting.sampler import SamplingOptions, gpt2_decoders, sample
-from forecasting.uniforms import uniforms
 from forecasting.windows import WindowSpec, contexts
 
 pytestmark = [
@@ -42,24 +49,6 @@ CODEC = BinsCodec(bins=BINS, half_lives=(3.0, 6.0), weights=(0.6, 0.4))
 TARGETS = ["c_attn", "attn.c_proj", "mlp.c_fc", "mlp.c_proj"]
 
 
-@dataclass(frozen=True)
-class Way:
-    """The engine's weights, and logits [N, L, V] of tokens [N, L] as the library works them out."""
-
-    weights: DecoderWeights
-    logits: Callable[[torch.Tensor], torch.Tensor]
-
-
-def shaken(model: nn.Module, seed: int, spread: float) -> nn.Module:
-    """All that trains moved at random: no bias zero, no norm or IA3 factor one, no adapter without effect."""
-    generator = torch.Generator().manual_seed(seed)
-    with torch.no_grad():
-        for value in model.parameters():
-            if value.requires_grad:
-                value.add_(torch.randn(value.shape, generator=generator), alpha=spread)
-    return model.eval()
-
-
 def gpt2() -> GPT2LMHeadModel:
     torch.manual_seed(1)
     config = GPT2Config(
@@ -68,18 +57,6 @@ def gpt2() -> GPT2LMHeadModel:
         attn_implementation="eager",
     )  # fmt: skip
     return shaken(GPT2LMHeadModel(config), 2, 0.1)
-
-
-def forward_of(model: nn.Module, before: int = 0) -> Callable[[torch.Tensor], torch.Tensor]:
-    """Logits at the tokens given; a model that embeds a prompt has `before` places of its own in front of them."""
-
-    def logits(ids: torch.Tensor) -> torch.Tensor:
-        with torch.no_grad():
-            found = model(input_ids=ids).logits[:, before:]
-        assert found.shape[:2] == ids.shape
-        return found
-
-    return logits
 
 
 def plain() -> Way:
@@ -110,26 +87,12 @@ def lora_of_the_project() -> Way:
     return Way(chosen.weights(model), forward_of(model))
 
 
-def prefix_of(model: peft.PeftModel) -> Prefix:
-    """Keys and values that prefix tuning trained, after its projection where it has one."""
-    with torch.no_grad():
-        layers = model.get_prompt(1).layers
-    return tuple((layer.keys[0].contiguous(), layer.values[0].contiguous()) for layer in layers)
-
-
 def prefix(tokens: int = 5, **options: object) -> Way:
-    config = peft.PrefixTuningConfig(task_type="CAUSAL_LM", num_virtual_tokens=tokens, **options)
-    model = shaken(peft.get_peft_model(gpt2(), config), 3, 0.3)
-    return Way(replace(weights_of(model.get_base_model()), prefix=prefix_of(model)), forward_of(model))
+    return with_prefix(gpt2(), tokens, **options)
 
 
 def prompt(config: peft.PeftConfig) -> Way:
-    """Prompt or P-tuning: embeddings, the latter's out of its encoder."""
-    model = shaken(peft.get_peft_model(gpt2(), config), 3, 0.3)
-    with torch.no_grad():
-        embeddings = model.get_prompt(1)[0]
-    weights = with_prompt(weights_of(model.get_base_model()), embeddings)
-    return Way(weights, forward_of(model, config.num_virtual_tokens))
+    return with_prompt_of(gpt2(), config)
 
 
 def article_adapter() -> Way:
@@ -138,58 +101,14 @@ def article_adapter() -> Way:
     return Way(chosen.weights(model), forward_of(model))
 
 
-Side = tuple[nn.Linear, nn.Linear, bool]
-
-
-def bottleneck(seed: int, gelu: bool) -> Side:
-    """Down, up, and whether GELU stands between them, else ReLU."""
-    layers = (nn.Linear(WIDTH, 6), nn.Linear(6, WIDTH))
-    for i, layer in enumerate(layers):
-        shaken(layer, 100 * seed + i, 0.3)
-    return (*layers, gelu)
-
-
-def hooked(place: nn.Module, side: Side) -> None:
-    """Put the bottleneck behind a module's output: h + up(f(down(h)))."""
-    down, up, gelu = side
-
-    def behind(_module: nn.Module, _inputs: object, output: torch.Tensor | tuple[torch.Tensor, ...]) -> object:
-        first = output[0] if isinstance(output, tuple) else output
-        inner = F.gelu(down(first), approximate="tanh") if gelu else F.relu(down(first))
-        changed = first + up(inner)
-        return (changed, *output[1:]) if isinstance(output, tuple) else changed
-
-    place.register_forward_hook(behind)
-
-
-def packed(side: Side) -> Adapter:
-    down, up, gelu = side
-    return Adapter(
-        Product(down.weight.detach().T, down.bias.detach(), gelu=gelu), Product(up.weight.detach().T, up.bias.detach())
-    )
-
-
-def with_blocks(gelu: bool = True, only_mlp_of: int | None = None) -> tuple[GPT2LMHeadModel, DecoderWeights]:
-    """Bottlenecks after both halves of every block (Houlsby 2019), or after one block's MLP alone (Pfeiffer 2021)."""
-    model, inside = gpt2(), []
-    for i, block in enumerate(model.transformer.h):
-        after_attention = bottleneck(2 * i, gelu) if only_mlp_of is None else None
-        after_mlp = bottleneck(2 * i + 1, gelu) if only_mlp_of in (None, i) else None
-        for place, side in ((block.attn, after_attention), (block.mlp, after_mlp)):
-            if side:
-                hooked(place, side)
-        inside.append((after_attention and packed(after_attention), after_mlp and packed(after_mlp)))
-    return model, weights_of(model, in_blocks=tuple(inside))
-
-
 def blocks(gelu: bool = True, only_mlp_of: int | None = None) -> Way:
-    model, weights = with_blocks(gelu, only_mlp_of)
+    model, weights = with_blocks(gpt2(), gelu, only_mlp_of)
     return Way(weights, forward_of(model))
 
 
 def blocks_behind_a_prompt() -> Way:
     """The prompt's keys and values pass through the blocks' adapters too."""
-    model, weights = with_blocks()
+    model, weights = with_blocks(gpt2())
     config = peft.PromptTuningConfig(task_type="CAUSAL_LM", num_virtual_tokens=4)
     wrapped = shaken(peft.get_peft_model(model, config), 3, 0.3)
     with torch.no_grad():
@@ -199,8 +118,8 @@ def blocks_behind_a_prompt() -> Way:
 
 def everything() -> Way:
     """Prefix, adapters inside every block and after the last norm."""
-    model, weights = with_blocks()
-    last = [bottleneck(50, False), bottleneck(51, True)]
+    model, weights = with_blocks(gpt2())
+    last = [bottleneck(WIDTH, 50, False), bottleneck(WIDTH, 51, True)]
     for side in last:
         hooked(model.transformer.ln_f, side)
     wrapped = peft.get_peft_model(model, peft.PrefixTuningConfig(task_type="CAUSAL_LM", num_virtual_tokens=3))
@@ -324,40 +243,6 @@ def test_a_prefix_takes_up_positions(way, name):
         Decoder(weights, 4, 1).start(torch.zeros(weights.room + 1, dtype=torch.int64))
 
 
-def slow_sigma(returns, codec):
-    """Of rows of returns, from the definition of the power mean."""
-    mean, ages = 0.0, np.arange(returns.shape[1])[::-1]
-    for half_life, share in zip(codec.half_lives, codec.weights, strict=True):
-        mean += share * np.average(np.abs(returns) ** codec.power, axis=1, weights=0.5 ** (ages / half_life))
-    unit = np.sqrt((codec.dof - 2) / codec.dof)
-    moment = stats.t.expect(lambda x: np.abs(x * unit) ** codec.power, args=(codec.dof,))
-    return np.maximum((mean / moment) ** (1 / codec.power), codec.floor)
-
-
-def slow_draws(logits, codec, inputs, context, paths, seed):
-    """All paths of all windows, no cache: tokens and closes, [N, S, H] each; logits is the oracle's forward."""
-    count, horizon = inputs.ahead.shape
-    ids = np.repeat(codec.encode(inputs.closes, inputs.times, context)[0], paths, axis=0)
-    closes = np.repeat(inputs.closes, paths, axis=0)
-    uniform = [uniforms(seed, inputs.unique_id, cutoff, paths, horizon) for cutoff in inputs.cutoffs]
-    uniform = np.concatenate(uniform, axis=1)
-    for h in range(horizon):
-        last = logits(torch.from_numpy(ids))[:, -1].double().numpy()
-        chance = np.exp(last - last.max(axis=1, keepdims=True))
-        segments = (chance / chance.sum(axis=1, keepdims=True))[:, codec.segment_token] * codec.segment_share
-        sigma = slow_sigma(returns_of(closes), codec)
-        drawn = []
-        for row in range(count * paths):
-            below = np.concatenate([[0], np.cumsum(segments[row])])
-            wanted = uniform[h, row] * below[-1]
-            token = codec.segment_token[np.searchsorted(below, wanted, side="right") - 1]
-            drawn.append((token, closes[row, -1] * (1 + sigma[row] * np.interp(wanted, below, codec.knots))))
-        tokens, new = zip(*drawn, strict=True)
-        ids = np.column_stack([ids, np.array(tokens)])
-        closes = np.column_stack([closes, np.array(new)])
-    return (values[:, -horizon:].reshape(count, paths, horizon) for values in (ids, closes))
-
-
 SPEC = WindowSpec(context=16, horizon=7)
 
 
@@ -406,11 +291,7 @@ def test_the_same_cutoff_gives_the_same_bytes_in_any_batch_order_thread_and_tile
             return forecaster.predict(contexts(eurusd, SPEC, CODEC.warm_up, np.array(at)))
 
     together, alone = predicted(cutoffs, threads, rows), predicted([wanted], 1, paths)
-    at = cutoffs.index(wanted)
-    assert together.paths[at].tobytes() == alone.paths[0].tobytes()
-    row, single = together.forecasts.row(at), alone.forecasts.row(0)
-    for field in ("mean", "mean_se", "quantiles", "p_up", "p_up_se"):
-        assert getattr(row, field).tobytes() == getattr(single, field).tobytes()
+    assert_same_bytes_alone(together, cutoffs.index(wanted), alone)
 
 
 def test_a_decoder_with_a_prefix_forgets_its_last_window(way):

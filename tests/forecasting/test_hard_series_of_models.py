@@ -21,7 +21,7 @@ from forecasting.forecaster import PathForecaster
 from forecasting.forecasts import QUANTILE_LEVELS
 from forecasting.sampler import SamplingOptions, gpt2_decoders
 from forecasting.spelling import spelling_forecaster
-from forecasting.windows import Contexts, WindowSpec, contexts
+from forecasting.windows import WindowSpec, contexts
 
 SPEC = WindowSpec(context=12, horizon=4)
 POSITIONS = np.array([450, 505, 640, LENGTH - 1])
@@ -195,20 +195,3 @@ def test_nan_is_refused_where_bars_are_read(tmp_path):
     file.write_text("\n".join(["time,close", *rows]) + "\n")
     with pytest.raises(DataError, match=r"EURUSD_D1\.csv"):
         load_bars(str(file))
-
-
-def uniformity(values):
-    """Kolmogorov-Smirnov p-value against the uniform distribution."""
-    return stats.kstest(values, "uniform").pvalue
-
-
-def test_what_is_sampled_from_the_model_is_uniform_under_the_model(eurusd, forecaster):
-    """Probability integral transform: of step 1 under its exact density, of the last among other paths, by rank."""
-    positions = np.arange(1000, 1300)
-    given: Contexts = contexts(eurusd, SPEC, forecaster.warm_up, positions)
-    truth, paths = (embedded(size, seed).predict(given).paths for size, seed in ((4, 77), (256, 5)))
-    for step in (0, SPEC.horizon - 1):
-        rank = (paths[:, :, step] < truth[:, :1, step]).mean(axis=1) + 0.5 / 256
-        assert uniformity(rank) > 0.01
-        shifted = truth[:, :1, step] + 0.5 * (paths[:, :, step].std(axis=1, keepdims=True))
-        assert uniformity((paths[:, :, step] < shifted).mean(axis=1)) < 1e-4

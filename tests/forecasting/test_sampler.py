@@ -4,7 +4,8 @@ import torch
 from asking import bars_of
 from hypothesis import given, settings
 from hypothesis import strategies as st
-from scipy import integrate, stats
+from oracles import assert_same_bytes_alone, forward_of, slow_draws
+from scipy import stats
 
 from forecasting.base import find_base, load_model
 from forecasting.codecs import BinsCodec
@@ -38,48 +39,12 @@ def forecaster(base, model, **options):
     return PathForecaster("tiny", base.codec, SPEC.context, settings_, make)
 
 
-def slow_sigma(returns, codec):
-    """Standard deviation from the returns so far, by the definition of the power mean."""
-    mean, ages = 0.0, np.arange(len(returns))[::-1]
-    for half_life, share in zip(codec.half_lives, codec.weights, strict=True):
-        mean += share * np.average(np.abs(returns) ** codec.power, weights=0.5 ** (ages / half_life))
-    unit = stats.t(codec.dof, scale=np.sqrt((codec.dof - 2) / codec.dof))
-    moment = 2 * integrate.quad(lambda x: x**codec.power * unit.pdf(x), 0, np.inf)[0]
-    return max((mean / moment) ** (1 / codec.power), codec.floor)
-
-
-def slow_paths(model, codec, inputs, seed, paths):
-    """A plain loop over transformers' own forward: no cache, one path at a time, NumPy arithmetic, same uniforms."""
-    result = np.empty((len(inputs), paths, SPEC.horizon))
-    tokens = np.empty(result.shape, dtype=int)
-    for n in range(len(inputs)):
-        ids, state = codec.encode(inputs.closes[n : n + 1], inputs.times[n : n + 1], SPEC.context)
-        uniform = uniforms(seed, inputs.unique_id, inputs.cutoffs[n], paths, SPEC.horizon)
-        for s in range(paths):
-            seen, close = list(ids[0]), state.close[0]
-            returns = list(returns_of(inputs.closes[n : n + 1])[0])
-            for h in range(SPEC.horizon):
-                with torch.no_grad():
-                    logits = model(torch.tensor([seen])).logits[0, -1].double().numpy()
-                p = np.exp(logits - logits.max())
-                segments = (p / p.sum())[codec.segment_token] * codec.segment_share
-                below = np.concatenate([[0], np.cumsum(segments)])
-                sigma = slow_sigma(returns, codec)
-                price = np.interp(uniform[h, s] * below[-1], below, close * (1 + sigma * codec.knots))
-                token = codec.segment_token[np.searchsorted(below, uniform[h, s] * below[-1], side="right") - 1]
-                returns.append(price / close - 1)
-                close = price
-                seen.append(int(token))
-                result[n, s, h], tokens[n, s, h] = price, token
-    return result, tokens
-
-
 def test_paths_equal_a_plain_loop_over_transformers(base, model, eurusd):
     inputs = contexts(eurusd, SPEC, base.codec.warm_up, np.array([700, 2000, 5000]))
     drawn = sample(
         inputs, base.codec, gpt2_decoders(weights_of(model), 16, SPEC.horizon), SPEC.context, SamplingOptions(16)
     )
-    slow, _ = slow_paths(model, base.codec, inputs, 1, 16)
+    _, slow = slow_draws(forward_of(model), base.codec, inputs, SPEC.context, 16, 1)
     assert drawn.paths == pytest.approx(slow, rel=1e-6)
 
 
@@ -104,7 +69,7 @@ def test_a_decoder_forgets_its_last_window(model):
         assert torch.equal(used.advance(torch.arange(4)), fresh.advance(torch.arange(4)))
 
 
-def test_a_tile_gives_the_logits_of_its_windows_alone(model):
+def test_a_tile_gives_the_forward_of_its_windows_alone(model):
     torch.manual_seed(0)
     ids, steps = torch.randint(0, 31, (3, 12)), torch.randint(0, 31, (5, 3, 8))
     with torch.inference_mode():
@@ -129,12 +94,7 @@ def test_the_same_cutoff_gives_the_same_bytes_alone_and_in_any_batch(base, model
     warm_up = base.codec.warm_up
     together = forecaster(base, model, threads=threads).predict(contexts(eurusd, SPEC, warm_up, np.array(batch)))
     alone = forecaster(base, model, threads=1).predict(contexts(eurusd, SPEC, warm_up, np.array([wanted])))
-    at = batch.index(wanted)
-    assert together.paths[at].tobytes() == alone.paths[0].tobytes()
-    row, single = together.forecasts.row(at), alone.forecasts.row(0)
-    for name in ("mean", "mean_se", "quantiles", "p_up", "p_up_se"):
-        assert getattr(row, name).tobytes() == getattr(single, name).tobytes()
-    assert row.input_sha == single.input_sha
+    assert_same_bytes_alone(together, batch.index(wanted), alone)
 
 
 def test_one_and_two_threads_give_the_same_bytes_with_the_embedded_base(eurusd):

@@ -3,12 +3,16 @@
 import re
 import shutil
 from dataclasses import replace
+from itertools import zip_longest
 
 import numpy as np
+import peft
 import pytest
 import torch
 from hypothesis import given, settings
 from hypothesis import strategies as st
+from oracles import assert_same_bytes_alone, forward_of
+from ways import Way, with_blocks, with_prefix, with_prompt_of
 
 from forecasting.codecs.digits import DigitsCodec
 from forecasting.codecs.grammar import decimal_automaton, fixed_digits, lift
@@ -21,7 +25,10 @@ from forecasting.uniforms import uniforms
 from forecasting.windows import WindowSpec, contexts, targets
 
 pytest_plugins = ["number_tokenizers"]
-pytestmark = pytest.mark.usefixtures("one_thread")
+pytestmark = [
+    pytest.mark.usefixtures("one_thread"),
+    pytest.mark.filterwarnings("ignore::FutureWarning"),  # of transformers, about how peft calls it
+]
 
 SPEC = WindowSpec(context=12, horizon=3)
 PATHS = 16
@@ -104,49 +111,97 @@ def allowed_by_text(codec, text):
     return [i for p, i in zip(codec.pieces, codec.ids, strict=True) if starts_closes(codec, text + p, most)]
 
 
-def slow_paths(model, codec, inputs, n, seed):
-    """One path at a time over transformers' own forward, the grammar a regular expression, closes parsed by float()."""
-    ids, state = codec.encode(inputs.closes, inputs.times, SPEC.context)
+def blocks(model):
+    hooked, weights = with_blocks(model)
+    return Way(weights, forward_of(hooked))
+
+
+WAYS = {
+    "plain": lambda model: Way(weights_of(model), forward_of(model)),
+    "prefix": with_prefix,
+    "prompt": lambda model: with_prompt_of(model, peft.PromptTuningConfig(task_type="CAUSAL_LM", num_virtual_tokens=4)),
+    "blocks": blocks,
+}
+
+
+def slow_paths(logits, codec, inputs, context, n, paths):
+    """Tokens of each path and closes [S, H] of one window from ids [L]; `logits` is the library's own forward.
+
+    No cache, the grammar a regular expression, closes parsed by float().
+    """
+    _, state = codec.encode(inputs.closes, inputs.times, SPEC.context)
     draws = 1 if isinstance(codec, DigitsCodec) else 2 + codec.integer_digits + codec.digits - (codec.digits == 0)
-    uniform = uniforms(seed, inputs.unique_id, inputs.cutoffs[n], PATHS, SPEC.horizon * draws)
-    paths = np.empty((PATHS, SPEC.horizon))
-    for s in range(PATHS):
-        seen, written, text, rest, parts, begun = list(ids[n]), [], "", uniform[0, s], [], 0
-        while len(parts) < SPEC.horizon:
-            place = len(written) - begun
+    uniform = uniforms(1, inputs.unique_id, inputs.cutoffs[n], paths, SPEC.horizon * draws)
+    written, texts, parts = ([[] for _ in range(paths)] for _ in range(3))
+    begun, rest, closes = [0] * paths, list(uniform[0]), np.empty((paths, SPEC.horizon))
+    pieces = {} if isinstance(codec, DigitsCodec) else dict(zip(codec.ids, codec.pieces, strict=True))
+    ending = re.compile("" if not pieces else rf"\.[0-9]{{{codec.digits}}}" if codec.digits else r"[0-9](?= )")
+    for step in range(codec.most_tokens(SPEC.horizon)):
+        writing = [s for s in range(paths) if len(parts[s]) < SPEC.horizon]
+        if not writing:
+            break
+        last = logits(torch.tensor([[*context, *written[s]] for s in writing]))[:, -1].double().numpy()
+        for s, row in zip(writing, last, strict=True):
+            place = step - begun[s]
             if place < draws:
-                rest = uniform[len(parts) * draws + place, s]
-            with torch.no_grad():
-                logits = model(torch.tensor([seen + written])).logits[0, -1].double().numpy()
-            names = allowed_by_text(codec, text)
-            p = np.exp(logits[names] - logits[names].max())
+                rest[s] = uniform[len(parts[s]) * draws + place, s]
+            names = allowed_by_text(codec, "".join(texts[s]))
+            p = np.exp(row[names] - row[names].max())
             below = np.cumsum(p / p.sum())
-            i = int(np.searchsorted(below, rest * below[-1], side="right"))
-            rest = (rest * below[-1] - (below[i - 1] if i else 0)) / (below[i] - (below[i - 1] if i else 0))
-            written.append(names[i])
-            if isinstance(codec, DigitsCodec):
-                ended = len(written) % codec.digits == 0
-            else:
-                text += dict(zip(codec.ids, codec.pieces, strict=True))[names[i]]
-                count = len(re.findall(rf"\.[0-9]{{{codec.digits}}}" if codec.digits else r"[0-9](?= )", text))
-                ended = count > len(parts)
-            if ended:
-                parts.append(rest)
-                begun = len(written)
-        if isinstance(codec, DigitsCodec):
-            for h in range(SPEC.horizon):
-                number = int("".join(map(str, written[h * codec.digits : (h + 1) * codec.digits]))) - state.zero[n]
-                paths[s, h] = state.anchor[n] * (1 + (number + parts[h] - 0.5) * state.cell[n])
-        else:
-            paths[s] = [float(number) for number in text.split()[: SPEC.horizon]]
-    return paths
+            i = int(np.searchsorted(below, rest[s] * below[-1], side="right"))
+            before = below[i - 1] if i else 0
+            rest[s] = (rest[s] * below[-1] - before) / (below[i] - before)
+            written[s].append(names[i])
+            texts[s].append(pieces.get(names[i], ""))
+            closed = len(ending.findall("".join(texts[s]))) if pieces else len(written[s]) // codec.digits
+            if closed > len(parts[s]):
+                parts[s].append(rest[s])
+                begun[s] = step + 1
+    for s in range(paths):
+        if pieces:
+            closes[s] = [float(number) for number in "".join(texts[s]).split()[: SPEC.horizon]]
+            continue
+        for h in range(SPEC.horizon):
+            number = int("".join(map(str, written[s][h * codec.digits : (h + 1) * codec.digits]))) - state.zero[n]
+            closes[s, h] = state.anchor[n] * (1 + (number + parts[s][h] - 0.5) * state.cell[n])
+    return written, closes
 
 
-def test_paths_equal_a_plain_loop_over_transformers(codec, model, series):
+@pytest.mark.parametrize("name", WAYS)
+def test_tokens_logits_and_closes_are_those_of_a_plain_loop_over_the_library(codec, model, series, name, monkeypatch):
+    way, paths, spelled, rows = WAYS[name](model), 64, [], []
+
+    class Recorded(Decoder):
+        def start(self, ids):
+            rows.append([ids[0], super().start(ids).expand(paths, -1)])
+            return rows[-1][1][:1]
+
+        def advance(self, ids):
+            rows[-1].append(super().advance(ids)[0])
+            return rows[-1][-1][None]
+
+    def recorded(*asked):
+        spelled.append(spell(*asked))
+        return spelled[-1]
+
+    monkeypatch.setattr("forecasting.spelling.Decoder", Recorded)
+    monkeypatch.setattr("forecasting.spelling.spell", recorded)
     inputs = contexts(series, SPEC, codec.warm_up, np.array([700, 5000]))
-    paths = forecaster(codec, model).predict(inputs).paths
-    for n in range(2):
-        assert paths[n] == pytest.approx(slow_paths(model, codec, inputs, n, 1), rel=1e-4)
+    options = SamplingOptions(paths, threads=1)
+    drawn = spelling_forecaster(name, way.weights, codec, SPEC, options).predict(inputs).paths
+    _, state = codec.encode(inputs.closes, inputs.times, SPEC.context)
+    point = state.anchor * state.cell if isinstance(codec, DigitsCodec) else np.full(2, 10.0**-codec.digits)
+    equal = []
+    for n, (ours, (context, *logits)) in enumerate(zip(spelled, rows, strict=True)):
+        whole = torch.cat([context.expand(paths, -1), torch.from_numpy(ours.tokens)], dim=1)
+        theirs = way.logits(whole)[:, len(context) - 1 : -1, torch.from_numpy(codec.grammar.ids)]
+        assert torch.stack(logits, dim=1).numpy() == pytest.approx(theirs.numpy(), abs=1e-4)
+        tokens, closes = slow_paths(way.logits, codec, inputs, context.tolist(), n, paths)
+        pairs = [list(zip_longest(one.tolist(), other)) for one, other in zip(ours.ids(), tokens, strict=True)]
+        together = np.array([all(one == other for one, other in path) for path in pairs])
+        assert np.abs(drawn[n] - closes)[together].max() < point[n] / 2
+        equal += [one == other for path in pairs for one, other in path]
+    assert np.mean(equal) >= 0.999
 
 
 def test_figures_are_those_of_the_paths(codec, model, series):
@@ -176,7 +231,7 @@ def test_the_same_cutoff_gives_the_same_bytes_alone_and_in_any_batch(eurusd, dat
     wanted = data.draw(st.sampled_from(batch))
     together = forecaster(codec, network, threads=2).predict(contexts(eurusd, SPEC, codec.warm_up, np.array(batch)))
     alone = forecaster(codec, network).predict(contexts(eurusd, SPEC, codec.warm_up, np.array([wanted])))
-    assert together.paths[batch.index(wanted)].tobytes() == alone.paths[0].tobytes()
+    assert_same_bytes_alone(together, batch.index(wanted), alone)
 
 
 def test_texts_of_different_length_do_not_touch_each_other(codec, model, series):
@@ -184,7 +239,7 @@ def test_texts_of_different_length_do_not_touch_each_other(codec, model, series)
     together = forecaster(codec, model, threads=2).predict(contexts(series, SPEC, codec.warm_up, batch))
     for i, cutoff in enumerate(batch):
         alone = forecaster(codec, model).predict(contexts(series, SPEC, codec.warm_up, np.array([cutoff])))
-        assert together.paths[i].tobytes() == alone.paths[0].tobytes()
+        assert_same_bytes_alone(together, i, alone)
 
 
 class Adversary:
@@ -338,19 +393,12 @@ def test_a_narrow_head_gives_the_full_head_s_logits(codec, model):
         assert few.advance(steps).numpy() == pytest.approx(full.advance(steps)[..., names].numpy(), abs=1e-5)
 
 
-def test_adapters_and_a_prefix_take_part_and_the_prefix_takes_room(codec, model, series):
-    """Logits are the full model's, and a context is cut, or refused, as if the model were shorter by the prefix."""
+def test_a_prefix_takes_room(codec, model, series):
+    """A context is cut, or refused, as if the model were shorter by the prefix."""
     torch.manual_seed(3)
     adapter = Adapter(Product(torch.randn(16, 4)), Product(torch.randn(4, 16)))
     plain = weights_of(model, adapters=(adapter,))
     weights = with_prompt(plain, torch.randn(7, 16))
-    short = Decoder(narrow(weights, codec.grammar), PATHS, 2)
-    full = Decoder(weights, PATHS, 2)
-    names, ids = torch.from_numpy(codec.grammar.ids), torch.tensor([[1, 2, 3]])
-    with torch.inference_mode():
-        assert torch.allclose(short.start(ids), full.start(ids)[:, names], atol=1e-6)
-        bare = Decoder(weights_of(model), PATHS, 2)
-        assert not torch.allclose(full.start(ids), bare.start(ids), atol=1e-2)
     options = SamplingOptions(PATHS, threads=1)
     inputs = contexts(series, SPEC, codec.warm_up, np.array([3000, 3001]))
     found = spelling_forecaster("prefixed", weights, codec, SPEC, options)
