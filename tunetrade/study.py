@@ -104,7 +104,9 @@ def check_trading(study: StudyConfig, bars: Bars, span: tuple[np.datetime64, np.
             )
 
 
-def run_study(study: StudyConfig, runs: Path, jobs: int = 0, whole: bool = True, runner: Runner = run_cells) -> Outcome:
+def run_study(
+    study: StudyConfig, runs: Path, jobs: int = 0, whole: bool = True, runner: Runner | None = None
+) -> Outcome:
     """Work off every cell that is not done; `jobs` processes at once, 0 for one per core.
 
     Not `whole`: the cells join those already in the study's folder rather than take their place in its report. Results
@@ -129,7 +131,7 @@ def work_off(
     grid: list[Cell],
     loaded: dict[str, Bars],
     jobs: int,
-    runner: Runner = run_cells,
+    runner: Runner | None = None,
 ) -> Outcome:
     """Do the cells of `grid` that are not done, on `loaded` bars by source; the caller holds the folder's lock."""
     ledger = Ledger(folder.parent / LEDGER)
@@ -149,7 +151,7 @@ def work_off(
     done: list[str] = []
     failed: dict[str, str] = {}
     try:
-        with closing(runner(todo, slots, jobs, board)) as finished:
+        with closing((runner or run_cells)(todo, slots, jobs, board)) as finished:
             for cell, failure in finished:
                 update(cell.paths, status="failed" if failure else "done", failure=failure)
                 if failure:

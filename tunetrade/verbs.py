@@ -201,7 +201,6 @@ def train(asked: Arguments) -> int:
     from tunetrade.layout import CellPaths
     from tunetrade.study import run_study
     from tunetrade.together import company, follow, leading
-    from tunetrade.workers import run_cells
 
     chosen = method(asked.method)
     only = [f'series=["{_toml(asked.source)}"]', f'methods=["{chosen.name}"]', "baselines=[]", "benchmarks=[]"]
@@ -218,7 +217,7 @@ def train(asked: Arguments) -> int:
     if processes and processes.rank:
         follow(config, Path(asked.runs), processes)
         return 0
-    runner = leading(processes) if processes else run_cells
+    runner = leading(processes) if processes else None
     outcome = run_study(config, Path(asked.runs), _jobs(asked), whole=False, runner=runner)
     for name, why in outcome.failed.items():
         raise UserError(f"{name}: {why}")

@@ -353,7 +353,7 @@ def test_the_final_comparison_runs_what_was_chosen_and_a_trial_is_no_run(
     chosen = read_json(tmp_path / "runs/small/tune.json")["methods"]["full"]["settings"]
     for seed in (7, 1, 2):
         config = read_json(tmp_path / f"runs/small-tuned/EURUSD-D1/full/{seed}/run.json")["config"]
-        assert config["method"]["full"] == {"learning_rate": 2e-5, "batch_size": 0} | chosen
+        assert config["method"]["full"] == dataclasses.asdict(METHODS["full"].options()) | chosen
     assert (tmp_path / "reports/small-tuned/index.html").is_file()
 
 
