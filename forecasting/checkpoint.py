@@ -12,7 +12,7 @@ from pathlib import Path
 from torch import Tensor, nn
 
 from forecasting.base import Base, find_base, load_model
-from forecasting.base.rows import ROWS_FILE, row_rates, rows_aside, save_rows, train_rows
+from forecasting.base.rows import ROWS_FILE, check_rows, row_rates, rows_aside, save_rows, train_rows
 from forecasting.codecs import AnyCodec, BinsCodec, Codec, codec_from_dict, positions_needed
 from forecasting.decoder import DecoderWeights
 from forecasting.errors import CheckpointError, ConfigError
@@ -35,7 +35,7 @@ def save_checkpoint(
     def fill(partial: Path) -> None:
         with rows_aside(model):
             method(name).save(model, partial)
-        rows = {"token_rows": ROWS_FILE} if save_rows(model, partial) else {}
+        rows = save_rows(model, partial)
         write_json(partial / "codec.json", codec.as_dict())
         write_json(
             partial / "model.json",
@@ -47,7 +47,7 @@ def save_checkpoint(
                 "base": base,
                 "base_sha": find_base(base).sha,
             }
-            | rows,
+            | ({"token_rows": rows} if rows else {}),
         )
 
     write_folder(folder, fill)
@@ -128,7 +128,7 @@ def load_tuned(folder: Path, held: Base | None = None) -> Tuned:
         options = chosen.options(**stored["options"])
         spec = WindowSpec(**stored["windows"])
         base_name, base_sha = str(stored["base"]), str(stored["base_sha"])
-        rows = "token_rows" in stored
+        rows = list(stored.get("token_rows", []))
     base = held if held and held.sha == base_sha else find_base(base_name)
     if base.sha != base_sha:
         raise CheckpointError(
@@ -136,6 +136,7 @@ def load_tuned(folder: Path, held: Base | None = None) -> Tuned:
             f"train it anew or restore that base"
         )
     if rows:
+        check_rows(folder / ROWS_FILE, rows, CURE)
         base = replace(base, rows=folder / ROWS_FILE)
     return Tuned(chosen.load(base, options, folder), codec, spec, chosen.name, base)
 
