@@ -5,6 +5,7 @@ method with which settings, on which base, for which windows. Nothing else is ne
 itself.
 """
 
+from collections.abc import Callable
 from dataclasses import asdict, dataclass, replace
 from functools import cached_property
 from pathlib import Path
@@ -97,10 +98,13 @@ class Tuned:
         """The same for the decode engine."""
         return method(self.method).weights(self.model)
 
-    def complete(self, density: Forecaster) -> Forecaster:
-        """The forecaster of the model's paths with what its method learnt beside them, if anything."""
-        objective = method(self.method).objective
-        return objective.forecaster(density, self.model) if objective else density
+    @property
+    def complete(self) -> Callable[[Forecaster], Forecaster]:
+        """Adds to the forecaster of the model's paths what its method learnt beside them; keeps the model only then."""
+        objective, model = method(self.method).objective, self.model
+        if objective is None:
+            return lambda density: density
+        return lambda density: objective.forecaster(density, model)
 
     @property
     def room(self) -> int:
