@@ -1,5 +1,6 @@
 """The contract every tuning method keeps, on a tiny base."""
 
+import contextlib
 from copy import deepcopy
 from dataclasses import replace
 from pathlib import Path
@@ -14,6 +15,7 @@ from forecasting.base import check_length, find_base, load_model, save_base
 from forecasting.checkpoint import load_checkpoint, new_model, save_checkpoint
 from forecasting.decoder import Decoder, weights_of
 from forecasting.errors import CheckpointError, ConfigError
+from forecasting.export import export
 from forecasting.files import read_json, write_json
 from forecasting.forecaster import PathForecaster
 from forecasting.methods import METHODS, method, stored_bytes, trained_parameters
@@ -335,6 +337,16 @@ def test_a_checkpoint_holds_no_pickle_and_no_more_than_it_needs(tuned, case):
         t.numel() for name in files if name.endswith(".safetensors") for t in load_file(tuned[case][1] / name).values()
     )
     assert stored == STORED[case]
+
+
+@pytest.mark.parametrize("case", CASES)
+def test_a_method_merges_where_its_model_is_exported_as_a_plain_gpt2(tuned, tmp_path, case):
+    exported = contextlib.nullcontext()
+    if not METHODS[CASES[case][0]].merges:
+        exported = pytest.raises(CheckpointError, match="does not merge into GPT-2's own matrices")
+    with exported:
+        export(tuned[case][1], tmp_path / "out", "merged", "2018-12-31")
+    assert (tmp_path / "out").exists() is METHODS[CASES[case][0]].merges
 
 
 def test_a_lora_folder_does_not_depend_on_where_the_base_lies(tuned):
