@@ -1,6 +1,7 @@
 """The contract every tuning method keeps, on a tiny base."""
 
 import contextlib
+import shutil
 from copy import deepcopy
 from dataclasses import replace
 from pathlib import Path
@@ -478,6 +479,15 @@ def test_base_and_codec_must_agree(base, tmp_path):
     save_base(tmp_path / "odd", load_model(base), replace(base.codec, bins=33), base.card)
     with pytest.raises(CheckpointError, match="31 token rows, its codec 33 tokens"):
         load_model(find_base(str(tmp_path / "odd")))
+
+
+def test_a_base_whose_config_is_another_models_says_both_sizes(base, tmp_path):
+    folder = tmp_path / "odd"
+    shutil.copytree(base.folder, folder)
+    write_json(folder / "config.json", read_json(folder / "config.json") | {"vocab_size": 33})
+    said = r"wte.weight \[31, 16\], its config.json says vocab_size 33 and n_embd 16; .*tunetrade pretrain"
+    with pytest.raises(CheckpointError, match=said):
+        load_model(find_base(str(folder)))
 
 
 def test_when_a_window_is_longer_than_the_base_then_the_setting_and_the_most_are_named(base):
