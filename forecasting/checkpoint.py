@@ -5,6 +5,7 @@ method with which settings, on which base, for which windows. Nothing else is ne
 itself.
 """
 
+from collections.abc import Callable
 from dataclasses import asdict, dataclass, replace
 from functools import cached_property
 from pathlib import Path
@@ -12,7 +13,7 @@ from pathlib import Path
 from torch import Tensor, nn
 
 from forecasting.base import Base, find_base, load_model
-from forecasting.base.rows import ROWS_FILE, row_rates, rows_aside, save_rows, train_rows
+from forecasting.base.rows import ROWS_FILE, check_rows, row_rates, rows_aside, save_rows, train_rows
 from forecasting.codecs import AnyCodec, BinsCodec, Codec, codec_from_dict, positions_needed
 from forecasting.decoder import DecoderWeights
 from forecasting.errors import CheckpointError, ConfigError
@@ -35,7 +36,7 @@ def save_checkpoint(
     def fill(partial: Path) -> None:
         with rows_aside(model):
             method(name).save(model, partial)
-        rows = {"token_rows": ROWS_FILE} if save_rows(model, partial) else {}
+        rows = save_rows(model, partial)
         write_json(partial / "codec.json", codec.as_dict())
         write_json(
             partial / "model.json",
@@ -47,7 +48,7 @@ def save_checkpoint(
                 "base": base,
                 "base_sha": find_base(base).sha,
             }
-            | rows,
+            | ({"token_rows": rows} if rows else {}),
         )
 
     write_folder(folder, fill)
@@ -97,10 +98,13 @@ class Tuned:
         """The same for the decode engine."""
         return method(self.method).weights(self.model)
 
-    def complete(self, density: Forecaster) -> Forecaster:
-        """The forecaster of the model's paths with what its method learnt beside them, if anything."""
-        objective = method(self.method).objective
-        return objective.forecaster(density, self.model) if objective else density
+    @property
+    def complete(self) -> Callable[[Forecaster], Forecaster]:
+        """Adds to the forecaster of the model's paths what its method learnt beside them; keeps the model only then."""
+        objective, model = method(self.method).objective, self.model
+        if objective is None:
+            return lambda density: density
+        return lambda density: objective.forecaster(density, model)
 
     @property
     def room(self) -> int:
@@ -128,7 +132,7 @@ def load_tuned(folder: Path, held: Base | None = None) -> Tuned:
         options = chosen.options(**stored["options"])
         spec = WindowSpec(**stored["windows"])
         base_name, base_sha = str(stored["base"]), str(stored["base_sha"])
-        rows = "token_rows" in stored
+        rows = list(stored.get("token_rows", []))
     base = held if held and held.sha == base_sha else find_base(base_name)
     if base.sha != base_sha:
         raise CheckpointError(
@@ -136,6 +140,7 @@ def load_tuned(folder: Path, held: Base | None = None) -> Tuned:
             f"train it anew or restore that base"
         )
     if rows:
+        check_rows(folder / ROWS_FILE, rows, CURE)
         base = replace(base, rows=folder / ROWS_FILE)
     return Tuned(chosen.load(base, options, folder), codec, spec, chosen.name, base)
 

@@ -25,7 +25,10 @@ from forecasting.windows import WindowSpec
 
 @dataclass(frozen=True)
 class Held:
-    """A tuned model ready to decode; `complete` adds what its method forecasts beside the density."""
+    """A tuned model ready to decode; `complete` adds what its method forecasts beside the density.
+
+    Only a method that forecasts something beside it keeps its torch model, within `complete`.
+    """
 
     sha: str
     weights: DecoderWeights
@@ -76,7 +79,7 @@ class Switchboard:
 
     @property
     def bytes(self) -> int:
-        """Memory of all weights, the base's included, each counted once."""
+        """Memory of all weights that are decoded, the base's included, each counted once."""
         return bytes_of(self._base, *(model.weights for model in self._models.values()))
 
 

@@ -150,8 +150,8 @@ def _read_gpt2(folder: Path, cure: str) -> "GPT2LMHeadModel":
         (folder / "config.json").stat()
         config = GPT2Config.from_pretrained(folder, local_files_only=True)
     file = folder / "model.safetensors"
+    hub.check_tables(file, config.to_dict(), cure)
     with reading(file, cure):
-        file.stat()
         model, loaded = GPT2LMHeadModel.from_pretrained(
             folder, config=config, local_files_only=True, use_safetensors=True, dtype=torch.float32,
             output_loading_info=True,

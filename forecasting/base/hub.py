@@ -10,6 +10,7 @@ import functools
 import hashlib
 import math
 import re
+from collections.abc import Mapping
 from pathlib import Path
 from typing import Any
 
@@ -26,7 +27,7 @@ HUB_NAMES = ("gpt2", "gpt2-medium", "gpt2-large", "gpt2-xl", "distilgpt2")
 _OWNED = re.compile(r"[A-Za-z0-9][\w.-]*/[\w.-]+")
 
 WEBTEXT_ENDS = "2017-12-31"
-CURE = "download that file of a GPT-2 again"
+CURE = "download both files of the same GPT-2 again"
 
 MUST_BE: dict[str, Any] = {
     "model_type": "gpt2",
@@ -94,20 +95,25 @@ def check_folder(name: str, folder: Path, text: bool) -> dict[str, Any]:
     if wrong or min(sizes.values()) < 1 or sizes["n_embd"] % sizes["n_head"]:
         what = ", ".join(f"{key} {config.get(key)!r}, not {MUST_BE[key]!r}" for key in wrong) or f"sizes {sizes}"
         raise CheckpointError(f"base {name!r}: {folder / 'config.json'} is not of a GPT-2 ({what}); name a GPT-2")
-    found = _shapes(folder / "model.safetensors")
+    check_tables(folder / "model.safetensors", sizes, CURE)
+    return config
+
+
+def check_tables(file: Path, sizes: Mapping[str, int], cure: str) -> None:
+    """CheckpointError where tokens or positions in a file are not as many, or as wide, as its config.json says."""
+    found = _shapes(file, cure)
     for tensor, rows in (("wte.weight", "vocab_size"), ("wpe.weight", "n_positions")):
         shape = [sizes[rows], sizes["n_embd"]]
         if found.get(tensor) != shape:
             raise CheckpointError(
-                f"base {name!r}: {folder / 'model.safetensors'} has {tensor} {found.get(tensor)}, its config.json says "
-                f"{rows} {shape[0]} and n_embd {shape[1]}; download both files of the same GPT-2"
+                f"{file} has {tensor} {found.get(tensor)}, its config.json says {rows} {shape[0]} and n_embd "
+                f"{shape[1]}; {cure}"
             )
-    return config
 
 
-def _shapes(file: Path) -> dict[str, list[int]]:
+def _shapes(file: Path, cure: str = CURE) -> dict[str, list[int]]:
     """Shapes of the tensors in a file, by GPT-2's own names."""
-    with reading(file, CURE), safe_open(file, framework="pt") as stored:
+    with reading(file, cure), safe_open(file, framework="pt") as stored:
         return {key.removeprefix("transformer."): list(stored.get_slice(key).get_shape()) for key in stored.keys()}  # noqa: SIM118
 
 

@@ -13,6 +13,7 @@ from typing import TYPE_CHECKING, Any
 
 import numpy as np
 import torch
+from safetensors import safe_open
 from safetensors.torch import load_file, save_file
 from torch import Tensor, nn
 
@@ -69,11 +70,14 @@ def replace_rows(model: "GPT2LMHeadModel", count: int, tied: bool) -> "GPT2LMHea
 
 
 def load_rows(model: "GPT2LMHeadModel", file: Path, cure: str) -> None:
-    """Put stored rows in their place; CheckpointError where they are not of the model's shapes."""
+    """Put stored rows in their place; CheckpointError where they are not of the model's shapes.
+
+    Tables that the file lacks stay as they are: the method stores those itself.
+    """
     with reading(file, cure):
         stored: dict[str, Tensor] = load_file(file)
     tables = _tables(model)
-    if {name: value.shape for name, value in stored.items()} != {name: t.weight.shape for name, t in tables.items()}:
+    if any(name not in tables or value.shape != tables[name].weight.shape for name, value in stored.items()):
         raise CheckpointError(f"{file} does not fit the base's token rows; {cure}")
     with torch.no_grad():
         for name, value in stored.items():
@@ -108,13 +112,19 @@ def rows_aside(model: nn.Module) -> Iterator[None]:
             table.weight.requires_grad_(True)
 
 
-def save_rows(model: nn.Module, folder: Path) -> bool:
-    """Store rows that train beside the method; says whether there are any."""
-    beside = _beside(model)
-    if beside:
-        tensors = {name: table.weight.detach().contiguous() for name, table in _tables(model).items()}
+def save_rows(model: nn.Module, folder: Path) -> list[str]:
+    """Store the tables that train beside the method; gives their names."""
+    tensors = {name: table.weight.detach().contiguous() for name, table in _beside(model).items()}
+    if tensors:
         save_file(tensors, folder / ROWS_FILE)
-    return bool(beside)
+    return sorted(tensors)
+
+
+def check_rows(file: Path, names: list[str], cure: str) -> None:
+    """CheckpointError unless the file has these tables and no others."""
+    with reading(file, cure), safe_open(file, framework="pt") as stored:
+        if sorted(stored.keys()) != names:
+            raise ValueError(f"it has {', '.join(stored.keys()) or 'nothing'} where {', '.join(names)} was stored")
 
 
 def _beside(model: nn.Module) -> dict[str, Any]:

@@ -201,4 +201,4 @@ def _thin(layer: Any) -> None:
         part[ADAPTER] = nn.Parameter(part[ADAPTER].detach()[kept].contiguous())
 
 
-METHOD = Method("adalora", True, True, AdaLoraOptions, _prepare, _save, _load, _weights, _plan)
+METHOD = Method("adalora", AdaLoraOptions, _prepare, _save, _load, _weights, trains=True, merges=True, plan=_plan)

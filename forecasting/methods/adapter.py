@@ -107,4 +107,4 @@ def _weights(model: AdaptedGPT2) -> DecoderWeights:
     return weights_of(model.base, adapters=adapters)
 
 
-METHOD = Method("adapter", True, False, AdapterOptions, _prepare, _save, _load, _weights)
+METHOD = Method("adapter", AdapterOptions, _prepare, _save, _load, _weights, trains=True, merges=False)

@@ -95,4 +95,4 @@ def _weights(model: "GPT2LMHeadModel") -> DecoderWeights:
     return weights_of(model, in_blocks=inside)
 
 
-METHOD = Method("bottleneck", True, False, BottleneckOptions, _prepare, _save, _load, _weights)
+METHOD = Method("bottleneck", BottleneckOptions, _prepare, _save, _load, _weights, trains=True, merges=False)

@@ -254,13 +254,13 @@ def _scores(forecaster: DirectionForecaster, bars: Bars, spec: WindowSpec, split
 
 METHOD = Method(
     "direction",
-    True,
-    False,
     DirectionOptions,
     DirectedGPT2,
     _save,
     _load,
     _weights,
-    _plan,
+    trains=True,
+    merges=False,
+    plan=_plan,
     objective=Objective(_settle, _rows, _forecaster, _scores),
 )

@@ -29,4 +29,4 @@ def _load(base: Base, _: FullOptions, folder: Path) -> "GPT2LMHeadModel":
     return load_gpt2(folder, base.codec, CURE).eval()
 
 
-METHOD = Method("full", True, False, FullOptions, _prepare, save_gpt2, _load, weights_of)
+METHOD = Method("full", FullOptions, _prepare, save_gpt2, _load, weights_of, trains=True, merges=True)

@@ -49,4 +49,4 @@ def _load(base: Base, options: Ia3Options, folder: Path) -> "PeftModel":
     return load_folder(_prepare(load_model(base), options), folder)
 
 
-METHOD = Method("ia3", True, True, Ia3Options, _prepare, save_folder, _load, merged)
+METHOD = Method("ia3", Ia3Options, _prepare, save_folder, _load, merged, trains=True, merges=True)

@@ -39,4 +39,4 @@ def _load(base: Base, options: LayerNormOptions, folder: Path) -> "PeftModel":
     return load_folder(_prepare(load_model(base), options), folder)
 
 
-METHOD = Method("ln", True, True, LayerNormOptions, _prepare, save_folder, _load, merged)
+METHOD = Method("ln", LayerNormOptions, _prepare, save_folder, _load, merged, trains=True, merges=True)

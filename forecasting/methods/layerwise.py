@@ -45,12 +45,12 @@ def _plan(model: "GPT2LMHeadModel", options: LayerwiseOptions, _steps: int) -> P
 
 METHOD = Method(
     "layerwise",
-    True,
-    False,
     LayerwiseOptions,
     full.METHOD.prepare,
     full.METHOD.save,
     full.METHOD.load,
     weights_of,
+    trains=True,
+    merges=True,
     plan=_plan,
 )

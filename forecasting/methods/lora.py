@@ -73,4 +73,4 @@ def _load(base: Base, options: LoraOptions, folder: Path) -> "PeftModel":
     return load_folder(_prepare(load_model(base), options), folder)
 
 
-METHOD = Method("lora", True, True, LoraOptions, _prepare, save_folder, _load, merged)
+METHOD = Method("lora", LoraOptions, _prepare, save_folder, _load, merged, trains=True, merges=True)

@@ -1,7 +1,7 @@
 """What a tuning method is: a handful of functions, and settings with defaults from the literature."""
 
 from collections.abc import Callable, Mapping
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any
 
@@ -68,16 +68,17 @@ class Method:
 
     prepare(model, options) wraps a freshly loaded base and sets which parameters train; random initialisation draws
     from torch's generator, which the caller seeds. save(model, folder) writes what load(base, options, folder) needs
-    to give the same model back. weights(model) gives what the decode engine runs, merged where the method merges, and
-    leaves the model as it was. plan(model, options, steps) is what it asks of the training loop for so many steps.
+    to give the same model back. weights(model) gives what the decode engine runs, and leaves the model as it was;
+    merges says whether that is a plain GPT-2 and the whole forecast, which `tunetrade export --what merged` writes.
+    plan(model, options, steps) is what it asks of the training loop for so many steps.
     taken(options) counts the positions its virtual tokens use up; checkpointing says whether activations can be
     recomputed in the backward pass. objective is what it learns instead of the next token. Each method knows the class
     of its models, hence `Any`.
     """
 
     name: str
-    trains: bool
-    merges: bool
+    trains: bool = field(kw_only=True)
+    merges: bool = field(kw_only=True)
     options: type[MethodOptions]
     prepare: Callable[[Any, Any], nn.Module]
     save: Callable[[Any, Path], None]

@@ -72,12 +72,12 @@ def _load(base: Base, options: PTuningOptions, folder: Path) -> PromptedGPT2:
 
 METHOD = Method(
     "p-tuning",
-    True,
-    False,
     PTuningOptions,
     _prepare,
     save_prompted,
     _load,
     prompted_weights,
+    trains=True,
+    merges=False,
     taken=lambda options: options.tokens,
 )

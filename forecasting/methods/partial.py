@@ -65,4 +65,4 @@ def _load(base: Base, options: PartialOptions, folder: Path) -> "GPT2LMHeadModel
     return model.eval()
 
 
-METHOD = Method("partial", True, False, PartialOptions, _prepare, _save, _load, weights_of)
+METHOD = Method("partial", PartialOptions, _prepare, _save, _load, weights_of, trains=True, merges=True)

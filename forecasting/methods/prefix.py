@@ -98,13 +98,13 @@ def _weights(model: "PeftModel") -> DecoderWeights:
 
 METHOD = Method(
     "prefix",
-    True,
-    False,
     PrefixOptions,
     _prepare,
     save,
     _load,
     _weights,
+    trains=True,
+    merges=False,
     taken=lambda options: options.tokens,
     checkpointing=False,
 )

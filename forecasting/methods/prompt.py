@@ -55,12 +55,12 @@ def _load(base: Base, options: PromptOptions, folder: Path) -> PromptedGPT2:
 
 METHOD = Method(
     "prompt",
-    True,
-    False,
     PromptOptions,
     _prepare,
     save_prompted,
     _load,
     prompted_weights,
+    trains=True,
+    merges=False,
     taken=lambda options: options.tokens,
 )

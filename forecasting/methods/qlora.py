@@ -123,4 +123,4 @@ def _tuned(matrix: Tensor, layer: Any) -> Tensor:
     return moved
 
 
-METHOD = Method("qlora", True, True, QloraOptions, _prepare, save_folder, _load, _weights, _plan)
+METHOD = Method("qlora", QloraOptions, _prepare, save_folder, _load, _weights, trains=True, merges=True, plan=_plan)

@@ -28,11 +28,11 @@ def _prepare(model: "GPT2LMHeadModel", _: RandomInitOptions) -> "GPT2LMHeadModel
 
 METHOD = Method(
     "random-init",
-    True,
-    False,
     RandomInitOptions,
     _prepare,
     full.METHOD.save,
     full.METHOD.load,
     weights_of,
+    trains=True,
+    merges=True,
 )

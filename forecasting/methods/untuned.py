@@ -25,4 +25,4 @@ def _load(base: Base, _: MethodOptions, __: Path) -> "GPT2LMHeadModel":
     return load_model(base).eval()
 
 
-METHOD = Method("untuned", False, False, MethodOptions, _freeze, _save, _load, weights_of)
+METHOD = Method("untuned", MethodOptions, _freeze, _save, _load, weights_of, trains=False, merges=True)

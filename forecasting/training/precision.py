@@ -69,16 +69,27 @@ def recomputing(model: nn.Module, wanted: bool) -> Iterator[None]:
     if not wanted:
         yield
         return
-    inner: Any = next((part for part in model.modules() if hasattr(part, "gradient_checkpointing_enable")), None)
-    if inner is None:
+    inside = list(_recomputable(model))
+    if not inside:
         raise ConfigError("this model cannot compute its activations again; set training.checkpointing = false")
     with warnings.catch_warnings():  # the name that all of transformers 5 knows, though newer ones prefer another
         warnings.filterwarnings("ignore", category=FutureWarning)
-        inner.gradient_checkpointing_enable(gradient_checkpointing_kwargs={"use_reentrant": False})
-        inner.disable_input_require_grads()
+        for inner in inside:
+            inner.gradient_checkpointing_enable(gradient_checkpointing_kwargs={"use_reentrant": False})
+            inner.disable_input_require_grads()
     try:
         yield
     finally:
         with warnings.catch_warnings():
             warnings.filterwarnings("ignore", category=FutureWarning)
-            inner.gradient_checkpointing_disable()
+            for inner in inside:
+                inner.gradient_checkpointing_disable()
+
+
+def _recomputable(part: nn.Module) -> Iterator[Any]:
+    """The outermost modules that can compute again: a method may hold more than one GPT-2."""
+    if hasattr(part, "gradient_checkpointing_enable"):
+        yield part
+    else:
+        for child in part.children():
+            yield from _recomputable(child)

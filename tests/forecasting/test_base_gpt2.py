@@ -10,6 +10,7 @@ import torch
 from hub_gpt2 import write_hub_gpt2
 from number_tokenizers import train_small
 from safetensors.torch import load_file, save_file
+from test_methods import CASES
 
 from forecasting.base import find_base, hub, load_model
 from forecasting.base.rows import ROWS_FILE, smooth_rows
@@ -30,10 +31,11 @@ pytestmark = [
     pytest.mark.filterwarnings("ignore::FutureWarning"),  # of transformers, about how peft calls it
 ]
 
-SPEC = WindowSpec(context=12, horizon=3)
+SPEC = WindowSpec(context=12, horizon=4)
 SAMPLING = SamplingOptions(paths=8, threads=1)
 VOCABULARY, WIDTH, BINS = 300, 32, BinsCodec().bins
 TRAINED = [name for name in METHODS if METHODS[name].trains and not METHODS[name].objective]  # on tokens
+TRAINED_CASES = [case for case, (name, _) in CASES.items() if name in TRAINED]
 
 
 @pytest.fixture(scope="module")
@@ -43,7 +45,7 @@ def gpt2(tmp_path_factory):
 
 def trained(base_name, name, folder, options=None, steps=2, rate=1e-3, spec=SPEC):
     """A model after its steps, its checkpoint, and how it was before; training and validation rows are the same."""
-    options = options or settled(name, method(name).options(), spec)
+    options = settled(name, options or method(name).options(), spec)
     torch.manual_seed(1)
     model = new_model(base_name, name, options)
     before = {key: value.clone() for key, value in model.state_dict().items()}
@@ -74,15 +76,17 @@ def rows_in(state):
 
 
 @pytest.mark.parametrize("way", ["", "untied:"])
-@pytest.mark.parametrize("name", METHODS)
-def test_every_method_trains_the_rows_and_comes_back_from_disk(gpt2, tmp_path, eurusd, name, way):
-    base_name = f"{way}{gpt2}"
-    model, folder, before = trained(base_name, name, tmp_path)
+@pytest.mark.parametrize("case", CASES)
+def test_every_method_trains_the_rows_and_comes_back_from_disk(gpt2, tmp_path, eurusd, case, way):
+    base_name, (name, options) = f"{way}{gpt2}", CASES[case]
+    model, folder, before = trained(base_name, name, tmp_path, options)
     after = rows_in(model.state_dict())
     assert len(after) >= 2
     for key, value in after.items():
         assert value.shape == (BINS, WIDTH)
-        assert torch.equal(value, before[key]) is (name not in TRAINED), key
+        trains_along = key.startswith("tuned.") and not (way and "lm_head" in key)  # with a direction head
+        moves = name in TRAINED or trains_along
+        assert torch.equal(value, before[key]) is not moves, key
     tuned = load_tuned(folder)
     stored = rows_in(tuned.model.state_dict())
     assert all(torch.equal(stored[key], value) for key, value in after.items() if key in stored)
@@ -97,17 +101,19 @@ def test_every_method_trains_the_rows_and_comes_back_from_disk(gpt2, tmp_path, e
     assert (seen > 0).all()
 
 
-@pytest.mark.parametrize("name", TRAINED)
-def test_rows_are_stored_once(gpt2, tmp_path, name):
-    """Beside what a method stores, unless it stores the whole model anyway."""
-    folder = trained(str(gpt2), name, tmp_path)[1]
+@pytest.mark.parametrize("way", ["", "untied:"])
+@pytest.mark.parametrize("case", TRAINED_CASES)
+def test_rows_are_stored_once(gpt2, tmp_path, case, way):
+    """Beside what a method stores, unless it stores them itself."""
+    name, options = CASES[case]
+    model, folder, _ = trained(f"{way}{gpt2}", name, tmp_path, options)
     tables = [
         key
         for file in folder.glob("*.safetensors")
         for key, value in load_file(file).items()
         if tuple(value.shape) == (BINS, WIDTH)
     ]
-    assert len(tables) == 1
+    assert len(tables) == len({value.data_ptr() for value in rows_in(model.state_dict()).values()})
     assert ("token_rows" in read_json(folder / "model.json")) is (folder / ROWS_FILE).is_file()
 
 
@@ -149,16 +155,18 @@ def test_a_base_that_speaks_its_codec_gets_no_rows_file(tiny_base, tmp_path):
     assert plan.rates == {}
 
 
-@pytest.mark.parametrize("damage", ["missing", "cut", "shape"])
+@pytest.mark.parametrize("damage", ["missing", "cut", "shape", "a table less"])
 def test_damaged_rows_are_named(gpt2, tmp_path, damage):
-    file = trained(str(gpt2), "lora", tmp_path)[1] / ROWS_FILE
+    file = trained(f"untied:{gpt2}", "lora", tmp_path)[1] / ROWS_FILE
     content = file.read_bytes()
     if damage == "missing":
         file.unlink()
     elif damage == "cut":
         file.write_bytes(content[:-9])
     else:
-        save_file({"wte.weight": torch.zeros(BINS, WIDTH + 1)}, file)
+        tables = load_file(file)
+        table = tables.pop("lm_head.weight")
+        save_file(tables if damage == "a table less" else tables | {"lm_head.weight": table[:, 1:].contiguous()}, file)
     with pytest.raises(CheckpointError, match=f"{ROWS_FILE}.*train it anew"):
         load_tuned(file.parent)
 

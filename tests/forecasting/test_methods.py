@@ -1,5 +1,7 @@
 """The contract every tuning method keeps, on a tiny base."""
 
+import contextlib
+import shutil
 from copy import deepcopy
 from dataclasses import replace
 from pathlib import Path
@@ -14,6 +16,7 @@ from forecasting.base import check_length, find_base, load_model, save_base
 from forecasting.checkpoint import load_checkpoint, new_model, save_checkpoint
 from forecasting.decoder import Decoder, weights_of
 from forecasting.errors import CheckpointError, ConfigError
+from forecasting.export import export
 from forecasting.files import read_json, write_json
 from forecasting.forecaster import PathForecaster
 from forecasting.methods import METHODS, method, stored_bytes, trained_parameters
@@ -337,6 +340,16 @@ def test_a_checkpoint_holds_no_pickle_and_no_more_than_it_needs(tuned, case):
     assert stored == STORED[case]
 
 
+@pytest.mark.parametrize("case", CASES)
+def test_a_method_merges_where_its_model_is_exported_as_a_plain_gpt2(tuned, tmp_path, case):
+    exported = contextlib.nullcontext()
+    if not METHODS[CASES[case][0]].merges:
+        exported = pytest.raises(CheckpointError, match="does not merge into GPT-2's own matrices")
+    with exported:
+        export(tuned[case][1], tmp_path / "out", "merged", "2018-12-31")
+    assert (tmp_path / "out").exists() is METHODS[CASES[case][0]].merges
+
+
 def test_a_lora_folder_does_not_depend_on_where_the_base_lies(tuned):
     text = (tuned["lora"][1] / "adapter_config.json").read_text()
     assert read_json(tuned["lora"][1] / "adapter_config.json")["base_model_name_or_path"] is None
@@ -466,6 +479,15 @@ def test_base_and_codec_must_agree(base, tmp_path):
     save_base(tmp_path / "odd", load_model(base), replace(base.codec, bins=33), base.card)
     with pytest.raises(CheckpointError, match="31 token rows, its codec 33 tokens"):
         load_model(find_base(str(tmp_path / "odd")))
+
+
+def test_a_base_whose_config_is_another_models_says_both_sizes(base, tmp_path):
+    folder = tmp_path / "odd"
+    shutil.copytree(base.folder, folder)
+    write_json(folder / "config.json", read_json(folder / "config.json") | {"vocab_size": 33})
+    said = r"wte.weight \[31, 16\], its config.json says vocab_size 33 and n_embd 16; .*tunetrade pretrain"
+    with pytest.raises(CheckpointError, match=said):
+        load_model(find_base(str(folder)))
 
 
 def test_when_a_window_is_longer_than_the_base_then_the_setting_and_the_most_are_named(base):

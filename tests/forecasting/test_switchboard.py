@@ -1,11 +1,13 @@
 """Several tuned models on one base in memory: the same forecasts, and what is the base's is held once."""
 
+import gc
 from pathlib import Path
 
 import numpy as np
 import pytest
 import torch
 from hub_gpt2 import write_hub_gpt2, write_own_base
+from transformers import GPT2LMHeadModel
 
 from forecasting import base as bases
 from forecasting.base import find_base
@@ -101,6 +103,18 @@ def test_a_model_costs_what_it_changes(own_base, tmp_path):
     assert board.bytes == alone.bytes + 5 * each
     matrices = LAYERS * 12 * WIDTH * WIDTH * copies + (31 + 96) * WIDTH
     assert alone.base_bytes >= 4 * matrices
+
+
+def test_no_torch_model_is_kept_where_only_the_density_is_forecast(base_name, folders):
+    def alive():
+        gc.collect()
+        return [found for found in gc.get_objects() if type(found) is GPT2LMHeadModel]
+
+    plain = {name: folder for name, folder in folders.items() if not METHODS[name].objective}
+    before = alive()
+    board = Switchboard(find_base(base_name), plain)
+    assert len(alive()) == len(before)
+    assert board.names == tuple(plain)
 
 
 def test_the_base_is_read_from_disk_once(base_name, folders, monkeypatch):

@@ -10,8 +10,10 @@ from test_train import BINS, CONTEXT, HORIZON, OPTIONS, Killed, bits, killed_at,
 from torch.nn import functional as F
 
 from forecasting import train as training
+from forecasting.checkpoint import new_model
 from forecasting.codecs.rows import PADDING
 from forecasting.errors import ConfigError
+from forecasting.methods import method
 from forecasting.train import Plan, TrainingData, TrainingOptions, Update, learning_rate_at, target_loss, train
 from forecasting.training.precision import fused_gelu, recomputing
 
@@ -95,6 +97,27 @@ def test_recomputed_activations_give_the_same_bits(tiny_base, data, name):
             found.append(gradients(model, data.train[:6], TrainingOptions(accumulate=2)))
         runs.append(len(count))
     assert runs == ([2, 2] if name == "adapter" else [2, 4])  # nothing below the adapters has a backward pass
+    assert found[0][1] == found[1][1]
+    for key, value in found[0][0].items():
+        assert torch.equal(value, found[1][0][key])
+
+
+def test_the_base_that_trains_with_a_direction_head_is_recomputed(tiny_base, data):
+    """A direction head holds two GPT-2s, of which the second trains."""
+    options = method("direction").options(train_base=True, horizon=HORIZON)
+    rows = np.concatenate([data.train[:6, :CONTEXT], data.train[:6, CONTEXT:] % 3], axis=1)
+    runs, found = [], []
+    for checkpointing in (False, True):
+        torch.manual_seed(7)
+        model, count = new_model(str(tiny_base), "direction", options), []
+        model.tuned.transformer.h[0].mlp.register_forward_pre_hook(lambda *_, count=count: count.append(1))
+        with recomputing(model, checkpointing):
+            torch.manual_seed(8)
+            plan = method("direction").plan(model, options, 1)
+            found.append(gradients(model, rows, TrainingOptions(), plan))
+        runs.append(len(count))
+        assert not any(getattr(part, "gradient_checkpointing", False) for part in model.modules())
+    assert runs == [1, 2]
     assert found[0][1] == found[1][1]
     for key, value in found[0][0].items():
         assert torch.equal(value, found[1][0][key])
