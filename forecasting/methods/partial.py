@@ -14,7 +14,7 @@ from torch import Tensor, nn
 
 from forecasting.base import Base, load_model
 from forecasting.decoder import weights_of
-from forecasting.errors import ConfigError
+from forecasting.errors import ConfigError, OptionError
 from forecasting.methods.full import FullOptions
 from forecasting.methods.method import Method, MethodOptions, load_tensors
 
@@ -35,7 +35,7 @@ class PartialOptions(MethodOptions):
     def __post_init__(self) -> None:
         super().__post_init__()
         if self.blocks < 0:
-            raise ConfigError(f"method.partial.blocks is {self.blocks}; give 0 (ln_f alone) or more")
+            raise OptionError(f"blocks is {self.blocks}; give 0 (ln_f alone) or more")
 
 
 def _prepare(model: "GPT2LMHeadModel", options: PartialOptions) -> "GPT2LMHeadModel":

@@ -452,7 +452,7 @@ def test_a_method_with_settings_of_its_own_has_a_section_of_its_own() -> None:
         ({"space": {"lora": {"rank": []}}}, "give a list of values"),
         ({"space": {"lora": {"rank": [4, 4]}}}, "names a value twice"),
         ({"space": {"lora": {"rnk": [4]}}}, "unknown option 'tune.space.lora.rnk'.*did you mean"),
-        ({"space": {"lora": {"rank": [4, 0]}}}, "tune.space.lora.rank holds 0, which cannot be: lora.rank is 0"),
+        ({"space": {"lora": {"rank": [4, 0]}}}, "tune.space.lora.rank holds 0, which cannot be: method.lora.rank is 0"),
         ({"space": {"lora": {"rank": [4.5]}}}, "tune.space.lora.rank holds 4.5.*must be a whole number"),
         ({"space": {"lora": {"learning_rate": [0]}}}, "give factors of the method's own"),
         ({"space": {"lora": {"learning_rate": [1e6]}}}, "learning_rate holds 1000000.0, which cannot be"),
