@@ -163,6 +163,11 @@ def true_classes(inputs: Contexts, truth: np.ndarray, codec: BinsCodec, state: B
     return classes_of(truth / inputs.closes[:, -1:] - 1, band * spread)
 
 
+def _check(_: DirectionOptions, base: Base) -> None:
+    if not isinstance(base.codec, BinsCodec):
+        raise ConfigError(ONLY_BINS)
+
+
 def _rows(inputs: Contexts, truth: np.ndarray, codec: AnyCodec, context: int, options: DirectionOptions) -> np.ndarray:
     """Tokens of the context, and the classes that followed, int64 [N, C + H]."""
     if not isinstance(codec, BinsCodec):
@@ -265,4 +270,5 @@ METHOD = Method(
     _weights,
     _plan,
     objective=Objective(_settle, _rows, _forecaster, _scores),
+    check=_check,
 )

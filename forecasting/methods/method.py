@@ -71,8 +71,9 @@ class Method:
     to give the same model back. weights(model) gives what the decode engine runs, merged where the method merges, and
     leaves the model as it was. plan(model, options, steps) is what it asks of the training loop for so many steps.
     taken(options) counts the positions its virtual tokens use up; checkpointing says whether activations can be
-    recomputed in the backward pass. objective is what it learns instead of the next token. Each method knows the class
-    of its models, hence `Any`.
+    recomputed in the backward pass. objective is what it learns instead of the next token. check(options, base) raises
+    ConfigError where the method cannot be on that base, or on this machine, without reading its weights. Each method
+    knows the class of its models, hence `Any`.
     """
 
     name: str
@@ -87,6 +88,7 @@ class Method:
     taken: Callable[[Any], int] = lambda options: 0
     checkpointing: bool = True
     objective: Objective | None = None
+    check: Callable[[Any, Base], None] = lambda options, base: None
 
 
 def trained_parameters(model: nn.Module) -> int:

@@ -121,4 +121,8 @@ def _tuned(matrix: Tensor, layer: Any) -> Tensor:
     return moved
 
 
-METHOD = Method("qlora", True, True, QloraOptions, _prepare, save_folder, _load, _weights, _plan)
+def _check(_: QloraOptions, __: Base) -> None:
+    _bitsandbytes()
+
+
+METHOD = Method("qlora", True, True, QloraOptions, _prepare, save_folder, _load, _weights, _plan, check=_check)
