@@ -28,7 +28,7 @@ from forecasting.methods import METHODS, MethodOptions
 from forecasting.methods.lora import LoraOptions
 from tunetrade.cell import Cell, fingerprints, run_cell
 from tunetrade.cli import main
-from tunetrade.config import StudyConfig, load_study, study_from
+from tunetrade.config import StudyConfig, as_plain, load_study, study_from
 from tunetrade.faults import told
 from tunetrade.layout import VOLATILE, VOLATILE_FOLDERS
 from tunetrade.ledger import trials
@@ -36,7 +36,7 @@ from tunetrade.prepared import prepare
 from tunetrade.spaces import SPACES, drawn, space_of, tune_options
 from tunetrade.study import _open, cells, load_series
 from tunetrade.toml import toml
-from tunetrade.tune import Trial, cells_of, load_tuning, of_method, tuned_file
+from tunetrade.tune import Trial, cells_of, load_tuning, of_method, run_tuning, tuned_file, with_settings
 from tunetrade.tune_table import terminal
 from tunetrade.validation import blind
 from tunetrade.verbs import study_file
@@ -358,8 +358,8 @@ def test_the_final_comparison_runs_what_was_chosen_and_a_trial_is_no_run(
 
 
 @pytest.fixture
-def plain(tiny_base: Path) -> StudyConfig:
-    values: dict[str, Any] = {"name": "s", "series": ["ecb:EURUSD"], "base": str(tiny_base)}
+def plain() -> StudyConfig:
+    values: dict[str, Any] = {"name": "s", "series": ["ecb:EURUSD"], "base": "embedded"}
     return study_from(values | {"methods": list(METHODS)})
 
 
@@ -429,7 +429,35 @@ def test_the_shipped_space_of_every_method_holds(name: str, plain: StudyConfig) 
     space = space_of(plain, name, tune_options({}))
     assert bool(space) == METHODS[name].trains
     if space:
-        assert {"learning_rate", "batch_size"} <= set(space)
+        shipped = tomllib.loads(SPACES.read_text())
+        whole = {**shipped["any"], **shipped.get(name, {})}
+        assert {key: list(values) for key, values in space.items()} == whole
+
+
+@pytest.mark.parametrize("name", ["lora", "partial", "prompt"])
+def test_what_cannot_be_is_never_drawn(name: str, plain: StudyConfig, tiny_base: Path) -> None:
+    """A batch with fewer windows than micro-batches, more blocks than the base has, more tokens than fit."""
+    changes = ["training.accumulate=16", "windows.context=12", "windows.horizon=3", f"base={tiny_base.as_posix()}"]
+    study = study_from(as_plain(plain), [f'methods=["{name}"]', *changes, "method.prompt.tokens=5"])
+    space = space_of(study, name, tune_options({}))
+    assert space["batch_size"] == (1, 2)
+    assert space.get("blocks", (1, 2)) == (1, 2)
+    assert space.get("tokens", (5, 10)) == (5, 10)
+    found = drawn(study, name, tune_options({}))
+    assert len(found) == 8
+    assert len({settings.get("learning_rate") for settings in found}) == 8
+    for settings in found:
+        with_settings(study, {name: settings}).training_of(name)
+    own = {"space": {name: {"learning_rate": [1, 2], "batch_size": [0.5, 1]}}}
+    with pytest.raises(ConfigError, match=r"batch_size holds 0.5, which cannot be: .*accumulate 16; .*raise"):
+        drawn(study, name, tune_options(own))
+
+
+def test_epochs_which_hang_on_the_batch_size_are_refused(tmp_path: Path, plain: StudyConfig) -> None:
+    study = study_from(as_plain(plain), ["training.epochs=2"])
+    with pytest.raises(ConfigError, match=r"training.epochs is 2, .*set training.epochs = 0 and give training.steps"):
+        run_tuning(study, tune_options({}), tmp_path)
+    assert list(tmp_path.iterdir()) == []
 
 
 def test_a_method_with_settings_of_its_own_has_a_section_of_its_own() -> None:
