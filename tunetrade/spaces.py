@@ -1,9 +1,11 @@
 """What `tune` tries: the small space of each method, which is data, and the settings drawn from it.
 
 Every dimension is a short list of values, shuffled; trial by trial the next value of each list is taken, and a list
-that is used up is shuffled anew. So each value is tried as often as any other, the first n of a longer search are a
-search of n, and every method tries the same factors of its learning rate and batch size in the same trials. The first
-trial is always the method as the study has it. Drawing from short lists finds less than a continuous search would, at 8
+that is used up is shuffled anew. So each value comes up as often as any other, but for what has to be drawn again: a
+point that is known already, or contradicts itself, which takes turns from the values in it (options that often would
+are one dimension of the combinations allowed, such as "init,projection"). The first n of a longer search are a search
+of n, and every method tries the same factors of its learning rate and batch size in the same trials. The first trial is
+always the method as the study has it. Drawing from short lists finds less than a continuous search would, at 8
 trials hardly less, and says more: two trials that share a value can be compared.
 """
 
@@ -29,7 +31,8 @@ Settings = Mapping[str, Any]
 """Options of a method by name: a point of its space."""
 
 Space = Mapping[str, tuple[Any, ...]]
-"""Values to try by option; those of FACTORS are factors of what the method has, not values."""
+"""Values to try by option; those of FACTORS are factors of what the method has, not values. A key of several options,
+as in "init,projection", has lists of a value for each."""
 
 SPACES = Path(__file__).with_name("spaces.toml")
 ANY = "any"
@@ -93,6 +96,9 @@ def space_of(study: StudyConfig, name: str, options: TuneOptions) -> Space:
             f"training.learning_rate is {study.training.learning_rate:g}, the same for all methods; leave it out to "
             f"tune each one's, or give {name} a [tune.space.{name}] without learning_rate"
         )
+    options_named = [option for key in space for option in key.split(",")]
+    if len(set(options_named)) < len(options_named):
+        raise ConfigError(f"{where} names an option twice: {', '.join(space)}")
     base, possible = find_base(study.base), {}
     for key, values in space.items():
         _check(study.options_of(name), key, values, where)
@@ -166,8 +172,13 @@ def _space(section: Any, where: str) -> Space:
 def _check(default: MethodOptions, key: str, values: Sequence[Any], where: str) -> None:
     """Refuse an option that the method does not have, and what is no factor where one is asked."""
     known = [field.name for field in dataclasses.fields(default)]
-    if key not in known:
-        raise ConfigError(unknown("option", f"{where}.{key}", [f"{where}.{option}" for option in known]))
+    names = key.split(",")
+    for name in names:
+        if name not in known:
+            raise ConfigError(unknown("option", f"{where}.{name}", [f"{where}.{option}" for option in known]))
+    for value in values:
+        if len(names) > 1 and (not isinstance(value, list) or len(value) != len(names) or {*names} & {*FACTORS}):
+            raise ConfigError(f"{where}.{key} holds {value!r}; give lists of {len(names)} values, and no factors")
     for value in values if key in FACTORS else ():
         if isinstance(value, bool) or not isinstance(value, int | float) or not value > 0:
             raise ConfigError(f"{where}.{key} holds {value!r}; give factors of the method's own, such as [0.5, 1, 2]")
@@ -202,7 +213,7 @@ def _allowed(study: StudyConfig, base: Base, name: str, point: Settings) -> Meth
 def _made(study: StudyConfig, name: str, point: Settings) -> MethodOptions:
     """A method's options at a point of its space, factors multiplied out."""
     default = study.options_of(name)
-    values = dict(point)
+    values = _by_option(point)
     for key in FACTORS:
         factor = values.pop(key, 1)
         if factor == 1:
@@ -212,6 +223,15 @@ def _made(study: StudyConfig, name: str, point: Settings) -> MethodOptions:
         else:
             values[key] = max(1, round(study.training_of(name).batch_size * factor))
     return build(type(default), {**dataclasses.asdict(default), **values}, f"method.{name}")
+
+
+def _by_option(point: Settings) -> dict[str, Any]:
+    """A point whose keys are single options."""
+    values: dict[str, Any] = {}
+    for key, value in point.items():
+        names = key.split(",")
+        values.update(zip(names, value, strict=True) if len(names) > 1 else [(key, value)])
+    return values
 
 
 def _combinations(space: Space) -> Iterator[Settings]:
@@ -225,7 +245,8 @@ def _stream(space: Space, study: StudyConfig, name: str, seed: int) -> Iterator[
     shuffles = {}
     for key, values in space.items():
         stream = key if key in FACTORS else f"{name}.{key}"
-        first = 1 if key in FACTORS else getattr(default, key)
+        own = [getattr(default, option) for option in key.split(",")]
+        first = 1 if key in FACTORS else own if len(own) > 1 else own[0]
         shuffles[key] = _shuffled(values, first, [seed, zlib.crc32(stream.encode())])
     while True:
         yield {key: next(values) for key, values in shuffles.items()}

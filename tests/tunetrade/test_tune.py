@@ -400,6 +400,18 @@ def test_in_eight_trials_every_method_tries_each_learning_rate_factor_once(plain
     assert drawn(plain, "lora", tune_options({"seed": 2})) != drawn(plain, "lora", options)
 
 
+def test_options_that_go_together_are_drawn_together(plain: StudyConfig) -> None:
+    """Each of three pairs once in every three trials, `keys` among them as often as the others."""
+    found = [{"init": "keys", "projection": False, **s} for s in drawn(plain, "prefix", tune_options({"trials": 12}))]
+    pairs = [(each["init"], each["projection"]) for each in found]
+    allowed = [("keys", False), ("random", False), ("random", True)]
+    assert pairs[0] == allowed[0]
+    assert [sorted(pairs[i : i + 3]) for i in range(0, 12, 3)] == [allowed] * 4
+    for name, option in (("lora", "dora"), ("lora", "rslora"), ("lora", "init"), ("qlora", "init")):
+        own = [getattr(plain.options_of(name), option), *(s.get(option) for s in drawn(plain, name, tune_options({})))]
+        assert len({value for value in own if value is not None}) == 2, (name, option)
+
+
 def test_a_longer_search_begins_as_a_shorter_one(plain: StudyConfig) -> None:
     long = drawn(plain, "lora", tune_options({"trials": 40}))
     assert drawn(plain, "lora", tune_options({"trials": 9})) == long[:9]
@@ -482,6 +494,15 @@ def test_a_method_with_settings_of_its_own_has_a_section_of_its_own() -> None:
         ({"space": {"lora": {"rnk": [4]}}}, "unknown option 'tune.space.lora.rnk'.*did you mean"),
         ({"space": {"lora": {"rank": [4, 0]}}}, "tune.space.lora.rank holds 0, which cannot be: method.lora.rank is 0"),
         ({"space": {"lora": {"rank": [4.5]}}}, "tune.space.lora.rank holds 4.5.*must be a whole number"),
+        ({"space": {"lora": {"rank,alpha": [[4, 8.0], [4]]}}}, r"rank,alpha holds \[4\]; give lists of 2 values"),
+        ({"space": {"lora": {"rank,alpha": [8]}}}, "rank,alpha holds 8; give lists of 2 values"),
+        ({"space": {"lora": {"rank,learning_rate": [[8, 1]]}}}, "and no factors"),
+        ({"space": {"lora": {"rank,alpha": [[4, 8.0]], "rank": [4]}}}, "names an option twice: rank,alpha, rank"),
+        (
+            {"space": {"lora": {"rank,alpha": [[4, 8.0], [0, 8.0]]}}},
+            r"holds \[0, 8.0\], which cannot be: method.lora.r",
+        ),
+        ({"space": {"lora": {"rank,alhpa": [[4, 8.0]]}}}, "unknown option 'tune.space.lora.alhpa'.*did you mean"),
         ({"space": {"lora": {"learning_rate": [0]}}}, "give factors of the method's own"),
         ({"space": {"lora": {"learning_rate": [1e6]}}}, "learning_rate holds 1000000.0, which cannot be"),
         ({"space": {"lora": {"rank": [4, 8]}}}, "holds 2 different settings, fewer than tune.trials = 8"),
