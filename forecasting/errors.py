@@ -20,6 +20,10 @@ class ConfigError(UserError):
     """A study file, option or setting that is unknown, out of range or contradictory."""
 
 
+class OptionError(ConfigError):
+    """A setting of a record that begins with its bare name: whoever knows the section puts that before it."""
+
+
 class CheckpointError(UserError):
     """A base model or run folder that is missing, damaged or of another shape than asked for."""
 

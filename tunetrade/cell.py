@@ -17,7 +17,6 @@ from typing import TYPE_CHECKING, Any
 import numpy as np
 
 from forecasting.bars import Bars, load_bars
-from forecasting.errors import ConfigError
 from forecasting.files import read_json, remove_partials, sha256_of, write_json, write_parquet
 from tunetrade.config import StudyConfig, study_from
 from tunetrade.layout import CellPaths, done_stages, mark, reopen
@@ -161,8 +160,6 @@ def train(cell: Cell, bars: Bars, fingerprint: str, emit: Emit) -> None:
 
     study, name = cell.study, cell.method
     chosen, options = methods.method(name), study.options_of(name)
-    if study.training.checkpointing and chosen.trains and not chosen.checkpointing:
-        raise ConfigError(f"method {name} cannot recompute its activations; set training.checkpointing = false")
     prepared = prepare(study, bars)
     torch.set_num_threads(study.training.threads)
     os.environ.setdefault("CUBLAS_WORKSPACE_CONFIG", ":4096:8")  # without it CUDA's matrix products are not repeatable

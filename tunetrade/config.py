@@ -18,7 +18,7 @@ from typing import Any, TypeVar
 from forecasting.baselines import BASELINES
 from forecasting.baselines.asked import check_refit
 from forecasting.codecs.fit import CodecOptions
-from forecasting.errors import ConfigError, unknown
+from forecasting.errors import ConfigError, OptionError, unknown
 from forecasting.methods import METHODS, MethodOptions, method, settled
 from forecasting.sampler import SamplingOptions
 from forecasting.sources.options import SourceOptions
@@ -151,7 +151,10 @@ def build(record: type[Record], values: Any, where: str, skip: tuple[str, ...] =
     missing = [f"{prefix}{name}" for name in required if name not in checked]
     if missing:
         raise ConfigError(f"missing: {', '.join(missing)}; add it to the study file or pass --set {missing[0]}=VALUE")
-    return record(**checked)
+    try:
+        return record(**checked)
+    except OptionError as error:
+        raise ConfigError(f"{prefix}{error}") from None
 
 
 def as_plain(study: StudyConfig) -> dict[str, Any]:

@@ -1,9 +1,11 @@
 """What `tune` tries: the small space of each method, which is data, and the settings drawn from it.
 
 Every dimension is a short list of values, shuffled; trial by trial the next value of each list is taken, and a list
-that is used up is shuffled anew. So each value is tried as often as any other, the first n of a longer search are a
-search of n, and every method tries the same factors of its learning rate and batch size in the same trials. The first
-trial is always the method as the study has it. Drawing from short lists finds less than a continuous search would, at 8
+that is used up is shuffled anew. So each value comes up as often as any other, but for what has to be drawn again: a
+point that is known already, or contradicts itself, which takes turns from the values in it (options that often would
+are one dimension of the combinations allowed, such as "init,projection"). The first n of a longer search are a search
+of n, and every method tries the same factors of its learning rate and batch size in the same trials. The first trial is
+always the method as the study has it. Drawing from short lists finds less than a continuous search would, at 8
 trials hardly less, and says more: two trials that share a value can be compared.
 """
 
@@ -19,15 +21,18 @@ from typing import Any
 
 import numpy as np
 
+from forecasting.base import Base, find_base
 from forecasting.errors import ConfigError, unknown
 from forecasting.methods import METHODS, MethodOptions, method
+from tunetrade.checks import check_method
 from tunetrade.config import StudyConfig, build
 
 Settings = Mapping[str, Any]
 """Options of a method by name: a point of its space."""
 
 Space = Mapping[str, tuple[Any, ...]]
-"""Values to try by option; those of FACTORS are factors of what the method has, not values."""
+"""Values to try by option; those of FACTORS are factors of what the method has, not values. A key of several options,
+as in "init,projection", has lists of a value for each."""
 
 SPACES = Path(__file__).with_name("spaces.toml")
 ANY = "any"
@@ -76,8 +81,9 @@ def tune_options(values: Any) -> TuneOptions:
 def space_of(study: StudyConfig, name: str, options: TuneOptions) -> Space:
     """The checked space of a method: the study's own, or the shipped one; empty for a method that does not train.
 
-    A method without a section of its own in the shipped file has the dimensions of all methods, such as the learning
-    rate.
+    What cannot be on the study's base, in its windows or its training is left out of the shipped one, where it is no
+    factor of the learning rate, and refused in the study's own. A method without a section in the shipped file has the
+    dimensions of all methods, such as the learning rate.
     """
     if not method(name).trains:
         return {}
@@ -90,10 +96,18 @@ def space_of(study: StudyConfig, name: str, options: TuneOptions) -> Space:
             f"training.learning_rate is {study.training.learning_rate:g}, the same for all methods; leave it out to "
             f"tune each one's, or give {name} a [tune.space.{name}] without learning_rate"
         )
+    options_named = [option for key in space for option in key.split(",")]
+    if len(set(options_named)) < len(options_named):
+        raise ConfigError(f"{where} names an option twice: {', '.join(space)}")
+    base, possible = find_base(study.base), {}
     for key, values in space.items():
-        for value in values:
-            _check(study, name, space, key, value, where)
-    return space
+        _check(study.options_of(name), key, values, where)
+        faults = [_fault(study, base, name, space, key, value) for value in values]
+        for value, fault in zip(values, faults, strict=True):
+            if fault and (name in options.space or key == RATE):
+                raise ConfigError(f"{where}.{key} holds {value!r}, which cannot be: {fault}")
+        possible[key] = tuple(value for value, fault in zip(values, faults, strict=True) if not fault)
+    return {key: values for key, values in possible.items() if values}
 
 
 def drawn(study: StudyConfig, name: str, options: TuneOptions) -> list[Settings]:
@@ -105,8 +119,9 @@ def drawn(study: StudyConfig, name: str, options: TuneOptions) -> list[Settings]
     space = space_of(study, name, options)
     if not space:
         return [{}]
+    base = find_base(study.base)
     if options.grid:
-        points = (_settled(study, name, point) for point in _combinations(space))
+        points = (_settled(study, base, name, point) for point in _combinations(space))
         return _distinct([{}, *(settings for settings in points if settings is not None)])
     found: list[Settings] = []
     factors = _stream({key: space[key] for key in FACTORS if key in space}, study, name, options.seed)
@@ -114,7 +129,7 @@ def drawn(study: StudyConfig, name: str, options: TuneOptions) -> list[Settings]
     misses = 0
     while len(found) < options.trials:
         shared = next(factors)
-        tried = (_settled(study, name, {**shared, **next(others)}) for _ in range(PATIENCE))
+        tried = (_settled(study, base, name, {**shared, **next(others)}) for _ in range(PATIENCE))
         settings = next((each for each in tried if each is not None and each not in found), None)
         misses = 0 if settings is not None else misses + 1
         if settings is not None:
@@ -154,34 +169,51 @@ def _space(section: Any, where: str) -> Space:
     return {key: tuple(values) for key, values in section.items()}
 
 
-def _check(study: StudyConfig, name: str, space: Space, key: str, value: Any, where: str) -> None:
-    """Refuse an option that the method does not have, and a value that no combination with the other options allows."""
-    default = study.options_of(name)
+def _check(default: MethodOptions, key: str, values: Sequence[Any], where: str) -> None:
+    """Refuse an option that the method does not have, and what is no factor where one is asked."""
     known = [field.name for field in dataclasses.fields(default)]
-    if key not in known:
-        raise ConfigError(unknown("option", f"{where}.{key}", [f"{where}.{option}" for option in known]))
-    if key in FACTORS and (isinstance(value, bool) or not isinstance(value, int | float) or not value > 0):
-        raise ConfigError(f"{where}.{key} holds {value!r}; give factors of the method's own, such as [0.5, 1, 2]")
+    names = key.split(",")
+    for name in names:
+        if name not in known:
+            raise ConfigError(unknown("option", f"{where}.{name}", [f"{where}.{option}" for option in known]))
+    for value in values:
+        if len(names) > 1 and (not isinstance(value, list) or len(value) != len(names) or {*names} & {*FACTORS}):
+            raise ConfigError(f"{where}.{key} holds {value!r}; give lists of {len(names)} values, and no factors")
+    for value in values if key in FACTORS else ():
+        if isinstance(value, bool) or not isinstance(value, int | float) or not value > 0:
+            raise ConfigError(f"{where}.{key} holds {value!r}; give factors of the method's own, such as [0.5, 1, 2]")
+
+
+def _fault(study: StudyConfig, base: Base, name: str, space: Space, key: str, value: Any) -> ConfigError | None:
+    """Why a value cannot be, where no combination with the other options allows it."""
     try:
-        _made(study, name, {key: value})
+        _allowed(study, base, name, {key: value})
     except ConfigError as error:
         others = {other: values for other, values in space.items() if other not in (key, *FACTORS)}
-        if not any(_settled(study, name, {**point, key: value}) is not None for point in _combinations(others)):
-            raise ConfigError(f"{where}.{key} holds {value!r}, which cannot be: {error}") from None
+        points = ({**point, key: value} for point in _combinations(others))
+        return None if any(_settled(study, base, name, point) is not None for point in points) else error
+    return None
 
 
-def _settled(study: StudyConfig, name: str, point: Settings) -> Settings | None:
+def _settled(study: StudyConfig, base: Base, name: str, point: Settings) -> Settings | None:
     """The settings of a point, only its differences from the default; None where they contradict one another."""
     try:
-        return differing(study.options_of(name), _made(study, name, point))
+        return differing(study.options_of(name), _allowed(study, base, name, point))
     except ConfigError:
         return None
+
+
+def _allowed(study: StudyConfig, base: Base, name: str, point: Settings) -> MethodOptions:
+    """A method's options at a point; ConfigError where they contradict one another, the base or the training."""
+    made = _made(study, name, point)
+    check_method(dataclasses.replace(study, method={**study.method, name: made}), name, base)
+    return made
 
 
 def _made(study: StudyConfig, name: str, point: Settings) -> MethodOptions:
     """A method's options at a point of its space, factors multiplied out."""
     default = study.options_of(name)
-    values = dict(point)
+    values = _by_option(point)
     for key in FACTORS:
         factor = values.pop(key, 1)
         if factor == 1:
@@ -191,6 +223,15 @@ def _made(study: StudyConfig, name: str, point: Settings) -> MethodOptions:
         else:
             values[key] = max(1, round(study.training_of(name).batch_size * factor))
     return build(type(default), {**dataclasses.asdict(default), **values}, f"method.{name}")
+
+
+def _by_option(point: Settings) -> dict[str, Any]:
+    """A point whose keys are single options."""
+    values: dict[str, Any] = {}
+    for key, value in point.items():
+        names = key.split(",")
+        values.update(zip(names, value, strict=True) if len(names) > 1 else [(key, value)])
+    return values
 
 
 def _combinations(space: Space) -> Iterator[Settings]:
@@ -204,7 +245,8 @@ def _stream(space: Space, study: StudyConfig, name: str, seed: int) -> Iterator[
     shuffles = {}
     for key, values in space.items():
         stream = key if key in FACTORS else f"{name}.{key}"
-        first = 1 if key in FACTORS else getattr(default, key)
+        own = [getattr(default, option) for option in key.split(",")]
+        first = 1 if key in FACTORS else own if len(own) > 1 else own[0]
         shuffles[key] = _shuffled(values, first, [seed, zlib.crc32(stream.encode())])
     while True:
         yield {key: next(values) for key, values in shuffles.items()}

@@ -21,6 +21,7 @@ from forecasting.methods import method
 from strategies.rules import FROM_DATA
 from strategies.signals import check_horizon
 from tunetrade.cell import Cell, fingerprints, stages
+from tunetrade.checks import check_methods
 from tunetrade.config import StudyConfig, as_plain
 from tunetrade.layout import CellPaths, cell_folder, done_stages, read_run, update
 from tunetrade.ledger import Ledger
@@ -74,7 +75,8 @@ def cells(study: StudyConfig, runs: Path, loaded: dict[str, Bars]) -> list[Cell]
 
 
 def load_series(study: StudyConfig) -> dict[str, Bars]:
-    """Bars of every series, after checking that each can be split and that the base has not seen the answers."""
+    """Bars of every series, after checking that each method can be, each series be split, and the answers unseen."""
+    check_methods(study)
     loaded: dict[str, Bars] = {}
     for source in study.series:
         bars = load_bars(source, study.source)

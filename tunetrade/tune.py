@@ -63,8 +63,13 @@ def run_tuning(study: StudyConfig, options: TuneOptions, runs: Path, jobs: int =
     """
     if not study.seeds:
         raise ConfigError("seeds is empty; give a training seed for the trials, such as seeds = [1]")
-    settings = {name: drawn(study, name, options) for name in study.methods}
+    if study.training.epochs:
+        raise ConfigError(
+            f"training.epochs is {study.training.epochs}, which makes fewer steps of larger batches, and all trials "
+            "have the same steps; set training.epochs = 0 and give training.steps"
+        )
     loaded = {source: blind(bars, study) for source, bars in _series(study).items()}
+    settings = {name: drawn(study, name, options) for name in study.methods}
     folder = runs / study.name
     trials = [
         Trial(name, number, chosen, cells_of(study, runs, loaded, name, number, chosen))

@@ -18,7 +18,7 @@ from torch import Tensor, nn
 
 from forecasting.base import Base, load_model
 from forecasting.decoder import DecoderWeights
-from forecasting.errors import ConfigError
+from forecasting.errors import OptionError
 from forecasting.files import read_json, reading
 from forecasting.methods.method import CURE, Method, MethodOptions
 from forecasting.methods.wrapped import (
@@ -63,25 +63,24 @@ class AdaLoraOptions(MethodOptions):
 
     def __post_init__(self) -> None:
         super().__post_init__()
-        check_low_rank("adalora", self.alpha, self.dropout, rank=self.rank)
-        names_in(self.targets, "adalora.targets", TARGETS)
+        check_low_rank(self.alpha, self.dropout, rank=self.rank)
+        names_in(self.targets, TARGETS)
         if self.initial_rank <= self.rank:
-            raise ConfigError(
-                f"adalora.initial_rank is {self.initial_rank}, adalora.rank {self.rank}; give it more than is to be "
-                f"left, or take lora"
+            raise OptionError(
+                f"initial_rank is {self.initial_rank}, rank {self.rank}; give it more than is to be left, or take lora"
             )
         if min(self.settled, self.final) < 0 or self.settled + self.final >= 1:
-            raise ConfigError(
-                f"adalora.settled is {self.settled} and adalora.final {self.final}; give shares of the steps, not "
+            raise OptionError(
+                f"settled is {self.settled} and final {self.final}; give shares of the steps, not "
                 f"negative, that leave some for thinning"
             )
         if self.interval < 1:
-            raise ConfigError(f"adalora.interval is {self.interval}; give a whole number of at least 1")
+            raise OptionError(f"interval is {self.interval}; give a whole number of at least 1")
         for name in ("smoothing", "deviation"):
             if not 0 < getattr(self, name) < 1:
-                raise ConfigError(f"adalora.{name} is {getattr(self, name)}; give a number between 0 and 1")
+                raise OptionError(f"{name} is {getattr(self, name)}; give a number between 0 and 1")
         if self.orthogonality < 0:
-            raise ConfigError(f"adalora.orthogonality is {self.orthogonality}; give 0, which turns it off, or more")
+            raise OptionError(f"orthogonality is {self.orthogonality}; give 0, which turns it off, or more")
 
 
 def _prepare(model: "GPT2LMHeadModel", options: AdaLoraOptions) -> "PeftModel":
@@ -92,7 +91,7 @@ def _prepare(model: "GPT2LMHeadModel", options: AdaLoraOptions) -> "PeftModel":
         init_r=options.initial_rank,
         lora_alpha=options.alpha,
         lora_dropout=options.dropout,
-        target_modules=names_in(options.targets, "adalora.targets", TARGETS),
+        target_modules=names_in(options.targets, TARGETS),
         deltaT=options.interval,
         beta1=options.smoothing,
         beta2=options.deviation,

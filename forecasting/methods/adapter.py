@@ -17,7 +17,7 @@ from torch import Tensor, nn
 
 from forecasting.base import Base, load_gpt2, load_model, save_gpt2
 from forecasting.decoder import Adapter, DecoderWeights, Product, weights_of
-from forecasting.errors import ConfigError
+from forecasting.errors import OptionError
 from forecasting.methods.method import CURE, Method, MethodOptions, load_tensors
 
 if TYPE_CHECKING:
@@ -36,9 +36,9 @@ class AdapterOptions(MethodOptions):
     def __post_init__(self) -> None:
         super().__post_init__()
         if self.bottleneck < 1:
-            raise ConfigError(f"adapter.bottleneck is {self.bottleneck}; give a whole number of at least 1")
+            raise OptionError(f"bottleneck is {self.bottleneck}; give a whole number of at least 1")
         if not 0 <= self.dropout < 1:
-            raise ConfigError(f"adapter.dropout is {self.dropout}; give a number from 0 to below 1")
+            raise OptionError(f"dropout is {self.dropout}; give a number from 0 to below 1")
 
 
 class Bottleneck(nn.Module):

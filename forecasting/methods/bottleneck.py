@@ -15,7 +15,7 @@ from torch.nn import functional as F
 
 from forecasting.base import Base, load_model
 from forecasting.decoder import Adapter, DecoderWeights, Product, weights_of
-from forecasting.errors import ConfigError
+from forecasting.errors import OptionError
 from forecasting.methods.method import Method, MethodOptions, load_tensors
 
 if TYPE_CHECKING:
@@ -35,7 +35,7 @@ class BottleneckOptions(MethodOptions):
     def __post_init__(self) -> None:
         super().__post_init__()
         if self.bottleneck < 1:
-            raise ConfigError(f"method.bottleneck.bottleneck is {self.bottleneck}; give a whole number of at least 1")
+            raise OptionError(f"bottleneck is {self.bottleneck}; give a whole number of at least 1")
 
 
 class Bottleneck(nn.Module):

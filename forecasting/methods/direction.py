@@ -29,7 +29,7 @@ from forecasting.classification import CLASSES, FLAT, UP, class_shares, classes_
 from forecasting.codecs import AnyCodec, BinsCodec
 from forecasting.codecs.bins import BinState
 from forecasting.decoder import DecoderWeights, Product, weights_of
-from forecasting.errors import ConfigError
+from forecasting.errors import ConfigError, OptionError
 from forecasting.forecaster import Forecaster, PathForecaster, Prediction, Progress
 from forecasting.methods.method import CURE, Method, MethodOptions, Objective, load_tensors
 from forecasting.sampler import FIRST_STEP_ROWS, Encoded, TokenModel, gpt2_decoders
@@ -66,13 +66,13 @@ class DirectionOptions(MethodOptions):
     def __post_init__(self) -> None:
         super().__post_init__()
         if not 0 <= self.band <= 10:
-            raise ConfigError(f"direction.band is {self.band}; give a number of standard deviations from 0 to 10")
+            raise OptionError(f"band is {self.band}; give a number of standard deviations from 0 to 10")
         if not 0 <= self.dropout < 1:
-            raise ConfigError(f"direction.dropout is {self.dropout}; give a number from 0 to below 1")
+            raise OptionError(f"dropout is {self.dropout}; give a number from 0 to below 1")
         if not 0 < self.base_rate <= 1:
-            raise ConfigError(f"direction.base_rate is {self.base_rate}; give a factor above 0 and at most 1")
+            raise OptionError(f"base_rate is {self.base_rate}; give a factor above 0 and at most 1")
         if self.horizon < 0:
-            raise ConfigError(f"direction.horizon is {self.horizon}; give 0, which takes windows.horizon")
+            raise OptionError(f"horizon is {self.horizon}; give 0, which takes windows.horizon")
 
 
 class DirectedGPT2(nn.Module):
@@ -81,7 +81,9 @@ class DirectedGPT2(nn.Module):
     def __init__(self, base: "GPT2LMHeadModel", options: DirectionOptions) -> None:
         super().__init__()
         if not options.horizon:
-            raise ConfigError("direction.horizon is 0, which stands for windows.horizon; give the number of steps")
+            raise ConfigError(
+                "method.direction.horizon is 0, which stands for windows.horizon; give the number of steps"
+            )
         self.options = options
         self.base: Any = base.requires_grad_(False)
         self.tuned: Any = _trainable(deepcopy(base)) if options.train_base else None
@@ -159,6 +161,11 @@ def true_classes(inputs: Contexts, truth: np.ndarray, codec: BinsCodec, state: B
     sigma = state.volatility.sigma(codec.scale)[:, None]
     spread = sigma * np.sqrt(np.cumsum(codec.factors(inputs.ahead) ** 2, axis=1))
     return classes_of(truth / inputs.closes[:, -1:] - 1, band * spread)
+
+
+def _check(_: DirectionOptions, base: Base) -> None:
+    if not isinstance(base.codec, BinsCodec):
+        raise ConfigError(ONLY_BINS)
 
 
 def _rows(inputs: Contexts, truth: np.ndarray, codec: AnyCodec, context: int, options: DirectionOptions) -> np.ndarray:
@@ -263,4 +270,5 @@ METHOD = Method(
     merges=False,
     plan=_plan,
     objective=Objective(_settle, _rows, _forecaster, _scores),
+    check=_check,
 )

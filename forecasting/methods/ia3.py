@@ -29,13 +29,13 @@ class Ia3Options(MethodOptions):
 
     def __post_init__(self) -> None:
         super().__post_init__()
-        names_in(self.targets, "ia3.targets", TARGETS)
+        names_in(self.targets, TARGETS)
 
 
 def _prepare(model: "GPT2LMHeadModel", options: Ia3Options) -> "PeftModel":
     from peft import IA3Config
 
-    targets = names_in(options.targets, "ia3.targets", TARGETS)
+    targets = names_in(options.targets, TARGETS)
     config = IA3Config(
         target_modules=targets,
         feedforward_modules=[name for name in targets if name in INPUTS],

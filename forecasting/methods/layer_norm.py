@@ -25,13 +25,13 @@ class LayerNormOptions(MethodOptions):
 
     def __post_init__(self) -> None:
         super().__post_init__()
-        names_in(self.targets, "ln.targets", NORMS)
+        names_in(self.targets, NORMS)
 
 
 def _prepare(model: "GPT2LMHeadModel", options: LayerNormOptions) -> "PeftModel":
     from peft import LNTuningConfig
 
-    targets = names_in(options.targets, "ln.targets", NORMS)
+    targets = names_in(options.targets, NORMS)
     return wrap(model, LNTuningConfig(target_modules=targets, task_type="CAUSAL_LM"))
 
 

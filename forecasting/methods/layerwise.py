@@ -9,7 +9,7 @@ from dataclasses import dataclass
 from typing import TYPE_CHECKING
 
 from forecasting.decoder import weights_of
-from forecasting.errors import ConfigError
+from forecasting.errors import OptionError
 from forecasting.methods import full
 from forecasting.methods.method import Method, MethodOptions
 from forecasting.train import Plan
@@ -28,7 +28,7 @@ class LayerwiseOptions(MethodOptions):
     def __post_init__(self) -> None:
         super().__post_init__()
         if not 0 < self.decay <= 1:
-            raise ConfigError(f"method.layerwise.decay is {self.decay}; give a factor above 0 and up to 1")
+            raise OptionError(f"decay is {self.decay}; give a factor above 0 and up to 1")
 
 
 def _below(name: str, layers: int) -> int:

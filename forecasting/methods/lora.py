@@ -7,10 +7,10 @@ m the norm of W at the start.
 
 from dataclasses import dataclass
 from pathlib import Path
-from typing import TYPE_CHECKING, ClassVar
+from typing import TYPE_CHECKING
 
 from forecasting.base import Base, load_model
-from forecasting.errors import ConfigError, unknown
+from forecasting.errors import OptionError, unknown
 from forecasting.methods.method import Method, MethodOptions
 from forecasting.methods.wrapped import TARGETS, check_low_rank, load_folder, merged, names_in, save_folder, wrap
 
@@ -30,8 +30,6 @@ class LoraOptions(MethodOptions):
     a name out of INITS.
     """
 
-    section: ClassVar[str] = "lora"
-
     learning_rate: float = 1e-4
     rank: int = 8
     alpha: float = 32.0
@@ -43,10 +41,10 @@ class LoraOptions(MethodOptions):
 
     def __post_init__(self) -> None:
         super().__post_init__()
-        check_low_rank(self.section, self.alpha, self.dropout, rank=self.rank)
-        names_in(self.targets, f"{self.section}.targets", TARGETS)
+        check_low_rank(self.alpha, self.dropout, rank=self.rank)
+        names_in(self.targets, TARGETS)
         if self.init not in INITS:
-            raise ConfigError(f"{self.section}.init: {unknown('initialisation', self.init, INITS)}")
+            raise OptionError(f"init: {unknown('initialisation', self.init, INITS)}")
 
     def config(self, fan_in_fan_out: bool) -> "LoraConfig":
         """The same for PEFT; fan_in_fan_out: matrices are [in, out], as GPT-2 keeps them."""
@@ -56,7 +54,7 @@ class LoraOptions(MethodOptions):
             r=self.rank,
             lora_alpha=self.alpha,
             lora_dropout=self.dropout,
-            target_modules=names_in(self.targets, f"{self.section}.targets", TARGETS),
+            target_modules=names_in(self.targets, TARGETS),
             use_dora=self.dora,
             use_rslora=self.rslora,
             init_lora_weights=INITS[self.init],

@@ -13,7 +13,7 @@ from forecasting.bars import Bars
 from forecasting.base import Base
 from forecasting.codecs import AnyCodec
 from forecasting.decoder import DecoderWeights
-from forecasting.errors import CheckpointError, ConfigError
+from forecasting.errors import CheckpointError, OptionError
 from forecasting.files import reading
 from forecasting.forecaster import Forecaster
 from forecasting.train import Plan
@@ -28,7 +28,7 @@ class MethodOptions:
 
     train_tokens: whether token rows train beside what the method trains: "auto" where they are fresh (`base.rows`),
     "yes", or "no", which leaves them to the method. token_learning_rate: of those rows, whatever the method's own.
-    batch_size: windows a step, 0 for the study's.
+    batch_size: windows a step, 0 for the study's. What is out of range raises OptionError.
     """
 
     learning_rate: float = 1e-4
@@ -38,13 +38,13 @@ class MethodOptions:
 
     def __post_init__(self) -> None:
         if self.batch_size < 0:
-            raise ConfigError(f"batch_size is {self.batch_size}; give windows a step, or 0 for the study's")
+            raise OptionError(f"batch_size is {self.batch_size}; give windows a step, or 0 for the study's")
         if not 0 < self.learning_rate < 1:
-            raise ConfigError(f"learning_rate is {self.learning_rate}; give a positive number below 1")
+            raise OptionError(f"learning_rate is {self.learning_rate}; give a positive number below 1")
         if self.train_tokens not in ("auto", "yes", "no"):
-            raise ConfigError(f"train_tokens is {self.train_tokens!r}; give 'auto', 'yes' or 'no'")
+            raise OptionError(f"train_tokens is {self.train_tokens!r}; give 'auto', 'yes' or 'no'")
         if not 0 < self.token_learning_rate < 1:
-            raise ConfigError(f"token_learning_rate is {self.token_learning_rate}; give a positive number below 1")
+            raise OptionError(f"token_learning_rate is {self.token_learning_rate}; give a positive number below 1")
 
 
 @dataclass(frozen=True)
@@ -72,8 +72,9 @@ class Method:
     merges says whether that is a plain GPT-2 and the whole forecast, which `tunetrade export --what merged` writes.
     plan(model, options, steps) is what it asks of the training loop for so many steps.
     taken(options) counts the positions its virtual tokens use up; checkpointing says whether activations can be
-    recomputed in the backward pass. objective is what it learns instead of the next token. Each method knows the class
-    of its models, hence `Any`.
+    recomputed in the backward pass. objective is what it learns instead of the next token. check(options, base) raises
+    ConfigError where the method cannot be on that base, or on this machine, without reading its weights. Each method
+    knows the class of its models, hence `Any`.
     """
 
     name: str
@@ -88,6 +89,7 @@ class Method:
     taken: Callable[[Any], int] = lambda options: 0
     checkpointing: bool = True
     objective: Objective | None = None
+    check: Callable[[Any, Base], None] = lambda options, base: None
 
 
 def trained_parameters(model: nn.Module) -> int:

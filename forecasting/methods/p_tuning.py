@@ -9,7 +9,7 @@ from pathlib import Path
 from typing import TYPE_CHECKING
 
 from forecasting.base import Base, load_model
-from forecasting.errors import ConfigError
+from forecasting.errors import OptionError
 from forecasting.methods.method import Method, MethodOptions
 from forecasting.methods.virtual import PromptedGPT2, check, prompted_weights, restored, save_prompted, wrapped
 
@@ -36,15 +36,14 @@ class PTuningOptions(MethodOptions):
 
     def __post_init__(self) -> None:
         super().__post_init__()
-        check("p-tuning", self.tokens, {"encoder": (self.encoder, ENCODERS)})
+        check(self.tokens, {"encoder": (self.encoder, ENCODERS)})
         if self.hidden < 0:
-            raise ConfigError(f"method.p-tuning.hidden is {self.hidden}; give a width, or 0 for the base's")
+            raise OptionError(f"hidden is {self.hidden}; give a width, or 0 for the base's")
         if self.layers < 1:
-            raise ConfigError(f"method.p-tuning.layers is {self.layers}; give a whole number of at least 1")
+            raise OptionError(f"layers is {self.layers}; give a whole number of at least 1")
         if self.encoder == "mlp" and self.layers != PTuningOptions.layers:
-            raise ConfigError(
-                f"method.p-tuning.layers is {self.layers}, which only an LSTM heeds; "
-                'set encoder = "lstm", or leave layers out'
+            raise OptionError(
+                f'layers is {self.layers}, which only an LSTM heeds; set encoder = "lstm", or leave layers out'
             )
 
 

@@ -14,7 +14,8 @@ from torch import Tensor, nn
 
 from forecasting.base import Base, load_model
 from forecasting.decoder import weights_of
-from forecasting.errors import ConfigError
+from forecasting.errors import ConfigError, OptionError
+from forecasting.files import read_json
 from forecasting.methods.full import FullOptions
 from forecasting.methods.method import Method, MethodOptions, load_tensors
 
@@ -35,13 +36,21 @@ class PartialOptions(MethodOptions):
     def __post_init__(self) -> None:
         super().__post_init__()
         if self.blocks < 0:
-            raise ConfigError(f"method.partial.blocks is {self.blocks}; give 0 (ln_f alone) or more")
+            raise OptionError(f"blocks is {self.blocks}; give 0 (ln_f alone) or more")
+
+
+def _check_blocks(options: PartialOptions, layers: int) -> None:
+    if options.blocks > layers:
+        raise ConfigError(f"method.partial.blocks is {options.blocks}: the base has {layers}; give at most {layers}")
+
+
+def _check(options: PartialOptions, base: Base) -> None:
+    _check_blocks(options, int(read_json(base.folder / "config.json")["n_layer"]))
 
 
 def _prepare(model: "GPT2LMHeadModel", options: PartialOptions) -> "GPT2LMHeadModel":
     layers = model.config.n_layer
-    if options.blocks > layers:
-        raise ConfigError(f"method.partial.blocks is {options.blocks}: the base has {layers}; give at most {layers}")
+    _check_blocks(options, layers)
     model.requires_grad_(False)
     model.transformer.ln_f.requires_grad_(True)
     model.transformer.h[layers - options.blocks :].requires_grad_(True)
@@ -65,4 +74,4 @@ def _load(base: Base, options: PartialOptions, folder: Path) -> "GPT2LMHeadModel
     return model.eval()
 
 
-METHOD = Method("partial", PartialOptions, _prepare, _save, _load, weights_of, trains=True, merges=True)
+METHOD = Method("partial", PartialOptions, _prepare, _save, _load, weights_of, trains=True, merges=True, check=_check)

@@ -12,7 +12,7 @@ from torch import Tensor
 
 from forecasting.base import Base, load_model
 from forecasting.decoder import DecoderWeights, weights_of
-from forecasting.errors import ConfigError
+from forecasting.errors import OptionError
 from forecasting.methods.method import Method, MethodOptions
 from forecasting.methods.virtual import at_rest, check, restored, save, wrapped
 
@@ -38,17 +38,16 @@ class PrefixOptions(MethodOptions):
 
     def __post_init__(self) -> None:
         super().__post_init__()
-        check("prefix", self.tokens, {"init": (self.init, ("keys", "random"))})
+        check(self.tokens, {"init": (self.init, ("keys", "random"))})
         if self.projection and self.init == "keys":
-            raise ConfigError(
-                'method.prefix.init is "keys", from which a projection cannot start; '
-                'set init = "random", or projection = false'
+            raise OptionError(
+                'init is "keys", from which a projection cannot start; set init = "random", or projection = false'
             )
         if self.hidden < 0:
-            raise ConfigError(f"method.prefix.hidden is {self.hidden}; give a width, or 0 for the base's")
+            raise OptionError(f"hidden is {self.hidden}; give a width, or 0 for the base's")
         if self.hidden and not self.projection:
-            raise ConfigError(
-                f"method.prefix.hidden is {self.hidden}, the width of a projection there is not; "
+            raise OptionError(
+                f"hidden is {self.hidden}, the width of a projection there is not; "
                 "set projection = true, or leave hidden out"
             )
 

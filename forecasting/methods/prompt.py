@@ -30,7 +30,7 @@ class PromptOptions(MethodOptions):
 
     def __post_init__(self) -> None:
         super().__post_init__()
-        check("prompt", self.tokens, {"init": (self.init, tuple(STARTS))})
+        check(self.tokens, {"init": (self.init, tuple(STARTS))})
 
 
 def _wrap(model: "GPT2LMHeadModel", options: PromptOptions, trained: bool) -> "PeftModel":

@@ -8,7 +8,7 @@ was tuned: the dequantised base with the low-rank part merged in.
 
 from dataclasses import dataclass
 from pathlib import Path
-from typing import TYPE_CHECKING, Any, ClassVar
+from typing import TYPE_CHECKING, Any
 
 import torch
 from torch import Tensor, nn
@@ -33,8 +33,6 @@ AVX-512, bitsandbytes 0.50 mixes up the scales of smaller blocks that run on fro
 @dataclass(frozen=True)
 class QloraOptions(LoraOptions):
     """As the source: alpha 16, dropout 0.1, on every matrix of a block; its rank 64 and rate 2e-4 are for 7 B."""
-
-    section: ClassVar[str] = "qlora"
 
     learning_rate: float = 1e-4
     alpha: float = 16.0
@@ -123,4 +121,10 @@ def _tuned(matrix: Tensor, layer: Any) -> Tensor:
     return moved
 
 
-METHOD = Method("qlora", QloraOptions, _prepare, save_folder, _load, _weights, trains=True, merges=True, plan=_plan)
+def _check(_: QloraOptions, __: Base) -> None:
+    _bitsandbytes()
+
+
+METHOD = Method(
+    "qlora", QloraOptions, _prepare, save_folder, _load, _weights, trains=True, merges=True, plan=_plan, check=_check
+)

@@ -1,4 +1,4 @@
-"""Ablation: the base's architecture with fresh weights, trained like `full`.
+"""Ablation: the base's architecture with fresh weights, trained as `full` is, at a rate for fresh weights.
 
 It tells what the pretraining of the base is worth (Tan et al. 2024 found language models of series worth little). The
 fresh weights are drawn from torch's generator, so a study's seed sets them too.
@@ -17,9 +17,9 @@ if TYPE_CHECKING:
 
 @dataclass(frozen=True)
 class RandomInitOptions(MethodOptions):
-    """learning_rate: that of `full`, or the two would differ in more than where they start."""
+    """learning_rate: that of the base's own pretraining, as fresh weights hardly move at that of `full`."""
 
-    learning_rate: float = full.FullOptions.learning_rate
+    learning_rate: float = 3e-4
 
 
 def _prepare(model: "GPT2LMHeadModel", _: RandomInitOptions) -> "GPT2LMHeadModel":

@@ -14,7 +14,7 @@ import torch
 from torch import Tensor, nn
 
 from forecasting.decoder import DecoderWeights, weights_of, with_prompt
-from forecasting.errors import ConfigError, unknown
+from forecasting.errors import ConfigError, OptionError, unknown
 from forecasting.methods.method import load_tensors
 from forecasting.methods.wrapped import save_folder, wrap
 
@@ -36,13 +36,13 @@ class PromptedGPT2(nn.Module):
         return SimpleNamespace(logits=found.logits)
 
 
-def check(name: str, tokens: int, learning: dict[str, tuple[str, tuple[str, ...]]]) -> None:
-    """ConfigError for no virtual tokens, or a choice {option: (value, known)} that is none."""
+def check(tokens: int, learning: dict[str, tuple[str, tuple[str, ...]]]) -> None:
+    """OptionError for no virtual tokens, or a choice {option: (value, known)} that is none."""
     if tokens < 1:
-        raise ConfigError(f"method.{name}.tokens is {tokens}; give a whole number of at least 1")
+        raise OptionError(f"tokens is {tokens}; give a whole number of at least 1")
     for option, (value, known) in learning.items():
         if value not in known:
-            raise ConfigError(f"method.{name}.{option}: {unknown('choice', value, known)}")
+            raise OptionError(f"{option}: {unknown('choice', value, known)}")
 
 
 def wrapped(name: str, model: "GPT2LMHeadModel", config: "PeftConfig") -> "PeftModel":

@@ -16,7 +16,7 @@ from typing import TYPE_CHECKING, Any
 from torch import Tensor, nn
 
 from forecasting.decoder import DecoderWeights, weights_of
-from forecasting.errors import ConfigError, unknown
+from forecasting.errors import OptionError, unknown
 from forecasting.files import read_json, write_json
 from forecasting.methods.method import load_tensors
 
@@ -33,24 +33,24 @@ TARGETS = ("c_attn", "attn.c_proj", "mlp.c_fc", "mlp.c_proj")
 """Matrices of a GPT-2 block. The embeddings are left out: the head is tied to them, so a merge would change both."""
 
 
-def names_in(listed: str, key: str, known: Iterable[str]) -> list[str]:
-    """The comma-separated names; ConfigError for one that is unknown, `key` being the setting that holds them."""
-    names = [name.strip() for name in listed.split(",")]
+def names_in(targets: str, known: Iterable[str]) -> list[str]:
+    """The comma-separated names of the option `targets`; OptionError for one that is unknown."""
+    names = [name.strip() for name in targets.split(",")]
     for name in names:
         if name not in known:
-            raise ConfigError(f"{key}: {unknown('module', name, known)}")
+            raise OptionError(f"targets: {unknown('module', name, known)}")
     return names
 
 
-def check_low_rank(key: str, alpha: float, dropout: float, **ranks: int) -> None:
-    """ConfigError for settings out of the range of every low-rank method; `key` is the method's name."""
+def check_low_rank(alpha: float, dropout: float, **ranks: int) -> None:
+    """OptionError for settings out of the range of every low-rank method."""
     for name, rank in ranks.items():
         if rank < 1:
-            raise ConfigError(f"{key}.{name} is {rank}; give a whole number of at least 1")
+            raise OptionError(f"{name} is {rank}; give a whole number of at least 1")
     if alpha <= 0:
-        raise ConfigError(f"{key}.alpha is {alpha}; give a positive number")
+        raise OptionError(f"alpha is {alpha}; give a positive number")
     if not 0 <= dropout < 1:
-        raise ConfigError(f"{key}.dropout is {dropout}; give a number from 0 to below 1")
+        raise OptionError(f"dropout is {dropout}; give a number from 0 to below 1")
 
 
 def wrap(model: nn.Module, config: "PeftConfig") -> "PeftModel":

@@ -16,7 +16,7 @@ from tunetrade.prepared import prepare
 
 def cell_of(name, base, **settings):
     parts = {"validation_start": "2015-01-01", "test_start": "2016-01-01", "test_end": "2016-12-01"}
-    values = {"name": "s", "series": ["ecb:EURUSD"], "base": str(base), "split": parts, **settings}
+    values = {"name": "s", "series": ["ecb:EURUSD"], "base": str(base), "methods": [], "split": parts, **settings}
     study = study_from({**values, "windows": {"context": 12, "horizon": 3}, "sampling": {"paths": 8}})
     return Cell(CellPaths(Path("runs/s/EURUSD-D1") / name / "0"), study, "ecb:EURUSD", "baseline", name, 0)
 

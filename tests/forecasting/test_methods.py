@@ -427,7 +427,7 @@ def test_a_folder_that_is_none_is_refused(tmp_path):
     [
         ("layout", 99, "layout 99"),
         ("method", "lorra", "did you mean 'lora'"),
-        ("options", {"rank": 0}, "lora.rank is 0"),
+        ("options", {"rank": 0}, r"\(rank is 0"),
         ("options", {"rang": 3}, "rang"),
         ("windows", {"context": 64, "horizon": 5}, "68 tokens"),
         ("base", "no-such-folder", "no-such-folder"),

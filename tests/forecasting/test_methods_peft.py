@@ -377,26 +377,26 @@ def test_on_the_embedded_base_it_stores_under_a_hundredth_of_full(tmp_path, case
 @pytest.mark.parametrize(
     ("kind", "wrong", "said"),
     [
-        (LoraOptions, {"init": "gausian"}, "lora.init: .*'gaussian'"),
-        (QloraOptions, {"rank": 0}, "qlora.rank is 0"),
-        (QloraOptions, {"alpha": -1.0}, "qlora.alpha"),
-        (QloraOptions, {"targets": "wte"}, "qlora.targets: unknown module 'wte'"),
-        (AdaLoraOptions, {"rank": 0}, "adalora.rank is 0"),
-        (AdaLoraOptions, {"rank": 8, "initial_rank": 6}, "adalora.initial_rank is 6, adalora.rank 8"),
-        (AdaLoraOptions, {"rank": 8, "initial_rank": 8}, "more than is to be left, or take lora"),
-        (AdaLoraOptions, {"dropout": 1.0}, "adalora.dropout"),
-        (AdaLoraOptions, {"targets": "c_atn"}, r"adalora.targets: .*'c_attn'"),
-        (AdaLoraOptions, {"settled": 0.6}, "leave some for thinning"),
-        (AdaLoraOptions, {"final": -0.1}, "not negative"),
-        (AdaLoraOptions, {"interval": 0}, "adalora.interval is 0"),
-        (AdaLoraOptions, {"smoothing": 1.0}, "adalora.smoothing"),
-        (AdaLoraOptions, {"deviation": 0.0}, "adalora.deviation"),
-        (AdaLoraOptions, {"orthogonality": -1.0}, "adalora.orthogonality"),
-        (Ia3Options, {"targets": ""}, "ia3.targets"),
-        (LayerNormOptions, {"targets": "ln_3"}, "ln.targets: unknown module 'ln_3'"),
+        (LoraOptions, {"init": "gausian"}, "init: .*'gaussian'"),
+        (QloraOptions, {"rank": 0}, "rank is 0"),
+        (QloraOptions, {"alpha": -1.0}, "alpha"),
+        (QloraOptions, {"targets": "wte"}, "targets: unknown module 'wte'"),
+        (AdaLoraOptions, {"rank": 0}, "rank is 0"),
+        (AdaLoraOptions, {"rank": 8, "initial_rank": 6}, "initial_rank is 6, rank 8"),
+        (AdaLoraOptions, {"rank": 8, "initial_rank": 8}, ".*more than is to be left, or take lora"),
+        (AdaLoraOptions, {"dropout": 1.0}, "dropout"),
+        (AdaLoraOptions, {"targets": "c_atn"}, r"targets: .*'c_attn'"),
+        (AdaLoraOptions, {"settled": 0.6}, "settled .* and final .*leave some for thinning"),
+        (AdaLoraOptions, {"final": -0.1}, "settled .* not negative"),
+        (AdaLoraOptions, {"interval": 0}, "interval is 0"),
+        (AdaLoraOptions, {"smoothing": 1.0}, "smoothing"),
+        (AdaLoraOptions, {"deviation": 0.0}, "deviation"),
+        (AdaLoraOptions, {"orthogonality": -1.0}, "orthogonality"),
+        (Ia3Options, {"targets": ""}, "targets"),
+        (LayerNormOptions, {"targets": "ln_3"}, "targets: unknown module 'ln_3'"),
         *((kind, {"learning_rate": 0.0}, "learning_rate") for kind in (Ia3Options, LayerNormOptions, QloraOptions)),
     ],
 )
-def test_bad_options_name_the_setting(kind, wrong, said):
-    with pytest.raises(ConfigError, match=said):
+def test_bad_options_begin_with_the_setting(kind, wrong, said):
+    with pytest.raises(ConfigError, match=f"^{said}"):
         kind(**wrong)

@@ -49,7 +49,7 @@ CASES = {
     "unknown method": (
         ["train", "ecb:EURUSD", "--method", "lorra"],
         "",
-        ("did you mean 'lora'?", "random-init, untuned"),
+        ("did you mean 'lora'?", "known: adalora, adapter, "),
     ),
     "unknown base": (["train", "ecb:EURUSD", "--set", "base=nowhere"], "", ("nowhere", "embedded", "pretrain")),
     "context too long for the base": (

@@ -27,6 +27,25 @@ def fails(*overrides: str) -> str:
     return str(caught.value)
 
 
+WRONG = {
+    "learning_rate": "2", "batch_size": "-1", "train_tokens": "maybe", "token_learning_rate": "0", "targets": "wte",
+    "rank": "0", "alpha": "0", "dropout": "1", "init": "zeros", "tokens": "0", "bottleneck": "0", "decay": "0",
+    "blocks": "-1", "hidden": "-1", "encoder": "gru", "band": "-1", "base_rate": "0", "horizon": "-1", "interval": "0",
+    "settled": "1", "smoothing": "1", "deviation": "1", "orthogonality": "-1", "initial_rank": "0",
+    "layers": "0",
+}  # fmt: skip
+"""Values that no method takes."""
+
+
+@pytest.mark.parametrize("name", METHODS)
+def test_a_setting_out_of_range_is_named_by_the_key_that_set_takes(name: str) -> None:
+    free = {"dora", "rslora", "head", "projection", "train_base"} | {"final"}  # which is named along with settled
+    for option in {field.name for field in dataclasses.fields(METHODS[name].options)} - free:
+        key = f"method.{name}.{option}"
+        said = fails(f"{key}={WRONG[option]}")
+        assert said.startswith(f"{key} ") or said.startswith(f"{key}:"), said
+
+
 @pytest.mark.parametrize(
     ("override", "parts"),
     [

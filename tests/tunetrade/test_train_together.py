@@ -5,7 +5,6 @@ import os
 import shutil
 import subprocess
 import sys
-from dataclasses import replace
 from pathlib import Path
 
 import numpy as np
@@ -14,9 +13,7 @@ import torch
 from small import write_study
 
 from forecasting.checkpoint import load_tuned
-from forecasting.errors import ConfigError
 from forecasting.files import read_json, write_json
-from forecasting.methods import METHODS
 from tunetrade.cell import run_cell
 from tunetrade.config import study_from
 from tunetrade.together import ALONE, company
@@ -63,13 +60,6 @@ def test_two_processes_go_the_way_of_one(tmp_path: Path, tiny_base: Path, monkey
     assert [folder.name for folder in epochs] == ["epoch-1", "epoch-2"]
     weights = [load_tuned(folder).model.state_dict()["lm_head.weight"] for folder in epochs]
     assert not torch.equal(*weights)
-
-    config = read_json(alone / "run.json")["config"]
-    config["training"]["checkpointing"] = True
-    write_json(alone / "run.json", {**read_json(alone / "run.json"), "config": config})
-    monkeypatch.setitem(METHODS, "full", replace(METHODS["full"], checkpointing=False))
-    with pytest.raises(ConfigError, match="method full cannot recompute its activations"):
-        run_cell(alone, lambda message: None, until="train")
 
 
 def test_a_launcher_that_starts_one_process_is_named(

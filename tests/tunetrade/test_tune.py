@@ -28,7 +28,7 @@ from forecasting.methods import METHODS, MethodOptions
 from forecasting.methods.lora import LoraOptions
 from tunetrade.cell import Cell, fingerprints, run_cell
 from tunetrade.cli import main
-from tunetrade.config import StudyConfig, load_study, study_from
+from tunetrade.config import StudyConfig, as_plain, load_study, study_from
 from tunetrade.faults import told
 from tunetrade.layout import VOLATILE, VOLATILE_FOLDERS
 from tunetrade.ledger import trials
@@ -36,7 +36,7 @@ from tunetrade.prepared import prepare
 from tunetrade.spaces import SPACES, drawn, space_of, tune_options
 from tunetrade.study import _open, cells, load_series
 from tunetrade.toml import toml
-from tunetrade.tune import Trial, cells_of, load_tuning, of_method, tuned_file
+from tunetrade.tune import Trial, cells_of, load_tuning, of_method, run_tuning, tuned_file, with_settings
 from tunetrade.tune_table import terminal
 from tunetrade.validation import blind
 from tunetrade.verbs import study_file
@@ -359,8 +359,8 @@ def test_the_final_comparison_runs_what_was_chosen_and_a_trial_is_no_run(
 
 
 @pytest.fixture
-def plain(tiny_base: Path) -> StudyConfig:
-    values: dict[str, Any] = {"name": "s", "series": ["ecb:EURUSD"], "base": str(tiny_base)}
+def plain() -> StudyConfig:
+    values: dict[str, Any] = {"name": "s", "series": ["ecb:EURUSD"], "base": "embedded"}
     return study_from(values | {"methods": list(METHODS)})
 
 
@@ -401,6 +401,18 @@ def test_in_eight_trials_every_method_tries_each_learning_rate_factor_once(plain
     assert drawn(plain, "lora", tune_options({"seed": 2})) != drawn(plain, "lora", options)
 
 
+def test_options_that_go_together_are_drawn_together(plain: StudyConfig) -> None:
+    """Each of three pairs once in every three trials, `keys` among them as often as the others."""
+    found = [{"init": "keys", "projection": False, **s} for s in drawn(plain, "prefix", tune_options({"trials": 12}))]
+    pairs = [(each["init"], each["projection"]) for each in found]
+    allowed = [("keys", False), ("random", False), ("random", True)]
+    assert pairs[0] == allowed[0]
+    assert [sorted(pairs[i : i + 3]) for i in range(0, 12, 3)] == [allowed] * 4
+    for name, option in (("lora", "dora"), ("lora", "rslora"), ("lora", "init"), ("qlora", "init")):
+        own = [getattr(plain.options_of(name), option), *(s.get(option) for s in drawn(plain, name, tune_options({})))]
+        assert len({value for value in own if value is not None}) == 2, (name, option)
+
+
 def test_a_longer_search_begins_as_a_shorter_one(plain: StudyConfig) -> None:
     long = drawn(plain, "lora", tune_options({"trials": 40}))
     assert drawn(plain, "lora", tune_options({"trials": 9})) == long[:9]
@@ -430,7 +442,35 @@ def test_the_shipped_space_of_every_method_holds(name: str, plain: StudyConfig) 
     space = space_of(plain, name, tune_options({}))
     assert bool(space) == METHODS[name].trains
     if space:
-        assert {"learning_rate", "batch_size"} <= set(space)
+        shipped = tomllib.loads(SPACES.read_text())
+        whole = {**shipped["any"], **shipped.get(name, {})}
+        assert {key: list(values) for key, values in space.items()} == whole
+
+
+@pytest.mark.parametrize("name", ["lora", "partial", "prompt"])
+def test_what_cannot_be_is_never_drawn(name: str, plain: StudyConfig, tiny_base: Path) -> None:
+    """A batch with fewer windows than micro-batches, more blocks than the base has, more tokens than fit."""
+    changes = ["training.accumulate=16", "windows.context=12", "windows.horizon=3", f"base={tiny_base.as_posix()}"]
+    study = study_from(as_plain(plain), [f'methods=["{name}"]', *changes, "method.prompt.tokens=5"])
+    space = space_of(study, name, tune_options({}))
+    assert space["batch_size"] == (1, 2)
+    assert space.get("blocks", (1, 2)) == (1, 2)
+    assert space.get("tokens", (5, 10)) == (5, 10)
+    found = drawn(study, name, tune_options({}))
+    assert len(found) == 8
+    assert len({settings.get("learning_rate") for settings in found}) == 8
+    for settings in found:
+        with_settings(study, {name: settings}).training_of(name)
+    own = {"space": {name: {"learning_rate": [1, 2], "batch_size": [0.5, 1]}}}
+    with pytest.raises(ConfigError, match=r"batch_size holds 0.5, which cannot be: .*accumulate 16; .*raise"):
+        drawn(study, name, tune_options(own))
+
+
+def test_epochs_which_hang_on_the_batch_size_are_refused(tmp_path: Path, plain: StudyConfig) -> None:
+    study = study_from(as_plain(plain), ["training.epochs=2"])
+    with pytest.raises(ConfigError, match=r"training.epochs is 2, .*set training.epochs = 0 and give training.steps"):
+        run_tuning(study, tune_options({}), tmp_path)
+    assert list(tmp_path.iterdir()) == []
 
 
 def test_a_method_with_settings_of_its_own_has_a_section_of_its_own() -> None:
@@ -453,8 +493,17 @@ def test_a_method_with_settings_of_its_own_has_a_section_of_its_own() -> None:
         ({"space": {"lora": {"rank": []}}}, "give a list of values"),
         ({"space": {"lora": {"rank": [4, 4]}}}, "names a value twice"),
         ({"space": {"lora": {"rnk": [4]}}}, "unknown option 'tune.space.lora.rnk'.*did you mean"),
-        ({"space": {"lora": {"rank": [4, 0]}}}, "tune.space.lora.rank holds 0, which cannot be: lora.rank is 0"),
+        ({"space": {"lora": {"rank": [4, 0]}}}, "tune.space.lora.rank holds 0, which cannot be: method.lora.rank is 0"),
         ({"space": {"lora": {"rank": [4.5]}}}, "tune.space.lora.rank holds 4.5.*must be a whole number"),
+        ({"space": {"lora": {"rank,alpha": [[4, 8.0], [4]]}}}, r"rank,alpha holds \[4\]; give lists of 2 values"),
+        ({"space": {"lora": {"rank,alpha": [8]}}}, "rank,alpha holds 8; give lists of 2 values"),
+        ({"space": {"lora": {"rank,learning_rate": [[8, 1]]}}}, "and no factors"),
+        ({"space": {"lora": {"rank,alpha": [[4, 8.0]], "rank": [4]}}}, "names an option twice: rank,alpha, rank"),
+        (
+            {"space": {"lora": {"rank,alpha": [[4, 8.0], [0, 8.0]]}}},
+            r"holds \[0, 8.0\], which cannot be: method.lora.r",
+        ),
+        ({"space": {"lora": {"rank,alhpa": [[4, 8.0]]}}}, "unknown option 'tune.space.lora.alhpa'.*did you mean"),
         ({"space": {"lora": {"learning_rate": [0]}}}, "give factors of the method's own"),
         ({"space": {"lora": {"learning_rate": [1e6]}}}, "learning_rate holds 1000000.0, which cannot be"),
         ({"space": {"lora": {"rank": [4, 8]}}}, "holds 2 different settings, fewer than tune.trials = 8"),

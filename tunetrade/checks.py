@@ -1,0 +1,42 @@
+"""What a study asks of its methods and cannot be, refused before any work rather than after the others have trained."""
+
+from forecasting.base import Base, find_base
+from forecasting.checkpoint import trains_rows
+from forecasting.codecs import positions_needed
+from forecasting.errors import ConfigError
+from forecasting.methods import method
+from tunetrade.config import StudyConfig
+
+
+def check_methods(study: StudyConfig) -> None:
+    """ConfigError for the first method that contradicts the study's training, windows or base, with the cure."""
+    base = find_base(study.base)
+    for name in study.methods:
+        check_method(study, name, base)
+
+
+def check_method(study: StudyConfig, name: str, base: Base) -> None:
+    """The same for one method; base: the study's."""
+    chosen, options, training = method(name), study.options_of(name), study.training
+    trains_rows(base, name, options)  # refuses rows that are to train where nothing does
+    if chosen.trains and training.checkpointing and not chosen.checkpointing:
+        raise ConfigError(
+            f"method {name} cannot recompute its activations; set training.checkpointing = false, or leave {name} out "
+            "of methods"
+        )
+    if 0 < options.batch_size < training.accumulate:
+        raise ConfigError(
+            f"method.{name}.batch_size is {options.batch_size}, training.accumulate {training.accumulate}; a "
+            "micro-batch has at least one window: raise the former or lower the latter"
+        )
+    needed = positions_needed(base.codec, study.windows.context, study.windows.horizon)
+    left = base.positions - needed
+    if chosen.taken(options) > max(left, 0):
+        raise ConfigError(
+            f"method.{name}.tokens is {chosen.taken(options)}: the base has {base.positions} positions, of which "
+            f"windows need {needed}; give at most {left}, shorten windows.context, or leave {name} out of methods"
+            if left > 0
+            else f"method {name} needs positions for its tokens, and windows need {needed} of the base's "
+            f"{base.positions}; shorten windows.context, or leave {name} out of methods"
+        )
+    chosen.check(options, base)
