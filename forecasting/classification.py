@@ -72,12 +72,15 @@ def log_losses(chance: np.ndarray, truth: np.ndarray) -> np.ndarray:
     return np.asarray(np.where(truth == PADDING, np.nan, -np.log(np.maximum(came, LEAST_CHANCE))))
 
 
-def classification_figures(chance: np.ndarray, truth: np.ndarray, shares: np.ndarray) -> dict[str, Any]:
+def classification_figures(
+    chance: np.ndarray, truth: np.ndarray, shares: np.ndarray, spacing: int = 1
+) -> dict[str, Any]:
     """`class_figures` of the likeliest classes, and the log loss, beside no skill: {"overall": ..., "by_step": ...}.
 
     chance [N, H, 3] in time order, truth [N, H], shares [H, 3] of the training part. no_skill_accuracy is that of
     always saying the likeliest class of `shares`, no_skill_log_loss that of always saying `shares`; p_value is the
-    chance of a log loss so much lower, if it is no better (`diebold_mariano`). Overall is over all steps.
+    chance of a log loss so much lower, if it is no better (`diebold_mariano`, for as many steps as rows overlap that
+    lie `spacing` bars apart). Overall is over all steps.
     """
     constant = np.broadcast_to(shares, chance.shape)
 
@@ -89,11 +92,12 @@ def classification_figures(chance: np.ndarray, truth: np.ndarray, shares: np.nda
         losses, others = log_losses(said, came), log_losses(same, came)
         whole = known.all(axis=1)
         own, other = losses[whole].mean(axis=1), others[whole].mean(axis=1)
+        overlap = math.ceil(steps.stop / spacing)
         return class_figures(confusion(came[known], said.argmax(axis=-1)[known])) | {
             "no_skill_accuracy": float((same.argmax(axis=-1) == came)[known].mean()),
             "log_loss": float(losses[known].mean()),
             "no_skill_log_loss": float(others[known].mean()),
-            "p_value": diebold_mariano(own, other, steps.stop).p_value if whole.any() else math.nan,
+            "p_value": diebold_mariano(own, other, overlap).p_value if whole.any() else math.nan,
         }
 
     horizon = truth.shape[1]

@@ -91,8 +91,8 @@ def train(
 ) -> TrainingResult:
     """Train the parameters that require gradients and leave the best by validation loss in the model, on the CPU.
 
-    Resumes from `state_file` where one exists; writes it at every validation and at the end of every epoch.
-    `report(step, train loss, validation loss)` is called after each step; the validation loss is None between
+    Resumes from `state_file` where as many processes left one; writes it at every validation and at the end of every
+    epoch. `report(step, train loss, validation loss)` is called after each step; the validation loss is None between
     validations. `on_epoch(epochs done)` is called at the end of an epoch with its weights in the model; again where a
     kill left open whether it was. Shares the work with the processes that this one has joined (`training.processes`),
     of which only the first writes and calls. Raises ConfigError as soon as a loss is not finite.
@@ -109,12 +109,17 @@ def train(
     progress = (
         load_state(state_file, update.trainable, update.optimizer, update.scaler, plan.restore)
         if state_file.is_file()
-        else Progress()
+        else Progress(processes.count)
     )
     processes.check_same(
         progress.step,
         f"{state_file}: the processes do not see the same state; let them share a folder, or remove it everywhere",
     )
+    if progress.processes != processes.count:
+        raise ConfigError(
+            f"{state_file} was made by {progress.processes} processes, here they are {processes.count}; start as many "
+            f"again, or remove it to train from the start"
+        )
     started = time.perf_counter() - progress.seconds
     with fused_gelu(model), recomputing(model, options.checkpointing):
         while progress.step < options.steps and not progress.finished(options):

@@ -7,18 +7,19 @@ product per token.
 """
 
 from dataclasses import dataclass
+from functools import partial
 from pathlib import Path
 from types import SimpleNamespace
 from typing import TYPE_CHECKING, Any
 
-import torch
 from safetensors.torch import save_file
 from torch import Tensor, nn
 
 from forecasting.base import Base, load_gpt2, load_model, save_gpt2
-from forecasting.decoder import Adapter, DecoderWeights, Product, weights_of
+from forecasting.decoder import DecoderWeights, weights_of
 from forecasting.errors import OptionError
 from forecasting.methods.method import CURE, Method, MethodOptions, load_tensors
+from forecasting.methods.residual import Bottleneck
 
 if TYPE_CHECKING:
     from transformers import GPT2LMHeadModel
@@ -41,32 +42,6 @@ class AdapterOptions(MethodOptions):
             raise OptionError(f"dropout is {self.dropout}; give a number from 0 to below 1")
 
 
-class Bottleneck(nn.Module):
-    """One residual adapter, hidden states [..., d] to the same shape."""
-
-    def __init__(self, width: int, bottleneck: int, dropout: float) -> None:
-        super().__init__()
-        self.down = nn.Linear(width, bottleneck)
-        self.dropout = nn.Dropout(dropout)
-        self.up = nn.Linear(bottleneck, width)
-        for layer in (self.down, self.up):
-            nn.init.normal_(layer.weight, std=0.02)
-            nn.init.zeros_(layer.bias)
-
-    def forward(self, hidden: Tensor) -> Tensor:
-        """Apply `hidden + up(dropout(relu(down(hidden))))`."""
-        change: Tensor = self.up(self.dropout(torch.relu(self.down(hidden))))
-        return hidden + change
-
-    def packed(self) -> Adapter:
-        """The same for the decode engine, dropout off."""
-
-        def product(layer: nn.Linear) -> Product:
-            return Product(layer.weight.detach().to(torch.float32).T, layer.bias.detach().to(torch.float32))
-
-        return Adapter(product(self.down), product(self.up))
-
-
 class AdaptedGPT2(nn.Module):
     """GPT-2 with residual adapters between ln_f and the head."""
 
@@ -74,8 +49,9 @@ class AdaptedGPT2(nn.Module):
         super().__init__()
         self.base: Any = base
         self.options = options
+        width, m, start = base.config.n_embd, options.bottleneck, partial(nn.init.normal_, std=0.02)
         self.adapters = nn.Sequential(
-            *(Bottleneck(base.config.n_embd, options.bottleneck, options.dropout) for _ in range(base.config.n_layer))
+            *(Bottleneck(width, m, start, dropout=options.dropout) for _ in range(base.config.n_layer))
         )
 
     def forward(self, input_ids: Tensor, **options: Any) -> SimpleNamespace:

@@ -6,17 +6,18 @@ norms as well; here they stay, so that what is compared is the adapters (LN-tuni
 """
 
 from dataclasses import dataclass
+from functools import partial
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 from safetensors.torch import save_file
 from torch import Tensor, nn
-from torch.nn import functional as F
 
 from forecasting.base import Base, load_model
-from forecasting.decoder import Adapter, DecoderWeights, Product, weights_of
+from forecasting.decoder import DecoderWeights, weights_of
 from forecasting.errors import OptionError
 from forecasting.methods.method import Method, MethodOptions, load_tensors
+from forecasting.methods.residual import Bottleneck
 
 if TYPE_CHECKING:
     from transformers import GPT2LMHeadModel
@@ -38,28 +39,6 @@ class BottleneckOptions(MethodOptions):
             raise OptionError(f"bottleneck is {self.bottleneck}; give a whole number of at least 1")
 
 
-class Bottleneck(nn.Module):
-    """x + up(gelu(down(x))), with the tanh form of GELU that GPT-2 has; [..., d] to the same shape."""
-
-    def __init__(self, width: int, bottleneck: int) -> None:
-        super().__init__()
-        self.down = nn.Linear(width, bottleneck)
-        self.up = nn.Linear(bottleneck, width)
-        for layer in (self.down, self.up):
-            nn.init.trunc_normal_(layer.weight, std=SPREAD, a=-2 * SPREAD, b=2 * SPREAD)
-            nn.init.zeros_(layer.bias)
-
-    def forward(self, x: Tensor) -> Tensor:
-        """Apply to what a half of a block adds to the stream."""
-        change: Tensor = self.up(F.gelu(self.down(x), approximate="tanh"))
-        return x + change
-
-    def packed(self) -> Adapter:
-        """The same for the decode engine."""
-        down, up = ((layer.weight.detach().float().T, layer.bias.detach().float()) for layer in (self.down, self.up))
-        return Adapter(Product(*down, gelu=True), Product(*up))
-
-
 def _adapted(half: Any, _inputs: Any, output: Any) -> Any:
     """Hook behind attention, which gives its weights as well, and behind the MLP."""
     if isinstance(output, tuple):
@@ -69,9 +48,10 @@ def _adapted(half: Any, _inputs: Any, output: Any) -> Any:
 
 def _prepare(model: "GPT2LMHeadModel", options: BottleneckOptions) -> "GPT2LMHeadModel":
     model.requires_grad_(False)
+    start = partial(nn.init.trunc_normal_, std=SPREAD, a=-2 * SPREAD, b=2 * SPREAD)
     for block in model.transformer.h:
         for half in (block.attn, block.mlp):
-            half.adapter = Bottleneck(model.config.n_embd, options.bottleneck)
+            half.adapter = Bottleneck(model.config.n_embd, options.bottleneck, start, gelu=True)
             half.register_forward_hook(_adapted)
     return model
 

@@ -23,27 +23,20 @@ from safetensors.torch import save_file
 from torch import Tensor, nn
 from torch.nn import functional as F
 
-from forecasting.bars import Bars
 from forecasting.base import Base, load_gpt2, load_model, save_gpt2
-from forecasting.classification import CLASSES, FLAT, UP, class_shares, classes_of, classification_figures
+from forecasting.classification import CLASSES
 from forecasting.codecs import AnyCodec, BinsCodec
-from forecasting.codecs.bins import BinState
 from forecasting.decoder import DecoderWeights, Product, weights_of
+from forecasting.direction import DirectionForecaster, scores, true_classes
 from forecasting.errors import ConfigError, OptionError
-from forecasting.forecaster import Forecaster, PathForecaster, Prediction, Progress
+from forecasting.forecaster import Forecaster, PathForecaster
 from forecasting.methods.method import CURE, Method, MethodOptions, Objective, load_tensors
-from forecasting.sampler import FIRST_STEP_ROWS, Encoded, TokenModel, gpt2_decoders
-from forecasting.tiles import in_tiles, rows_of
+from forecasting.sampler import gpt2_decoders
 from forecasting.train import Plan
-from forecasting.windows import Contexts, Split, WindowSpec, contexts, targets
+from forecasting.windows import Contexts, WindowSpec
 
 if TYPE_CHECKING:
-    from collections.abc import Callable
-
     from transformers import GPT2LMHeadModel
-
-CHUNK = 1024
-"""Windows classified at a time; bounds memory, changes no result."""
 
 ONLY_BINS = "direction reads the codec 'bins' only; take another method, or a base of that codec such as 'embedded'"
 
@@ -156,18 +149,6 @@ def _settle(options: DirectionOptions, spec: WindowSpec) -> DirectionOptions:
     return replace(options, horizon=spec.horizon)
 
 
-def true_classes(inputs: Contexts, truth: np.ndarray, codec: BinsCodec, state: BinState, band: float) -> np.ndarray:
-    """Classes that came, int64 [N, H], of closes truth [N, H]; the band is of what was known at the cutoffs only."""
-    sigma = state.volatility.sigma(codec.scale)[:, None]
-    spread = sigma * np.sqrt(np.cumsum(codec.factors(inputs.ahead) ** 2, axis=1))
-    return classes_of(truth / inputs.closes[:, -1:] - 1, band * spread)
-
-
-def _check(_: DirectionOptions, base: Base) -> None:
-    if not isinstance(base.codec, BinsCodec):
-        raise ConfigError(ONLY_BINS)
-
-
 def _rows(inputs: Contexts, truth: np.ndarray, codec: AnyCodec, context: int, options: DirectionOptions) -> np.ndarray:
     """Tokens of the context, and the classes that followed, int64 [N, C + H]."""
     if not isinstance(codec, BinsCodec):
@@ -176,99 +157,29 @@ def _rows(inputs: Contexts, truth: np.ndarray, codec: AnyCodec, context: int, op
     return np.concatenate([ids, true_classes(inputs, truth, codec, state, options.band)], axis=1)
 
 
-@dataclass(frozen=True)
-class DirectionForecaster:
-    """The base's density, and p_up from the head."""
-
-    density: PathForecaster
-    options: DirectionOptions
-    make_classifier: "Callable[[], TokenModel]"
-
-    @property
-    def sha(self) -> str:
-        """That of the density's forecaster, whose model is the whole checkpoint, head included."""
-        return self.density.sha
-
-    @property
-    def warm_up(self) -> int:
-        """Closes from which only the scale is taken."""
-        return self.density.warm_up
-
-    def predict(self, contexts: Contexts, progress: Progress | None = None) -> Prediction:
-        """The density's prediction, with p_up from the head; exact, since nothing is sampled for it."""
-        encoded = self.density.codec.encode(contexts.closes, contexts.times, self.density.context)
-        prediction, chance = self.density.predict(contexts, progress, encoded), self.chances(contexts, encoded)
-        p_up = chance[..., UP] + chance[..., FLAT] / 2
-        forecasts = replace(prediction.forecasts, p_up=p_up, p_up_se=np.zeros_like(p_up))
-        return replace(prediction, forecasts=forecasts)
-
-    def chances(self, contexts: Contexts, encoded: Encoded) -> np.ndarray:
-        """Probability of each class at each step, float64 [N, H, 3]; that of one window depends on no other."""
-        density, asked = self.density, contexts.ahead.shape[1]
-        if asked != self.options.horizon:
-            raise ConfigError(f"the head was trained for {self.options.horizon} steps, {asked} are asked; {CURE}")
-        ids, _ = encoded
-        result = np.empty((len(contexts), asked, len(CLASSES)))
-
-        def classified(model: TokenModel, tile: range) -> Tensor:
-            logits = model.start(torch.from_numpy(ids[rows_of(tile, len(ids))])).double()
-            return torch.softmax(logits.unflatten(1, (-1, len(CLASSES))), dim=-1).cpu()
-
-        def work(model: TokenModel, tile: range) -> None:
-            room = result[tile.start : tile.stop]
-            room[:] = classified(model, tile).numpy()[: len(room)]
-
-        def alike(model: TokenModel, tile: range) -> bool:
-            alone = torch.cat([classified(model, range(i, i + 1)) for i in tile])
-            return torch.equal(alone, classified(model, tile))
-
-        tiling = density.options.tiling(FIRST_STEP_ROWS, density.context)
-        in_tiles(len(contexts), tiling, self.make_classifier, work, alike, (0, density.context, asked))
-        return result
-
-
 def _forecaster(density: Forecaster, model: DirectedGPT2) -> DirectionForecaster:
     if not isinstance(density, PathForecaster):
         raise ConfigError(ONLY_BINS)
     classifier = density.options.place(model.classifier())
-    return DirectionForecaster(density, model.options, gpt2_decoders(classifier, 2, 1))
+    options = model.options
+    return DirectionForecaster(density, options.horizon, options.band, gpt2_decoders(classifier, 2, 1))
 
 
-def _scores(forecaster: DirectionForecaster, bars: Bars, spec: WindowSpec, split: Split) -> dict[str, Any]:
-    """`classification` of forecast.json: figures of the test part and of validation cutoffs a horizon apart.
-
-    No skill is the class shares of the training part.
-    """
-    density, band = forecaster.density, forecaster.options.band
-
-    def of(positions: np.ndarray, classify: bool) -> tuple[np.ndarray, np.ndarray]:
-        chances, classes = [], []
-        for first in range(0, len(positions), CHUNK):
-            held = positions[first : first + CHUNK]
-            inputs = contexts(bars, spec, density.warm_up, held)
-            truth = targets(bars, spec, held)
-            encoded = density.codec.encode(inputs.closes, inputs.times, density.context)
-            classes.append(true_classes(inputs, truth, density.codec, encoded[1], band))
-            if classify:
-                chances.append(forecaster.chances(inputs, encoded))
-        return np.concatenate(chances or [np.empty(0)]), np.concatenate(classes)
-
-    shares = class_shares(of(split.train, classify=False)[1])
-    parts = {"test": split.test, "validation": split.validation[:: spec.horizon]}
-    figures = {name: classification_figures(*of(part, classify=True), shares) for name, part in parts.items()}
-    return {"classification": {"classes": CLASSES, "band": band, "training_shares": shares.tolist(), **figures}}
+def _check(_: DirectionOptions, base: Base) -> None:
+    if not isinstance(base.codec, BinsCodec):
+        raise ConfigError(ONLY_BINS)
 
 
 METHOD = Method(
     "direction",
     DirectionOptions,
-    DirectedGPT2,
+    _prepare,
     _save,
     _load,
     _weights,
     trains=True,
     merges=False,
     plan=_plan,
-    objective=Objective(_settle, _rows, _forecaster, _scores),
+    objective=Objective(_settle, _rows, _forecaster, scores),
     check=_check,
 )

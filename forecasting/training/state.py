@@ -18,8 +18,12 @@ from forecasting.training.options import TrainingOptions
 
 @dataclass
 class Progress:
-    """Where a training stands; `stale` counts validations since the best, `losses` are those since the last one."""
+    """Where a training stands; `stale` counts validations since the best, `losses` are those since the last one.
 
+    processes: how many made its steps, on which the dropout in them and the order of sums depend.
+    """
+
+    processes: int = 1
     step: int = 0
     best_step: int = 0
     best_loss: float = math.inf
@@ -34,7 +38,7 @@ class Progress:
         return self.step >= options.min_steps and self.stale >= options.patience
 
 
-_NUMBERS = ("step", "best_step", "best_loss", "stale", "seconds", "history", "losses")
+_NUMBERS = ("processes", "step", "best_step", "best_loss", "stale", "seconds", "history", "losses")
 
 
 def save_state(

@@ -83,6 +83,17 @@ def test_overall_and_by_step_against_a_loop():
     assert found["by_step"]["2"]["p_value"] == pytest.approx(diebold_mariano(np.array(own), np.array(dull), 2).p_value)
 
 
+@pytest.mark.parametrize(("spacing", "overlap"), [(1, 5), (2, 3), (4, 2), (5, 1), (9, 1)])
+def test_rows_so_far_apart_that_their_moves_do_not_overlap_count_as_apart(spacing, overlap):
+    rng = np.random.default_rng(5)
+    chance, truth, shares = rng.dirichlet([1, 1, 1], (60, 5)), rng.integers(0, 3, (60, 5)), np.full((5, 3), 1 / 3)
+    own = np.array([np.mean([-math.log(chance[n, h, truth[n, h]]) for h in range(5)]) for n in range(60)])
+    found = classification_figures(chance, truth, shares, spacing)
+    wanted = diebold_mariano(own, np.full(60, math.log(3)), overlap).p_value
+    assert found["overall"]["p_value"] == pytest.approx(wanted)
+    assert found["by_step"]["1"]["p_value"] == classification_figures(chance, truth, shares)["by_step"]["1"]["p_value"]
+
+
 def test_skill_has_a_small_p_and_its_absence_has_not():
     rng = np.random.default_rng(2)
     truth = rng.integers(0, 3, (300, 1))

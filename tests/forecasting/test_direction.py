@@ -282,7 +282,7 @@ def test_figures_of_a_study_are_those_of_its_forecasts(finished, eurusd):
     shares = class_shares(part(prepared.split.train)[1])
     assert found["training_shares"] == shares.tolist()
     assert found["test"] == classification_figures(*part(prepared.split.test), shares)
-    assert found["validation"] == classification_figures(*part(prepared.split.validation[::4]), shares)
+    assert found["validation"] == classification_figures(*part(prepared.split.validation[::4]), shares, spacing=4)
     assert found["test"]["overall"]["rows"] == 4 * len(prepared.split.test)
     table = pd.read_parquet(paths.forecasts)
     chance = part(prepared.split.test)[0]

@@ -117,6 +117,23 @@ def test_a_resumed_run_does_not_repeat_steps_it_has_saved(tiny_base, data, tmp_p
     assert seen == [5, 6]
 
 
+def test_a_run_goes_on_with_as_many_processes_as_began_it(tiny_base, data, tmp_path, monkeypatch):
+    """Only the first of them is here, with its share: what counts is who may take over."""
+
+    def run(count):
+        first = SimpleNamespace(rank=0, count=count, sum=lambda tensors: None, check_same=lambda *_: None)
+        monkeypatch.setattr(training, "joined", lambda: first)
+        report = killed_at([3]) if not (tmp_path / "state").exists() else None
+        return train(model_of(tiny_base), data, OPTIONS, 1e-3, 1, tmp_path / "state", report)
+
+    with pytest.raises(Killed):
+        run(2)
+    for other in (1, 3):
+        with pytest.raises(ConfigError, match=f"state was made by 2 processes, here they are {other}; start as many"):
+            run(other)
+    assert run(2).steps == OPTIONS.steps
+
+
 def test_another_seed_gives_another_model(tiny_base, data, tmp_path):
     models = [model_of(tiny_base), model_of(tiny_base)]
     for seed, model in enumerate(models):
