@@ -173,7 +173,7 @@ def _check(_: DirectionOptions, base: Base) -> None:
 METHOD = Method(
     "direction",
     DirectionOptions,
-    _prepare,
+    DirectedGPT2,
     _save,
     _load,
     _weights,
