@@ -9,6 +9,7 @@ from pathlib import Path
 import numpy as np
 import pytest
 import torch
+from oracles import slow_draws
 from safetensors.torch import load_file, save_file
 from torch import nn
 
@@ -129,13 +130,18 @@ def fresh(base, case) -> nn.Module:
     return new_model(str(base.folder), name, options)
 
 
+def rows_for(case, count) -> np.ndarray:
+    rows = np.random.default_rng(0).integers(0, BINS, size=(count, SPEC.context + SPEC.horizon))
+    if METHODS[CASES[case][0]].objective:
+        rows[:, SPEC.context :] %= 3  # classes, not tokens
+    return rows
+
+
 def trained(base, case, folder) -> nn.Module:
     """Two steps on the rows that also validate, so that the second leaves the best weights."""
     model = fresh(base, case)
     if METHODS[CASES[case][0]].trains:
-        rows = np.random.default_rng(0).integers(0, BINS, size=(16, SPEC.context + SPEC.horizon))
-        if METHODS[CASES[case][0]].objective:
-            rows[:, SPEC.context :] %= 3  # classes, not tokens
+        rows = rows_for(case, 16)
         options = TrainingOptions(steps=2, batch_size=16, warm_up=0.0, evaluate_every=1)
         data = TrainingData(rows, rows, 1)
         plan = METHODS[CASES[case][0]].plan(model, CASES[case][1], options.steps)
@@ -233,6 +239,66 @@ def test_the_engine_gives_the_logits_of_the_model(tuned, case):
         ours = [decoder.start(ids[0, :8])] + [decoder.advance(ids[0, t].repeat(4))[2] for t in range(8, 12)]
     assert torch.stack(ours).numpy() == pytest.approx(logits_of(model, ids)[0, 7:], abs=1e-4)
     assert all(torch.equal(value, before[name]) for name, value in model.state_dict().items())
+
+
+@pytest.mark.parametrize("case", CASES)
+def test_the_engine_draws_the_tokens_of_a_plain_loop_over_the_model(tuned, base, eurusd, case):
+    """Of tokens drawn after the same ones: where a uniform lies on the edge of two, what follows is another path."""
+    model, paths, taken = tuned[case][0], 64, []
+    inputs = contexts(eurusd, SPEC, base.codec.warm_up, np.arange(900, 4900, 500))
+
+    class Recorded(Decoder):
+        def advance(self, ids):
+            taken.append(ids.clone())
+            return super().advance(ids)
+
+    weights, steps = method(CASES[case][0]).weights(model), SPEC.horizon - 1
+    options = replace(SAMPLING, paths=paths, seed=3)
+    sample(inputs, base.codec, lambda: Recorded(weights, paths, steps), SPEC.context, options)
+    rolled = torch.cat([torch.stack(taken[i : i + steps], dim=2) for i in range(0, len(taken), steps)])
+    ours = rolled[-len(inputs) :].numpy()  # those before are of the check of tiles
+    tokens, _ = slow_draws(
+        lambda ids: torch.from_numpy(logits_of(model, ids)), base.codec, inputs, SPEC.context, paths, 3
+    )
+    assert ours.shape == (len(inputs), paths, steps)
+    same = ours == tokens[:, :, :steps]
+    after_the_same = np.logical_and.accumulate(np.insert(same[:, :, :-1], 0, True, axis=2), axis=2)
+    assert same[after_the_same].mean() >= 0.999
+    assert len(np.unique(ours)) > BINS // 2
+
+
+class Killed(BaseException):
+    """Stands for kill -9: nothing in the loop may catch it."""
+
+
+@pytest.mark.parametrize("case", TUNED)
+def test_a_killed_run_ends_bit_for_bit_where_an_unbroken_one_ends(base, tmp_path, case):
+    """Killed between its first state file and the next; in bf16 and micro-batches, recomputing where the method can."""
+    chosen, rows = method(CASES[case][0]), rows_for(case, 24)
+    settings = TrainingOptions(
+        steps=4, batch_size=6, evaluate_every=2, warm_up=0.0, accumulate=2, precision="bf16",
+        checkpointing=chosen.checkpointing, device="cpu",
+    )  # fmt: skip
+
+    def run(state, report=None):
+        model = fresh(base, case)
+        plan = chosen.plan(model, CASES[case][1], settings.steps)
+        result = train(model, TrainingData(rows, rows, 1), settings, 0.01, 5, tmp_path / state, report, plan)
+        kept = {**load_file(tmp_path / state), **dict(model.named_parameters())}
+        return repr(result.history), {name: value.detach().numpy().tobytes() for name, value in kept.items()}
+
+    def kill(step, *_):
+        if step == 3:
+            raise Killed
+
+    with pytest.raises(Killed):
+        run("killed", kill)
+    before = load_file(tmp_path / "killed")
+    (whole, weights), (resumed, same) = run("whole"), run("killed")
+    assert resumed == whole
+    assert same.keys() == weights.keys()
+    assert [name for name in same if same[name] != weights[name]] == []
+    assert any(before[name].numpy().tobytes() != same[name] for name in before if name.startswith("model."))
 
 
 @pytest.mark.parametrize("case", ["lora", "lora-everywhere"])
