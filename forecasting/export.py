@@ -7,22 +7,24 @@ is what the method stores in PEFT layout, alone. `state-dict` is a pickle for to
 
 import shutil
 from collections.abc import Mapping
-from dataclasses import fields, replace
+from dataclasses import fields
 from pathlib import Path
-from typing import TYPE_CHECKING, Any
+from typing import TYPE_CHECKING
 
 import torch
-from safetensors.torch import load_file, save_file
+from safetensors.torch import save_file
 from torch import Tensor
 
 from forecasting.base import Base, load_model
 from forecasting.base.rows import ROWS_FILE
 from forecasting.checkpoint import Tuned, forecaster_of_weights, load_tuned
-from forecasting.decoder import BlockWeights, DecoderWeights, Product, weights_of, with_prompt
+from forecasting.decoder import BlockWeights, DecoderWeights, Product, weights_of
 from forecasting.errors import CheckpointError, ConfigError, unknown
 from forecasting.files import read_json, reading, sha256_of, write_folder, write_json
 from forecasting.forecaster import Forecaster
 from forecasting.methods import method
+from forecasting.methods.virtual import PromptedGPT2, prompted_weights
+from forecasting.methods.wrapped import load_folder, wrap
 from forecasting.sampler import SamplingOptions
 from forecasting.windows import WindowSpec
 
@@ -165,7 +167,7 @@ def load_peft(base: Base, folder: Path) -> "PeftModel":
     The base must have been the same model with the same token rows when it was trained. CheckpointError where a file is
     missing or damaged, is a pickle, or does not fit; nothing is left at its random start.
     """
-    from peft import PeftConfig, get_peft_model, get_peft_model_state_dict, set_peft_model_state_dict
+    from peft import PeftConfig
 
     cure = "give a folder that peft's save_pretrained wrote, with safe_serialization"
     for name in PEFT:
@@ -175,14 +177,8 @@ def load_peft(base: Base, folder: Path) -> "PeftModel":
         read_json(folder / PEFT[0])
         config = PeftConfig.from_pretrained(str(folder))
         config.inference_mode = True
-        model: PeftModel = get_peft_model(load_model(base), config)
-    with reading(folder / PEFT[1], cure):
-        tensors: dict[str, Tensor] = load_file(folder / PEFT[1])
-        expected = get_peft_model_state_dict(model, save_embedding_layers=False)
-        if tensors.keys() != expected.keys():
-            raise ValueError("it has other matrices than its settings ask for on this base")
-        set_peft_model_state_dict(model, tensors)
-    return model.eval()
+        model = wrap(load_model(base), config)
+    return load_folder(model, folder, cure)
 
 
 def peft_weights(model: "PeftModel") -> DecoderWeights:
@@ -193,15 +189,11 @@ def peft_weights(model: "PeftModel") -> DecoderWeights:
     from peft import PeftType
 
     config = model.active_peft_config
-    if not config.is_prompt_learning:
-        return weights_of(model.merge_and_unload())
-    with torch.no_grad():
-        prompt: Any = model.get_prompt(batch_size=1)
-    inner = weights_of(model.get_base_model())
-    if config.peft_type != PeftType.PREFIX_TUNING:
-        return with_prompt(inner, prompt[0].detach())
-    layers = [(layer.keys, layer.values) for layer in prompt.layers]
-    return replace(inner, prefix=tuple((key[0].contiguous(), value[0].contiguous()) for key, value in layers))
+    if config.peft_type == PeftType.PREFIX_TUNING:
+        return method("prefix").weights(model)
+    if config.is_prompt_learning:
+        return prompted_weights(PromptedGPT2(model))
+    return weights_of(model.merge_and_unload())
 
 
 def peft_forecaster(base: Base, folder: Path, spec: WindowSpec, options: SamplingOptions) -> Forecaster:

@@ -97,12 +97,12 @@ def trained_parameters(model: nn.Module) -> int:
     return sum(value.numel() for value in model.parameters() if value.requires_grad)
 
 
-def load_tensors(file: Path, like: Mapping[str, Tensor]) -> dict[str, Tensor]:
+def load_tensors(file: Path, like: Mapping[str, Tensor], cure: str = CURE) -> dict[str, Tensor]:
     """Tensors of a safetensors file; CheckpointError unless their names and shapes are those of `like`."""
-    with reading(file, CURE):
+    with reading(file, cure):
         tensors: dict[str, Tensor] = load_file(file)
     if {name: t.shape for name, t in tensors.items()} != {name: t.shape for name, t in like.items()}:
-        raise CheckpointError(f"{file} does not fit the base or its settings; {CURE}")
+        raise CheckpointError(f"{file} does not fit the base or its settings; {cure}")
     return tensors
 
 

@@ -18,7 +18,7 @@ from torch import Tensor, nn
 from forecasting.decoder import DecoderWeights, weights_of
 from forecasting.errors import OptionError, unknown
 from forecasting.files import read_json, write_json
-from forecasting.methods.method import load_tensors
+from forecasting.methods.method import CURE, load_tensors
 
 if TYPE_CHECKING:
     from peft import PeftConfig, PeftModel
@@ -73,13 +73,13 @@ def save_folder(model: "PeftModel", folder: Path) -> None:
     write_json(config, read_json(config) | {"base_model_name_or_path": None})
 
 
-def load_folder(model: "PeftModel", folder: Path) -> "PeftModel":
+def load_folder(model: "PeftModel", folder: Path, cure: str = CURE) -> "PeftModel":
     """Put what `save_folder` wrote into a freshly wrapped model; CheckpointError unless it fits to the last tensor."""
     from peft import get_peft_model_state_dict, set_peft_model_state_dict
 
     with quiet_about_size():
         expected = get_peft_model_state_dict(model, save_embedding_layers=False)
-    set_peft_model_state_dict(model, load_tensors(folder / "adapter_model.safetensors", like=expected))
+    set_peft_model_state_dict(model, load_tensors(folder / "adapter_model.safetensors", expected, cure))
     return model.eval()
 
 

@@ -239,8 +239,8 @@ BROKEN = {
     "no config": (lambda folder: (folder / PEFT[0]).unlink(), "lacks adapter_config.json"),
     "a pickle": (lambda folder: (folder / PEFT[1]).rename(folder / "adapter_model.bin"), "lacks adapter_model.safe"),
     "cut": (lambda folder: (folder / PEFT[1]).write_bytes((folder / PEFT[1]).read_bytes()[:-9]), "cannot be read"),
-    "a missing matrix": (drop_a_matrix, "other matrices than its settings ask for"),
-    "another shape": (narrow_a_matrix, "adapter_model.safetensors cannot be read"),
+    "a missing matrix": (drop_a_matrix, "adapter_model.safetensors does not fit the base or its settings"),
+    "another shape": (narrow_a_matrix, "adapter_model.safetensors does not fit"),
     "unknown kind": (lambda folder: write_json(folder / PEFT[0], {"peft_type": "MAGIC"}), "adapter_config.json"),
 }
 
