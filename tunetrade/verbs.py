@@ -56,7 +56,8 @@ def tune(asked: Arguments) -> int:
         print(f"{len(outcome.done)} trials done, {len(outcome.skipped)} unchanged, {len(outcome.failed)} failed")
         for name, why in outcome.failed.items():
             print(f"  failed: {name}: {why}")
-        print(f"settings chosen: {tuning.tuned}", flush=True)
+        if not short:
+            print(f"settings chosen: {tuning.tuned}", flush=True)
     if short:
         print(f"tunetrade: error: {short}", file=sys.stderr)
         return 1
