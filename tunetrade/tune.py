@@ -22,7 +22,7 @@ from tunetrade.prepared import prepare
 from tunetrade.spaces import Settings, TuneOptions, drawn, tune_options
 from tunetrade.study import LOCK, Outcome, busy, check_trading, load_series, work_off
 from tunetrade.toml import toml
-from tunetrade.tune_result import Trial, of_method
+from tunetrade.tune_result import Trial, of_method, short_of_budget
 from tunetrade.tune_table import markdown
 from tunetrade.validation import blind, validation_span
 
@@ -124,15 +124,23 @@ def with_settings(study: StudyConfig, settings: Mapping[str, Settings]) -> Study
 
 
 def tuned_file(study: StudyConfig, result: Json) -> str:
-    """The study file of the final comparison: only its differences from the defaults, and three seeds at least."""
-    chosen = {name: own["settings"] for name, own in result["methods"].items()}
-    final = replace(with_settings(study, chosen), name=f"{study.name}-tuned", seeds=final_seeds(study.seeds))
+    """The study file of the final comparison: only its differences from the defaults, and three seeds at least.
+
+    Methods that had not all their trials are not in it.
+    """
+    short = short_of_budget(result)
+    chosen = {name: own["settings"] for name, own in result["methods"].items() if name not in short}
+    kept = {name: own for name, own in study.method.items() if name in chosen}
+    tried = with_settings(replace(study, methods=tuple(chosen), method=kept), chosen)
+    final = replace(tried, name=f"{study.name}-tuned", seeds=final_seeds(study.seeds))
     needed = {"name": final.name, "series": final.series, "methods": final.methods, "seeds": final.seeds}
     values = _difference(as_plain(final), as_plain(StudyConfig(final.name, final.series, final.methods)))
     head = (
         f"# Settings that `tunetrade tune` chose by validation CRPS, {_budget(result)} a method.\n"
         "# The test part was not read. The final comparison: `tunetrade study` with this file.\n"
     )
+    if short:
+        head += f"# Left out, as trials of theirs failed: {', '.join(short)}.\n"
     return f"{head}\n{toml({**needed, **values})}"
 
 

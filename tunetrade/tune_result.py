@@ -48,6 +48,25 @@ def of_method(trials: list[Trial]) -> Json:
     }
 
 
+def short_of_budget(result: Json) -> list[str]:
+    """Methods of a tune.json some of whose trials failed: their best is of fewer than the others'."""
+    return [name for name, own in result["methods"].items() if own["failed"]]
+
+
+def shortfall(result: Json) -> str:
+    """A line that names the methods short of their budget, and the cure; empty where there are none."""
+    short = short_of_budget(result)
+    if not short:
+        return ""
+    counts = [
+        f"{name} ({result['methods'][name]['failed']} of {len(result['methods'][name]['rows'])})" for name in short
+    ]
+    return (
+        f"trials failed: {', '.join(counts)}; tuned.toml leaves these methods out and --final does not begin: run tune "
+        f"again for what failed, give {short[0]} a smaller [tune.space.{short[0]}], or leave it out of methods"
+    )
+
+
 def _rank(row: Json) -> tuple[float, float, int]:
     return row["crps"], row["validation_loss"], row["number"]
 

@@ -43,24 +43,29 @@ def tune(asked: Arguments) -> int:
     """Trials of every method, the settings chosen, and with --final the comparison they are for."""
     from tunetrade.config import load_study
     from tunetrade.tune import load_tuning, run_tuning
+    from tunetrade.tune_result import shortfall
     from tunetrade.tune_table import terminal
 
     config, options = load_tuning(Path(asked.file), (*asked.set, *["tune.grid=true"] * asked.grid))
     tuning = run_tuning(config, options, Path(asked.runs), _jobs(asked))
-    outcome, status = tuning.outcome, 1 if tuning.outcome.failed else 0
-    if asked.json and not asked.final:
+    outcome, short = tuning.outcome, shortfall(tuning.result)
+    if asked.json and not (asked.final and not short):
         emit_json({**tuning.result, "done": outcome.done, "skipped": outcome.skipped, "tuned": str(tuning.tuned)})
     elif not asked.json:
         print(terminal(tuning.result))
         print(f"{len(outcome.done)} trials done, {len(outcome.skipped)} unchanged, {len(outcome.failed)} failed")
         for name, why in outcome.failed.items():
             print(f"  failed: {name}: {why}")
-        print(f"settings chosen: {tuning.tuned}", flush=True)
+        if not short:
+            print(f"settings chosen: {tuning.tuned}", flush=True)
+    if short:
+        print(f"tunetrade: error: {short}", file=sys.stderr)
+        return 1
     if asked.final:
-        return _run_and_report(load_study(tuning.tuned), asked) or status
+        return _run_and_report(load_study(tuning.tuned), asked)
     if not asked.json:
         print(f"the final comparison: tunetrade study {tuning.tuned}")
-    return status
+    return 0
 
 
 def study_file(name: str) -> Path:

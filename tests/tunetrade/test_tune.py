@@ -212,10 +212,11 @@ def test_the_tuned_file_is_the_study_with_the_settings_chosen(tuned: Path) -> No
     final = load_study(tuned / "runs/small/tuned.toml")
     result = read_json(tuned / "runs/small/tune.json")["methods"]
     study = study_at(tuned)
-    assert (final.name, final.seeds, final.methods) == ("small-tuned", (7, 1, 2), study.methods)
-    for name in study.methods:
+    assert (final.name, final.seeds, final.methods) == ("small-tuned", (7, 1, 2), ("untuned", "full"))
+    for name in final.methods:
         assert final.options_of(name) == dataclasses.replace(study.options_of(name), **result[name]["settings"])
-    assert dataclasses.replace(final, name="small", seeds=(7,), method=study.method) == study
+    assert dataclasses.replace(final, name="small", seeds=(7,), methods=study.methods, method=study.method) == study
+    assert set(final.method) <= {"full"}
 
 
 def test_the_ledger_has_every_trial_once_with_the_money_of_the_validation_part(tuned: Path) -> None:
@@ -356,6 +357,25 @@ def test_the_final_comparison_runs_what_was_chosen_and_a_trial_is_no_run(
         config = read_json(tmp_path / f"runs/small-tuned/EURUSD-D1/full/{seed}/run.json")["config"]
         assert config["method"]["full"] == dataclasses.asdict(METHODS["full"].options()) | chosen
     assert (tmp_path / "reports/small-tuned/index.html").is_file()
+
+
+@pytest.mark.parametrize("more", [[], ["--json"], ["--set", 'methods=["adapter"]']])
+def test_a_method_short_of_its_trials_forbids_the_final_comparison(
+    more: list[str], tuned: Path, tmp_path: Path, capsys: pytest.CaptureFixture[str]
+) -> None:
+    shutil.copytree(tuned, tmp_path, dirs_exist_ok=True)
+    with at(tmp_path):
+        assert main(["tune", "small.toml", "--final", *more]) == 1
+    said = capsys.readouterr()
+    assert said.err.strip().splitlines()[-1].startswith("tunetrade: error: trials failed: adapter (1 of 2); ")
+    assert "[tune.space.adapter], or leave it out of methods" in said.err
+    if "--json" in more:
+        assert json.loads(said.out)["methods"]["adapter"]["failed"] == 1
+    assert not (tmp_path / "runs/small-tuned").exists()
+    assert not (tmp_path / "reports").exists()
+    final = load_study(tmp_path / "runs/small/tuned.toml")
+    assert final.methods == (() if "--set" in more else ("untuned", "full"))
+    assert "# Left out, as trials of theirs failed: adapter." in (tmp_path / "runs/small/tuned.toml").read_text()
 
 
 @pytest.fixture
