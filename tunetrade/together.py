@@ -8,7 +8,7 @@ import os
 import sys
 from collections.abc import Generator
 from pathlib import Path
-from typing import Any
+from typing import Any, NoReturn
 
 from forecasting.base import find_base
 from forecasting.training.precision import device_of
@@ -62,19 +62,25 @@ def leading(processes: Processes) -> Runner:
             board.rest(0)
         if not called:
             processes.told(False)
-        leave()
+        leave(together=not failed)
         yield from failed
         yield from run_cells(trained, slots, jobs, board)
 
     return run
 
 
-def follow(study: StudyConfig, runs: Path, processes: Processes) -> None:
-    """Take part in the training of a study's only cell where process 0 finds that there is something to train."""
+def follow(study: StudyConfig, runs: Path, processes: Processes) -> NoReturn:
+    """Take part in the training of a study's only cell where process 0 finds that there is something to train.
+
+    Ends the process at once: in the clean-up of an interpreter, threads that exchanged gradients were seen to abort it.
+    """
     loaded = load_series(study)
     (cell,) = cells(study, runs, loaded)
     bars = loaded[cell.source]
     fingerprint = fingerprints(cell, bars.instrument.sha256, find_base(study.base))["train"]
     if processes.told(False):
         train(cell, bars, fingerprint, lambda _: None)
-    leave()
+    leave(together=True)
+    sys.stdout.flush()
+    sys.stderr.flush()
+    os._exit(0)

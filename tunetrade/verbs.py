@@ -221,7 +221,6 @@ def train(asked: Arguments) -> int:
     processes = company(config)
     if processes and processes.rank:
         follow(config, Path(asked.runs), processes)
-        return 0
     runner = leading(processes) if processes else None
     outcome = run_study(config, Path(asked.runs), _jobs(asked), whole=False, runner=runner)
     for name, why in outcome.failed.items():

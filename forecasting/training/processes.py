@@ -75,6 +75,8 @@ def join(cpu: bool) -> Processes:
     return joined()
 
 
-def leave() -> None:
-    """Go on alone."""
+def leave(together: bool) -> None:
+    """Go on alone; together, so that none closes a line that another still listens to, unless one has failed."""
+    if together:
+        dist.barrier()
     dist.destroy_process_group()
