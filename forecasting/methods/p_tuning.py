@@ -5,13 +5,11 @@ so a checkpoint is as small as a prompt's however many parameters were trained.
 """
 
 from dataclasses import dataclass
-from pathlib import Path
 from typing import TYPE_CHECKING
 
-from forecasting.base import Base, load_model
 from forecasting.errors import OptionError
-from forecasting.methods.method import Method, MethodOptions
-from forecasting.methods.virtual import PromptedGPT2, check, prompted_weights, restored, save_prompted, wrapped
+from forecasting.methods.method import MethodOptions
+from forecasting.methods.virtual import check, prompted, wrapped
 
 if TYPE_CHECKING:
     from peft import PeftModel
@@ -61,22 +59,4 @@ def _wrap(model: "GPT2LMHeadModel", options: PTuningOptions, trained: bool) -> "
     return wrapped("p-tuning", model, config)
 
 
-def _prepare(model: "GPT2LMHeadModel", options: PTuningOptions) -> PromptedGPT2:
-    return PromptedGPT2(_wrap(model, options, trained=False))
-
-
-def _load(base: Base, options: PTuningOptions, folder: Path) -> PromptedGPT2:
-    return PromptedGPT2(restored(_wrap(load_model(base), options, trained=True), folder)).eval()
-
-
-METHOD = Method(
-    "p-tuning",
-    PTuningOptions,
-    _prepare,
-    save_prompted,
-    _load,
-    prompted_weights,
-    trains=True,
-    merges=False,
-    taken=lambda options: options.tokens,
-)
+METHOD = prompted("p-tuning", PTuningOptions, _wrap)

@@ -1,12 +1,10 @@
 """Prompt tuning (Lester et al. 2021): P trained embeddings before the context; nothing else moves."""
 
 from dataclasses import dataclass
-from pathlib import Path
 from typing import TYPE_CHECKING
 
-from forecasting.base import Base, load_model
-from forecasting.methods.method import Method, MethodOptions
-from forecasting.methods.virtual import PromptedGPT2, check, prompted_weights, restored, save_prompted, wrapped
+from forecasting.methods.method import MethodOptions
+from forecasting.methods.virtual import check, prompted, wrapped
 
 if TYPE_CHECKING:
     from peft import PeftModel
@@ -45,22 +43,4 @@ def _wrap(model: "GPT2LMHeadModel", options: PromptOptions, trained: bool) -> "P
     return wrapped("prompt", model, config)
 
 
-def _prepare(model: "GPT2LMHeadModel", options: PromptOptions) -> PromptedGPT2:
-    return PromptedGPT2(_wrap(model, options, trained=False))
-
-
-def _load(base: Base, options: PromptOptions, folder: Path) -> PromptedGPT2:
-    return PromptedGPT2(restored(_wrap(load_model(base), options, trained=True), folder)).eval()
-
-
-METHOD = Method(
-    "prompt",
-    PromptOptions,
-    _prepare,
-    save_prompted,
-    _load,
-    prompted_weights,
-    trains=True,
-    merges=False,
-    taken=lambda options: options.tokens,
-)
+METHOD = prompted("prompt", PromptOptions, _wrap)

@@ -5,7 +5,7 @@ them in training, only what comes out is stored, `prompt_embeddings` [P, ...], s
 """
 
 import contextlib
-from collections.abc import Iterator
+from collections.abc import Callable, Iterator
 from pathlib import Path
 from types import SimpleNamespace
 from typing import TYPE_CHECKING, Any
@@ -13,9 +13,10 @@ from typing import TYPE_CHECKING, Any
 import torch
 from torch import Tensor, nn
 
+from forecasting.base import Base, load_model
 from forecasting.decoder import DecoderWeights, weights_of, with_prompt
 from forecasting.errors import ConfigError, OptionError, unknown
-from forecasting.methods.method import load_tensors
+from forecasting.methods.method import Method, MethodOptions, load_tensors
 from forecasting.methods.wrapped import save_folder, wrap
 
 if TYPE_CHECKING:
@@ -91,3 +92,29 @@ def prompted_weights(model: PromptedGPT2) -> DecoderWeights:
     with at_rest(model):
         prompt = model.tuned.get_prompt(1)[0]
     return with_prompt(weights_of(model.tuned.get_base_model()), prompt)
+
+
+Wrap = Callable[["GPT2LMHeadModel", Any, bool], "PeftModel"]
+"""A GPT-2 with peft's virtual tokens: the model, settings, and whether it is for inference, without an encoder."""
+
+
+def prompted(name: str, options: type[MethodOptions], wrap_model: Wrap) -> Method:
+    """A method whose virtual tokens are embeddings before the context."""
+
+    def prepare(model: "GPT2LMHeadModel", chosen: Any) -> PromptedGPT2:
+        return PromptedGPT2(wrap_model(model, chosen, False))
+
+    def load(base: Base, chosen: Any, folder: Path) -> PromptedGPT2:
+        return PromptedGPT2(restored(wrap_model(load_model(base), chosen, True), folder)).eval()
+
+    return Method(
+        name,
+        options,
+        prepare,
+        save_prompted,
+        load,
+        prompted_weights,
+        trains=True,
+        merges=False,
+        taken=lambda chosen: chosen.tokens,
+    )
