@@ -16,6 +16,7 @@ from torch import Tensor
 
 from forecasting.codecs import AnyCodec, BinsCodec, DigitsCodec, TextCodec
 from forecasting.codecs.bins import returns_of
+from forecasting.codecs.digits import slope_of
 from forecasting.errors import ConfigError
 from forecasting.scale import causal_sigma
 from forecasting.tiles import single_threaded_products
@@ -88,9 +89,10 @@ def bins_log_density(
 def digits_log_density(
     model: AllLogits, codec: DigitsCodec, closes: np.ndarray, context: int, horizon: int
 ) -> np.ndarray:
-    """Digits: sum of log p(digit) - log(cell * anchor / previous close), [N, H]; closes [N, M + C + H].
+    """Digits: sum of log p(digit) - log(cell * slope * anchor / previous close), [N, H]; closes [N, M + C + H].
 
-    `cell` is the return of one unit of the last digit since the anchor, 2 reach sigma sqrt(length) / 10^D.
+    `cell` is the change of one unit of the last digit since the anchor, 2 reach sigma sqrt(length) / 10^D; `slope` what
+    a change moves the price there, 1 down to half the anchor (`codecs.digits.ratio_of`).
     """
     past, state = codec.encode(closes[:, :-horizon], np.empty(0), context)
     wanted, outside = codec.write(closes[:, -horizon:], state)
@@ -101,7 +103,8 @@ def digits_log_density(
             for row in np.concatenate([past, wanted], axis=1)
         ]
     )
-    width = state.cell[:, None] * state.anchor[:, None] / closes[:, -horizon - 1 : -1]
+    slope = slope_of(closes[:, -horizon:] / state.anchor[:, None])
+    width = state.cell[:, None] * slope * state.anchor[:, None] / closes[:, -horizon - 1 : -1]
     score = chosen.reshape(len(closes), horizon, codec.digits).sum(axis=2) - np.log(width)
     return np.where(outside, -np.inf, score)
 

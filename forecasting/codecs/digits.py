@@ -13,25 +13,45 @@ from typing import Any
 
 import numpy as np
 
-from forecasting.codecs.bins import LEAST_RATIO, returns_of
+from forecasting.codecs.bins import returns_of
 from forecasting.codecs.codec import Scaled, check_closes, plain_settings
 from forecasting.codecs.grammar import Grammar, fixed_digits
 from forecasting.errors import CheckpointError, ConfigError
 from forecasting.scale import Volatility, causal_sigma
+
+BEND = 0.5
+"""Ratio to the anchor below which a change is a logarithm of the price, so that every change is a positive price."""
+
+LOWEST = -700.0
+"""Least exponent of a price below the bend: beyond it float64 would say zero."""
+
+
+def ratio_of(change: np.ndarray) -> np.ndarray:
+    """Price over anchor of a change: 1 + change, below the bend the exponential of the same slope there."""
+    below = BEND * np.exp(np.maximum((np.minimum(change, BEND - 1) + 1 - BEND) / BEND, LOWEST))
+    return np.where(change < BEND - 1, below, 1 + change)
+
+
+def change_of(ratio: np.ndarray) -> np.ndarray:
+    """Inverse of `ratio_of`; ratio > 0."""
+    return np.where(ratio < BEND, BEND - 1 + BEND * np.log(np.minimum(ratio, BEND) / BEND), ratio - 1)
+
+
+def slope_of(ratio: np.ndarray) -> np.ndarray:
+    """Derivative of `ratio_of` at the change of a ratio."""
+    return np.minimum(ratio / BEND, 1.0)
 
 
 @dataclass(frozen=True)
 class DigitsState:
     """What decoding needs beside tokens, [N] each.
 
-    anchor: price that stands for no change; cell: return per unit of the last digit; zero: number written for no
-    change. close: the last close encoded; volatility: state after it. clipped: closes of the window that were out of
-    range and written as its edge.
+    anchor: price that stands for no change; cell: change per unit of the last digit. close: the last close encoded;
+    volatility: state after it. clipped: closes of the window that were out of range and written as its edge.
     """
 
     anchor: np.ndarray
     cell: np.ndarray
-    zero: np.ndarray
     close: np.ndarray
     volatility: Volatility
     clipped: np.ndarray
@@ -87,6 +107,11 @@ class DigitsCodec(Scaled):
         """Uniform numbers that a close is drawn from: one, as numbers in order are prices in order."""
         return 1
 
+    @property
+    def unchanged(self) -> int:
+        """Number that stands for no change since the anchor."""
+        return 5 * int(10 ** (self.digits - 1))
+
     @cached_property
     def powers(self) -> np.ndarray:
         """Weight of each digit, most significant first, [D]."""
@@ -105,9 +130,9 @@ class DigitsCodec(Scaled):
             raise ConfigError(f"{before} closes before the context: the digits codec takes its scale from at least 2")
         sigma, volatility = causal_sigma(returns_of(np.ascontiguousarray(closes)), self.scale)
         anchor = np.ascontiguousarray(closes[:, before - 1])
-        cell, zero = self._cells(sigma[:, before - 1])
+        cell = 2 * self.reach * sigma[:, before - 1] * np.sqrt(self.length) / 10**self.digits
         last = np.ascontiguousarray(closes[:, -1])
-        state = DigitsState(anchor, cell, zero, last, volatility, np.zeros(len(closes), dtype=np.int64))
+        state = DigitsState(anchor, cell, last, volatility, np.zeros(len(closes), dtype=np.int64))
         ids, outside = self.write(closes[:, before:], state)
         at_edge = self.decode(ids[:, -self.digits :], state, closes[:, -1:])[:, 0]
         shifted = np.where(outside[:, -1], anchor * last / at_edge, anchor)
@@ -116,9 +141,9 @@ class DigitsCodec(Scaled):
     def write(self, closes: np.ndarray, state: DigitsState) -> tuple[np.ndarray, np.ndarray]:
         """Digits of closes on a state's scale, [N, T * D], and which of them are out of range, [N, T]; closes [N, T].
 
-        A close is the number of whole cells nearest to its return since the anchor, counted from `zero`.
+        A close is the number of whole cells nearest to its change since the anchor, counted from the middle number.
         """
-        number = np.rint((closes / state.anchor[:, None] - 1) / state.cell[:, None]) + state.zero[:, None]
+        number = np.rint(change_of(closes / state.anchor[:, None]) / state.cell[:, None]) + self.unchanged
         held = np.clip(number, 0, 10**self.digits - 1)
         ids = held.astype(np.int64)[:, :, None] // self.powers % 10
         return ids.reshape(len(closes), closes.shape[1] * self.digits), held != number
@@ -137,8 +162,8 @@ class DigitsCodec(Scaled):
         if ids.shape[1] != parts.shape[1] * self.digits:
             raise ConfigError(f"{ids.shape[1]} digits for {parts.shape[1]} closes of {self.digits} digits each")
         number = ids.reshape(len(ids), parts.shape[1], self.digits) @ self.powers
-        change = (number - state.zero[:, None] + parts - 0.5) * state.cell[:, None]
-        return np.asarray(state.anchor[:, None] * (1 + change))
+        change = (number - self.unchanged + parts - 0.5) * state.cell[:, None]
+        return np.asarray(state.anchor[:, None] * ratio_of(change))
 
     def fit(self, ids: np.ndarray, room: int) -> np.ndarray:
         """One window's ids [L], which must fit whole, as a token's place says which digit it is."""
@@ -163,18 +188,6 @@ class DigitsCodec(Scaled):
                 f"a window of {closes} closes, and the digits codec's range holds for codec.length {self.length}; "
                 f"shorten windows.context or windows.horizon"
             )
-
-    def _cells(self, sigma: np.ndarray) -> tuple[np.ndarray, np.ndarray]:
-        """Return per cell and number of no change, [N] each; sigma [N].
-
-        The range is +- reach * sigma * sqrt(length), its lower half no further than LEAST_RATIO of the anchor, so that
-        every number is a positive price.
-        """
-        cells = 10**self.digits
-        half = self.reach * sigma * np.sqrt(self.length)
-        lower = np.minimum(half, 1 - LEAST_RATIO)
-        cell = (half + lower) / cells
-        return cell, np.minimum(cells // 2, np.floor((1 - LEAST_RATIO) / cell - 0.5))
 
     def as_dict(self) -> dict[str, Any]:
         """Plain settings for `codec.json`."""

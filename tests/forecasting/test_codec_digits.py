@@ -1,6 +1,7 @@
 """Fixed digits: a case by hand, round trips, causality, and what happens at and beyond the range."""
 
 import json
+import math
 from dataclasses import replace
 
 import numpy as np
@@ -8,7 +9,7 @@ import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
-from forecasting.codecs.digits import DigitsCodec
+from forecasting.codecs.digits import DigitsCodec, change_of, ratio_of, slope_of
 from forecasting.errors import CheckpointError, ConfigError, DataError
 
 CODEC = DigitsCodec(digits=4, length=25, half_lives=(3.0,), weights=(1.0,))
@@ -86,6 +87,25 @@ def test_after_a_jump_out_of_range_closes_are_counted_and_forecasts_start_where_
     ids, state = CODEC.encode(closes, NO_TIMES, 20)
     assert state.clipped.tolist() == [3]
     assert CODEC.decode(ids[:, -4:], state, np.empty((1, 1))) == pytest.approx(closes[:, -1:], rel=1e-12)
+
+
+def test_changes_are_returns_down_to_half_the_anchor_and_logarithms_below():
+    ratios = np.array([1e-300, 0.01, 0.25, 0.5, 0.75, 1.0, 40.0])
+    by_hand = [(math.log(2 * r) - 1) / 2 for r in ratios[:3]] + [-0.5, -0.25, 0.0, 39.0]
+    assert change_of(ratios) == pytest.approx(by_hand, abs=1e-15)
+    assert ratio_of(change_of(ratios)) == pytest.approx(ratios, rel=1e-12)
+    changes = np.linspace(-3, 3, 1001)
+    rises = ratio_of(changes + 1e-6) - ratio_of(changes - 1e-6)
+    assert slope_of(ratio_of(changes)) == pytest.approx(rises / 2e-6, rel=1e-5)
+    assert ratio_of(np.array([-1e9]))[0] > 0
+
+
+@pytest.mark.parametrize("sigma", [0.001, 0.05, 0.5])
+def test_an_unchanged_close_is_the_middle_number_however_volatile(sigma):
+    closes = np.exp(np.cumsum(np.random.default_rng(0).normal(0, sigma, (5, CODEC.warm_up + 20)), axis=1))
+    closes[:, CODEC.warm_up :] = closes[:, CODEC.warm_up - 1 : CODEC.warm_up]
+    ids, _ = CODEC.encode(closes, NO_TIMES, 20)
+    assert ids.reshape(-1, 4).tolist() == [[5, 0, 0, 0]] * 100
 
 
 @pytest.mark.parametrize("sigma", [0.05, 0.5, 3.0])

@@ -88,6 +88,18 @@ def test_digits_integrate_to_one():
     assert beyond.tolist() == [[-np.inf]]
 
 
+def test_digits_integrate_to_one_where_cells_bend():
+    """At 5 % a bar the range reaches far below half the anchor; the density is summed over prices, not over numbers."""
+    codec = DigitsCodec(digits=3, length=7, half_lives=(3.0,), weights=(1.0,))
+    closes = past(codec.warm_up, 0.1)
+    _, state = codec.encode(closes[None], np.empty(0), CONTEXT)
+    every = np.array([[n // 100, n // 10 % 10, n % 10] for n in range(1000)])
+    y, low, high = (codec.closes_of(every, np.full((1000, 1), part), state)[:, 0] for part in (0.5, 0.0, 1.0))
+    assert low[0] < 0.05 * state.anchor[0] < high[-1]
+    scores = log_scores(model_of(10), codec, inputs_of(closes, 1000), y[:, None], CONTEXT)
+    assert np.exp(scores[:, 0]) @ ((high - low) / closes[-1]) == pytest.approx(1, abs=1e-3)
+
+
 def test_equal_digits_by_hand():
     """Every return is +-1 % in turn, so sigma is 0.01; the anchor is the last close, but for one move, too."""
     codec = DigitsCodec(digits=3, length=25, half_lives=(3.0,), weights=(1.0,), power=2.0)
@@ -215,7 +227,7 @@ def test_the_three_codecs_agree_on_one_density(characters):
     of_bins = {(i,): mass for i, mass in enumerate(np.diff(edges))}
 
     _, state = digits.encode(inputs.closes, inputs.times, CONTEXT)
-    bounds = state.anchor * (1 + (np.arange(10_001) - state.zero - 0.5) * state.cell)
+    bounds = state.anchor * (1 + (np.arange(10_001) - digits.unchanged - 0.5) * state.cell)
     of_digits = {tuple(map(int, f"{n:04d}")): mass for n, mass in enumerate(np.diff(below(bounds)))}
 
     units = np.arange(round(closes[-1] * 9_300), round(closes[-1] * 10_700))

@@ -1,5 +1,6 @@
 """Sampling closes of several tokens: against plain loops and enumerations, and against models that want to break it."""
 
+import math
 import re
 import shutil
 from dataclasses import replace
@@ -169,8 +170,9 @@ def slow_paths(logits, codec, inputs, context, n, paths):
             closes[s] = [float(number) for number in "".join(texts[s]).split()[: SPEC.horizon]]
             continue
         for h in range(SPEC.horizon):
-            number = int("".join(map(str, written[s][h * codec.digits : (h + 1) * codec.digits]))) - state.zero[n]
-            closes[s, h] = state.anchor[n] * (1 + (number + parts[s][h] - 0.5) * state.cell[n])
+            number = int("".join(map(str, written[s][h * codec.digits : (h + 1) * codec.digits]))) - codec.unchanged
+            change = (number + parts[s][h] - 0.5) * state.cell[n]
+            closes[s, h] = state.anchor[n] * (1 + change if change >= -0.5 else math.exp(2 * change + 1) / 2)
     return written, closes
 
 
@@ -340,7 +342,7 @@ def test_equal_digits_are_the_uniform_numbers_themselves(eurusd):
     maker = SpellingForecaster("equal", codec, 12, 64, options, lambda: Equal(10, PATHS, 0))
     _, state = codec.encode(inputs.closes, inputs.times, 12)
     uniform = uniforms(1, inputs.unique_id, inputs.cutoffs[0], PATHS, 3).T
-    wanted = state.anchor * (1 + (uniform * 10**4 - state.zero - 0.5) * state.cell)
+    wanted = state.anchor * (1 + (uniform * 10**4 - codec.unchanged - 0.5) * state.cell)
     assert maker.predict(inputs).paths[0] == pytest.approx(wanted, rel=1e-12)
 
 
