@@ -24,6 +24,7 @@ from forecasting.sampler import SamplingOptions
 from forecasting.sources.options import SourceOptions
 from forecasting.train import TrainingOptions
 from forecasting.windows import SplitSpec, WindowSpec
+from strategies.contract import PRESETS, BrokerRules
 from strategies.rules import TradingRules
 
 BENCHMARKS = ("buy-and-hold", "always-flat")
@@ -57,6 +58,7 @@ class StudyConfig:
     training: TrainingOptions = field(default_factory=TrainingOptions)
     sampling: SamplingOptions = field(default_factory=SamplingOptions)
     trading: TradingRules = field(default_factory=TradingRules)
+    broker: BrokerRules = field(default_factory=BrokerRules)
     method: Mapping[str, MethodOptions] = field(default_factory=dict)
 
     def __post_init__(self) -> None:
@@ -127,12 +129,20 @@ def study_from(values: Mapping[str, Any], overrides: Sequence[str] = (), where: 
     for override in overrides:
         set_value(merged, override)
     merged.pop("tune", None)  # read by tunetrade.tune alone
+    if "broker" in merged:
+        merged["broker"] = with_preset(merged["broker"])
     sections = merged.pop("method", {})
     if not isinstance(sections, Mapping):
         raise ConfigError(f"{where}: method must hold sections such as [method.lora]")
     options = {name: build(method(name).options, section, f"method.{name}") for name, section in sections.items()}
     study = build(StudyConfig, merged, "", skip=("method",))
     return dataclasses.replace(study, method=options)
+
+
+def with_preset(section: Any) -> Any:
+    """The [broker] section with the values of its preset where it gives none of its own."""
+    chosen = section.get("preset", "") if isinstance(section, Mapping) else ""
+    return {**PRESETS.get(chosen, {}), **section} if isinstance(chosen, str) and chosen else section
 
 
 def build(record: type[Record], values: Any, where: str, skip: tuple[str, ...] = ()) -> Record:
