@@ -76,9 +76,7 @@ def cells(study: StudyConfig, runs: Path, loaded: dict[str, Bars]) -> list[Cell]
 
 
 def load_series(study: StudyConfig) -> dict[str, Bars]:
-    """Bars of every series, after checking that each method and baseline can be, each series be split, and the answers
-    unseen.
-    """
+    """Bars of every series, after checking that methods and baselines can be, each series be split, answers unseen."""
     check_methods(study)
     limit_bytes()  # refuses a bound that is no number
     loaded: dict[str, Bars] = {}

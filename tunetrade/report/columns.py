@@ -63,8 +63,8 @@ COLUMNS: tuple[Column, ...] = (
         "less",
         "none",
         "Mean squared error of the predicted mean close, over all origins and steps, in squared price."
-        " Where the mean is that of sampled paths, so above all with the codecs digits and text, it holds sampling noise"
-        " and the excess that this noise adds (mse_mc_error in forecast.json); the best is marked as with CRPS.",
+        " Where the mean is that of sampled paths, so above all with the codecs digits and text, it holds sampling"
+        " noise and the excess that this adds (mse_mc_error in forecast.json); the best is marked as with CRPS.",
     ),
     Column("rmse", "RMSE", ERROR, "error", "less", "none", "Square root of the MSE, in price."),
     Column("nrmse", "NRMSE", ERROR, "error", "less", "none", "RMSE divided by the range of the true closes."),

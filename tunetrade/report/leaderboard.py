@@ -261,7 +261,6 @@ def _combined(parts: Sequence[Mapping[str, float]], one_currency: bool) -> dict[
 
 def _noise(cells: Sequence[Cell], reference: References) -> dict[str, float]:
     """Monte Carlo errors of the mean over seeds, which share their random numbers: so the mean of theirs."""
-
     crps, mse = (_plain_mean([number(cell.errors, key) for cell in cells]) for key in ("crps_mc_se", "mse_mc_error"))
     found = {
         "crps": crps,
