@@ -92,7 +92,7 @@ def noise_of_mse(error: np.ndarray, standard_error: np.ndarray, origin: np.ndarr
     `noise_of_mean`. A sampled mean off by e, normal with standard deviation s, makes of the square d^2 a
     (d - e)^2 = d^2 - 2 d e + e^2: too much by s^2 in the mean, and of variance 4 d^2 s^2 + 2 s^4. The square of what is
     seen has the mean d^2 + s^2, which leaves 4 error^2 s^2 - 2 s^4 for the variance. Steps of one origin share paths:
-    their deviations are added as if they went together, so this is at least the error. NaN where there is no row.
+    their deviations are added as if they went together, which errs on the large side. NaN where there is no row.
     """
     if not len(error):
         return float("nan")
