@@ -19,7 +19,7 @@ from forecasting.base import hub
 from forecasting.base.rows import RECIPE, load_rows, replace_rows
 from forecasting.codecs import AnyCodec, Codec, codec_from_dict, positions_needed
 from forecasting.errors import CheckpointError, ConfigError
-from forecasting.files import plain, read_json, reading, sha256_of, write_folder, write_json
+from forecasting.files import plain, read_record, reading, sha256_of, write_folder, write_json
 from forecasting.windows import WindowSpec
 
 if TYPE_CHECKING:
@@ -30,6 +30,14 @@ EMBEDDED_DIGITS = EMBEDDED.with_name("embedded_digits")
 NAMED = {"embedded": EMBEDDED, "embedded-digits": EMBEDDED_DIGITS}
 FILES = ("config.json", "model.safetensors", "codec.json", "card.json")
 CURE = "use 'embedded' or a folder that `tunetrade pretrain --out FOLDER` wrote"
+_SCALE = ("half_lives", "weights", "power", "dof", "floor")
+NEEDED = {
+    "bins": ("bins", *_SCALE),
+    "digits": ("digits", "length", "reach", *_SCALE),
+    "text": ("digits", "integer_digits", "vocabulary", "pieces", "merges", *_SCALE),
+}
+"""Settings of codec.json by its kind: a default in the place of a lost one could give tokens another meaning than the
+weights learnt. Settings that came later are not among them, so that older bases load."""
 WAYS = ("text", "untied")
 """What may stand before a GPT-2 of the hub's layout, with a colon."""
 
@@ -77,14 +85,40 @@ def find_base(name: str) -> Base:
     if missing:
         cure = "make it with `tunetrade pretrain --codec digits`" if folder == EMBEDDED_DIGITS else CURE
         raise CheckpointError(f"base {name!r}: {folder} lacks {', '.join(missing)}; {cure}")
-    with reading(folder / "codec.json", CURE):
-        codec = codec_from_dict(read_json(folder / "codec.json"))
-    with reading(folder / "card.json", CURE):
-        card = read_json(folder / "card.json")
-        np.datetime64(card["cutoff"], "D")
+    card = _card(folder / "card.json")
     with reading(folder / "config.json", CURE):
-        positions = int(read_json(folder / "config.json")["n_positions"])
-    return Base(folder, codec, card, positions, sha256_of(*(folder / file for file in FILES[:3])))
+        config = read_record(folder / "config.json")
+        sizes = {key: int(config[key]) for key in ("n_positions", "n_embd", "vocab_size")}
+    hub.check_tables(folder / "model.safetensors", sizes, CURE)
+    codec = _codec(folder / "codec.json")
+    _check_rows(folder, sizes["vocab_size"], codec, CURE)
+    return Base(folder, codec, card, sizes["n_positions"], sha256_of(*(folder / file for file in FILES[:3])))
+
+
+def _codec(file: Path) -> AnyCodec:
+    """The codec of a file that has every setting its tokens' meaning hangs on (`NEEDED`)."""
+    with reading(file, CURE):
+        settings = read_record(file)
+        for key in NEEDED.get(str(settings["kind"]), ()):
+            settings[key]
+        return codec_from_dict(settings)
+
+
+def _is_day(value: Any) -> bool:
+    """Whether it names a day; NumPy takes "" and "NaT" too, before which nothing would count as seen."""
+    try:
+        return isinstance(value, str) and not np.isnat(np.datetime64(value, "D"))
+    except ValueError:
+        return False
+
+
+def _card(file: Path) -> dict[str, Any]:
+    with reading(file, CURE):
+        card = read_record(file)
+        cutoff = card["cutoff"]
+        if not _is_day(cutoff):
+            raise ValueError(f"its cutoff is {cutoff!r}, not a day such as '2014-12-31'")
+    return card
 
 
 def _gpt2(name: str, called: str, folder: Path, way: str) -> Base:
@@ -134,11 +168,14 @@ def load_model(base: Base) -> "GPT2LMHeadModel":
 def load_gpt2(folder: Path, codec: Codec, cure: str) -> "GPT2LMHeadModel":
     """The GPT-2 in a Hugging Face folder, complete and with a row for each of the codec's tokens."""
     model = _read_gpt2(folder, cure)
-    rows = model.config.vocab_size
+    _check_rows(folder, model.config.vocab_size, codec, cure)
+    return model
+
+
+def _check_rows(folder: Path, rows: int, codec: Codec, cure: str) -> None:
     if rows != codec.vocabulary:
         file = folder / "model.safetensors"
         raise CheckpointError(f"{file} has {rows} token rows, its codec {codec.vocabulary} tokens; {cure}")
-    return model
 
 
 def _read_gpt2(folder: Path, cure: str) -> "GPT2LMHeadModel":
