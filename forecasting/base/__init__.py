@@ -73,6 +73,8 @@ def find_base(name: str) -> Base:
             f"base {name!r}: {way}: goes before a GPT-2 as the hub keeps it; {folder} is "
             f"{'a base with a codec of its own, give it without' if folder.is_dir() else 'no such folder'}"
         )
+    if not folder.is_dir() and called not in NAMED:
+        raise CheckpointError(f"base {name!r} is no folder here and names no GPT-2 of the hub; {CURE}")
     missing = [file for file in FILES if not (folder / file).is_file()]
     if missing:
         cure = "make it with `tunetrade pretrain --codec digits`" if folder == EMBEDDED_DIGITS else CURE
@@ -82,9 +84,10 @@ def find_base(name: str) -> Base:
     with reading(folder / "card.json", CURE):
         card = read_json(folder / "card.json")
         np.datetime64(card["cutoff"], "D")
-    with reading(folder / "config.json", CURE):
-        positions = int(read_json(folder / "config.json")["n_positions"])
-    return Base(folder, codec, card, positions, sha256_of(*(folder / file for file in FILES[:3])))
+    config = hub.config_of(name, folder, CURE)
+    hub.check_tensors(folder / "model.safetensors", config, CURE)
+    check_rows_of(codec, folder, config["vocab_size"], CURE)
+    return Base(folder, codec, card, int(config["n_positions"]), sha256_of(*(folder / file for file in FILES[:3])))
 
 
 def _gpt2(name: str, called: str, folder: Path, way: str) -> Base:
@@ -134,11 +137,15 @@ def load_model(base: Base) -> "GPT2LMHeadModel":
 def load_gpt2(folder: Path, codec: Codec, cure: str) -> "GPT2LMHeadModel":
     """The GPT-2 in a Hugging Face folder, complete and with a row for each of the codec's tokens."""
     model = _read_gpt2(folder, cure)
-    rows = model.config.vocab_size
+    check_rows_of(codec, folder, model.config.vocab_size, cure)
+    return model
+
+
+def check_rows_of(codec: Codec, folder: Path, rows: int, cure: str) -> None:
+    """CheckpointError unless a model in that folder, of so many token rows, has one for each of the codec's tokens."""
     if rows != codec.vocabulary:
         file = folder / "model.safetensors"
         raise CheckpointError(f"{file} has {rows} token rows, its codec {codec.vocabulary} tokens; {cure}")
-    return model
 
 
 def _read_gpt2(folder: Path, cure: str) -> "GPT2LMHeadModel":
@@ -150,7 +157,7 @@ def _read_gpt2(folder: Path, cure: str) -> "GPT2LMHeadModel":
         (folder / "config.json").stat()
         config = GPT2Config.from_pretrained(folder, local_files_only=True)
     file = folder / "model.safetensors"
-    hub.check_tables(file, config.to_dict(), cure)
+    hub.check_tensors(file, config.to_dict(), cure)
     with reading(file, cure):
         model, loaded = GPT2LMHeadModel.from_pretrained(
             folder, config=config, local_files_only=True, use_safetensors=True, dtype=torch.float32,

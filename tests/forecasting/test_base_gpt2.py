@@ -319,10 +319,13 @@ BAD = {
         r"wte.weight \[300, 32\], its config.json says vocab_size 301",
     ),
     "another length": (other_config(n_positions=32), r"wpe.weight \[96, 32\].*n_positions 32"),
-    "another depth": (other_config(n_layer=3), "model.safetensors cannot be read .*no weights for transformer.h.2"),
-    "another inner width": (other_config(n_inner=64), "model.safetensors"),
-    "a missing matrix": (without("h.1.attn.c_attn.weight"), "no weights for transformer.h.1.attn.c_attn.weight"),
-    "a missing table": (without("wte.weight"), "wte.weight None"),
+    "another depth": (
+        other_config(n_layer=3),
+        r"model.safetensors lacks h.2.attn.c_attn.weight, .* and 9 more, which its config.json",
+    ),
+    "another inner width": (other_config(n_inner=64), r"h.0.mlp.c_fc.weight \[32, 128\].*n_inner 64"),
+    "a missing matrix": (without("h.1.attn.c_attn.weight"), "lacks h.1.attn.c_attn.weight, which"),
+    "a missing table": (without("wte.weight"), "lacks wte.weight, which"),
 }
 
 
@@ -332,9 +335,25 @@ def test_a_bad_folder_is_named_with_the_cure(tmp_path, case):
     folder = write_hub_gpt2(tmp_path / "gpt2")
     damage(folder)
     with pytest.raises(CheckpointError, match=said) as caught:
-        load_model(find_base(str(folder)))
+        find_base(str(folder))  # not as late as when a model is loaded
     assert "\n" not in str(caught.value)
     assert any(cure in str(caught.value) for cure in ("download", "put ", "name a GPT-2"))
+
+
+@pytest.mark.parametrize(
+    ("damage", "said"),
+    [
+        (cut("model.safetensors"), r"model.safetensors cannot be read .*use 'embedded'"),
+        (other_config(n_layer=3), r"lacks h.2.attn.c_attn.weight, .*use 'embedded'"),
+        (other_config(activation_function="relu"), "not of a GPT-2 .*name a GPT-2"),
+        (lambda folder: write_json(folder / "codec.json", BinsCodec(bins=63).as_dict()), "31 token rows, its codec 63"),
+        (shutil.rmtree, "is no folder here"),
+    ],
+)
+def test_a_bad_base_of_ours_is_refused_before_any_model_is_loaded(tiny_base, tmp_path, damage, said):
+    damage(shutil.copytree(tiny_base, tmp_path / "base"))
+    with pytest.raises(CheckpointError, match=said):
+        find_base(str(tmp_path / "base"))
 
 
 @pytest.mark.parametrize("name", ["gpt2", "someone/gpt2-prices", "text:gpt2-medium"])
