@@ -84,7 +84,7 @@ os._exit(0)
 def test_a_process_that_is_lost_is_told_in_a_line(tmp_path: Path) -> None:
     found = subprocess.run(
         [sys.executable, "-u", "-c", ONE_ENDS, str(tmp_path / "meet")],
-        capture_output=True, text=True, check=False, timeout=60,
+        capture_output=True, text=True, check=False, timeout=180,
     )  # fmt: skip
     assert found.stdout.startswith("another process of this training has ended; see what it said"), found.stderr
 
