@@ -62,7 +62,7 @@ def leading(processes: Processes) -> Runner:
             board.rest(0)
         if not called:
             processes.told(False)
-        leave(together=not failed)
+        leave(together=not (called and failed))  # else the others are still in the training
         yield from failed
         yield from run_cells(trained, slots, jobs, board)
 

@@ -81,18 +81,17 @@ def find_base(name: str) -> Base:
             f"base {name!r}: {way}: goes before a GPT-2 as the hub keeps it; {folder} is "
             f"{'a base with a codec of its own, give it without' if folder.is_dir() else 'no such folder'}"
         )
+    if not folder.is_dir() and called not in NAMED:
+        raise CheckpointError(f"base {name!r} is no folder here and names no GPT-2 of the hub; {CURE}")
     missing = [file for file in FILES if not (folder / file).is_file()]
     if missing:
         cure = "make it with `tunetrade pretrain --codec digits`" if folder == EMBEDDED_DIGITS else CURE
         raise CheckpointError(f"base {name!r}: {folder} lacks {', '.join(missing)}; {cure}")
-    card = _card(folder / "card.json")
-    with reading(folder / "config.json", CURE):
-        config = read_record(folder / "config.json")
-        sizes = {key: int(config[key]) for key in ("n_positions", "n_embd", "vocab_size")}
-    hub.check_tables(folder / "model.safetensors", sizes, CURE)
-    codec = _codec(folder / "codec.json")
-    _check_rows(folder, sizes["vocab_size"], codec, CURE)
-    return Base(folder, codec, card, sizes["n_positions"], sha256_of(*(folder / file for file in FILES[:3])))
+    card, codec = _card(folder / "card.json"), _codec(folder / "codec.json")
+    config = hub.config_of(name, folder, CURE)
+    hub.check_tensors(folder / "model.safetensors", config, CURE)
+    check_rows_of(codec, folder, config["vocab_size"], CURE)
+    return Base(folder, codec, card, int(config["n_positions"]), sha256_of(*(folder / file for file in FILES[:3])))
 
 
 def _codec(file: Path) -> AnyCodec:
@@ -168,11 +167,12 @@ def load_model(base: Base) -> "GPT2LMHeadModel":
 def load_gpt2(folder: Path, codec: Codec, cure: str) -> "GPT2LMHeadModel":
     """The GPT-2 in a Hugging Face folder, complete and with a row for each of the codec's tokens."""
     model = _read_gpt2(folder, cure)
-    _check_rows(folder, model.config.vocab_size, codec, cure)
+    check_rows_of(codec, folder, model.config.vocab_size, cure)
     return model
 
 
-def _check_rows(folder: Path, rows: int, codec: Codec, cure: str) -> None:
+def check_rows_of(codec: Codec, folder: Path, rows: int, cure: str) -> None:
+    """CheckpointError unless a model in that folder, of so many token rows, has one for each of the codec's tokens."""
     if rows != codec.vocabulary:
         file = folder / "model.safetensors"
         raise CheckpointError(f"{file} has {rows} token rows, its codec {codec.vocabulary} tokens; {cure}")
@@ -187,7 +187,7 @@ def _read_gpt2(folder: Path, cure: str) -> "GPT2LMHeadModel":
         (folder / "config.json").stat()
         config = GPT2Config.from_pretrained(folder, local_files_only=True)
     file = folder / "model.safetensors"
-    hub.check_tables(file, config.to_dict(), cure)
+    hub.check_tensors(file, config.to_dict(), cure)
     with reading(file, cure):
         model, loaded = GPT2LMHeadModel.from_pretrained(
             folder, config=config, local_files_only=True, use_safetensors=True, dtype=torch.float32,
