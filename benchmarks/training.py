@@ -10,6 +10,7 @@ state files come on top, as often as a user asks for them. Memory: two steps of 
 124 million random weights, each method in a fresh process, its peak (VmHWM) over that after the imports.
 """
 
+import functools
 import math
 import statistics
 import subprocess
@@ -113,28 +114,32 @@ def serve(side: str) -> None:
 
 
 @contextmanager
-def serving(side: str) -> Iterator[Callable[[], float]]:
-    """A side in a process of its own; gives a function that lets it take a turn and tells the seconds."""
-    command = [sys.executable, "-c", f"from benchmarks.training import serve; serve({side!r})"]
+def serving() -> Iterator[dict[str, Callable[[], float]]]:
+    """Each side in a process of its own, started side by side; gives what lets it take a turn and tells the time."""
     pipes = {"stdin": subprocess.PIPE, "stdout": subprocess.PIPE, "stderr": subprocess.DEVNULL}
-    with subprocess.Popen(command, text=True, **pipes) as process:  # type: ignore[call-overload]
-        process.stdout.readline()  # the turn in which it warms up
 
-        def turn() -> float:
-            process.stdin.write("\n")
-            process.stdin.flush()
-            return float(process.stdout.readline())
+    def turn(process: Any) -> float:
+        process.stdin.write("\n")
+        process.stdin.flush()
+        return float(process.stdout.readline())
 
-        yield turn
-        process.stdin.close()
+    with ExitStack() as stack:
+        processes = {}
+        for side in SIDES:
+            command = [sys.executable, "-c", f"from benchmarks.training import serve; serve({side!r})"]
+            processes[side] = stack.enter_context(subprocess.Popen(command, text=True, **pipes))  # type: ignore[call-overload]
+        for process in processes.values():
+            process.stdout.readline()  # the turn in which it warms up
+        yield {side: functools.partial(turn, process) for side, process in processes.items()}
+        for process in processes.values():
+            process.stdin.close()
 
 
 def race(rounds: int) -> dict[str, list[float]]:
     """Positions a second on which each side runs the model, in each round."""
-    with ExitStack() as stack:
-        turns = {side: stack.enter_context(serving(side)) for side in SIDES}
-        names = list(SIDES)
-        rates: dict[str, list[float]] = {name: [] for name in names}
+    names = list(SIDES)
+    rates: dict[str, list[float]] = {name: [] for name in names}
+    with serving() as turns:
         for number in range(rounds):
             for name in names[number % len(names) :] + names[: number % len(names)]:
                 rates[name].append(TURN * BATCH * POSITIONS[name] / turns[name]())
@@ -186,7 +191,7 @@ def _command(name: str, checkpointing: bool) -> list[str]:
 
 def measure(quick: bool = False) -> dict[str, Claim]:
     """Speed and memory of training."""
-    rates = race(10 if quick else 60)
+    rates = race(6 if quick else 60)
 
     def ratio(other: str) -> float:
         return statistics.median(one / two for one, two in zip(rates["loop"], rates[other], strict=True))

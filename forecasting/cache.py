@@ -9,6 +9,7 @@ that cannot be written is not. The oldest files give way once the folder exceeds
 import contextlib
 import os
 import sys
+import tempfile
 from dataclasses import dataclass
 from pathlib import Path
 
@@ -31,6 +32,19 @@ def cache_folder() -> Path:
     if sys.platform == "darwin":
         return Path.home() / "Library" / "Caches" / "tunetrade"
     return Path(os.environ.get("XDG_CACHE_HOME") or Path.home() / ".cache") / "tunetrade"
+
+
+def check_folder(folder: Path) -> None:
+    """ConfigError where nothing can be kept there; writes a file of no name into the nearest folder that exists."""
+    cure = "set TUNETRADE_CACHE to a folder that is yours to write, or unset it"
+    nearest = next((place for place in (folder, *folder.absolute().parents) if place.exists()), folder)
+    if not nearest.is_dir():
+        raise ConfigError(f"{folder} cannot be: {nearest} is a file, not a folder; {cure}")
+    try:
+        with tempfile.TemporaryFile(dir=nearest) as probe:
+            probe.write(b"0")
+    except OSError as error:
+        raise ConfigError(f"{folder} keeps nothing: {nearest} cannot be written ({error.strerror}); {cure}") from None
 
 
 def limit_bytes() -> int:

@@ -83,3 +83,19 @@ def noise_of_mean(noise: np.ndarray, origin: np.ndarray) -> float:
         return float("nan")
     _, index = np.unique(origin, return_inverse=True)
     return float(np.sqrt(np.sum(np.bincount(index, weights=noise) ** 2)) / len(noise))
+
+
+def noise_of_mse(error: np.ndarray, standard_error: np.ndarray, origin: np.ndarray) -> float:
+    """Root mean square Monte Carlo error of the mean squared error over rows [T] of sampled means.
+
+    error [T]: y minus the sampled mean, whose standard error over paths is `standard_error` [T]; origin as in
+    `noise_of_mean`. A sampled mean off by e, normal with standard deviation s, makes of the square d^2 a
+    (d - e)^2 = d^2 - 2 d e + e^2: too much by s^2 in the mean, and of variance 4 d^2 s^2 + 2 s^4. The square of what is
+    seen has the mean d^2 + s^2, which leaves 4 error^2 s^2 - 2 s^4 for the variance. Steps of one origin share paths:
+    their deviations are added as if they went together, which errs on the large side. NaN where there is no row.
+    """
+    if not len(error):
+        return float("nan")
+    excess = standard_error**2
+    spread = np.sqrt(np.maximum(4 * error**2 * excess - 2 * excess**2, 2 * excess**2))
+    return float(np.hypot(noise_of_mean(spread, origin), excess.mean()))

@@ -28,6 +28,10 @@ class CheckpointError(UserError):
     """A base model or run folder that is missing, damaged or of another shape than asked for."""
 
 
+class LostProcessError(UserError):
+    """A process that trains along with this one has ended; why, it has told itself."""
+
+
 def unknown(kind: str, name: str, known: Iterable[str]) -> str:
     """Message for an unknown name: says which exist and, where one is close, the nearest.
 

@@ -9,7 +9,7 @@ import pandas as pd
 
 from forecasting.bars import Bars
 from forecasting.cache import ForecastCache
-from forecasting.distributions import noise_of_mean
+from forecasting.distributions import noise_of_mean, noise_of_mse
 from forecasting.errors import ConfigError
 from forecasting.files import sha256_of
 from forecasting.forecaster import Forecaster, Progress
@@ -109,7 +109,8 @@ def evaluate(
 def table_errors(table: pd.DataFrame, naive_scale: float) -> dict[str, Any]:
     """Errors over all steps, and by step: {"overall": {...}, "by_step": {"1": {...}, ...}}.
 
-    Beside `metrics.errors` each holds crps_mc_se, the Monte Carlo standard error of its mean CRPS.
+    Beside `metrics.errors` each holds crps_mc_se, the Monte Carlo standard error of its mean CRPS, and mse_mc_error,
+    that of its MSE with the excess that sampled means add.
     """
 
     def of(rows: pd.DataFrame) -> dict[str, float]:
@@ -119,8 +120,12 @@ def table_errors(table: pd.DataFrame, naive_scale: float) -> dict[str, Any]:
             columns["y"], columns["mean"], columns["q50"], columns["anchor"], columns["crps"], quantiles, naive_scale
         )
         known = rows[rows["y"].notna()]
-        noise = known["crps_noise"].to_numpy(np.float64)
-        return found | {"crps_mc_se": noise_of_mean(noise, known["cutoff"].to_numpy("datetime64[ns]"))}
+        noise, spread = (known[name].to_numpy(np.float64) for name in ("crps_noise", "mean_se"))
+        origin, error = known["cutoff"].to_numpy("datetime64[ns]"), (known["y"] - known["mean"]).to_numpy(np.float64)
+        return found | {
+            "crps_mc_se": noise_of_mean(noise, origin),
+            "mse_mc_error": noise_of_mse(error, spread, origin),
+        }
 
     return {"overall": of(table), "by_step": {str(h): of(rows) for h, rows in table.groupby("h")}}
 

@@ -66,6 +66,14 @@ def read_json(path: Path) -> Any:
     return json.loads(path.read_text(encoding="utf-8"))
 
 
+def read_record(path: Path) -> dict[str, Any]:
+    """Read a JSON object; ValueError where the file holds another kind of JSON."""
+    record = read_json(path)
+    if not isinstance(record, dict):
+        raise ValueError(f"a JSON object was expected, it holds {json.dumps(record)[:40]}")
+    return record
+
+
 @contextlib.contextmanager
 def reading(file: Path, cure: str) -> Iterator[None]:
     """Whatever goes wrong while `file` is read becomes a one-line CheckpointError that names it and the cure."""
@@ -74,8 +82,16 @@ def reading(file: Path, cure: str) -> Iterator[None]:
     except FileNotFoundError:
         raise CheckpointError(f"{file} is missing; {cure}") from None
     except Exception as error:
-        reason = (str(error) or type(error).__name__).splitlines()[0]
-        raise CheckpointError(f"{file} cannot be read ({reason}); {cure}") from error
+        raise CheckpointError(f"{file} cannot be read ({_reason(error)}); {cure}") from error
+
+
+def _reason(error: Exception) -> str:
+    """What is wrong with a file, in a few words; a KeyError's own message would be the bare key."""
+    if isinstance(error, KeyError) and error.args:
+        return f"it lacks {error.args[0]!r}"
+    if isinstance(error, json.JSONDecodeError):
+        return f"not JSON: {error}"
+    return (str(error) or type(error).__name__).splitlines()[0]
 
 
 def write_parquet(path: Path, table: pd.DataFrame) -> None:

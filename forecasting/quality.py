@@ -1,7 +1,7 @@
 """How good a series is before anything is learnt from it: what is missing, what is odd, in one record and one picture.
 
-Nothing here changes or refuses bars; the figure is the share of the bars that the calendar expects, MetaTrader's
-"history quality". It says nothing of whether the prices are right.
+Nothing here changes or refuses bars, though it warns of some; the figure is the share of the bars that the calendar
+expects, MetaTrader's "history quality". It says nothing of whether the prices are right.
 """
 
 from dataclasses import asdict, dataclass
@@ -12,6 +12,7 @@ import numpy as np
 
 from forecasting.bars import Bars
 from forecasting.files import atomic
+from forecasting.sources.options import SourceOptions
 
 LONGEST = 5
 """Gaps that are named one by one."""
@@ -96,6 +97,24 @@ def describe(bars: Bars) -> Quality:
         zero_spread=float((known == 0).mean()) if len(known) else float("nan"),
         median_spread=float(np.median(known)) if len(known) else float("nan"),
     )
+
+
+def warnings_of(bars: Bars, options: SourceOptions) -> tuple[str, ...]:
+    """What makes a series of no use though each of its bars is in order, a line each with the cure; mostly nothing.
+
+    Closes that never change: nothing can be learnt of them, and as few decimals as they show may be too few.
+    options: how the bars were read; decimals set there were not inferred.
+    """
+    closes, digits, source = bars.closes, bars.instrument.digits, bars.instrument.source
+    if len(closes) < 2 or closes.min() < closes.max():
+        return ()
+    said = f"{source}: all {len(closes):,} closes are {closes[0]:.{digits}f}; there is nothing to learn or to trade"
+    if options.digits is None:
+        said += (
+            f", and prices that do not change tell too little of their decimals, of which {digits} "
+            f"{'was' if digits == 1 else 'were'} inferred; set them with --digits, or digits under [source] in a study"
+        )
+    return (f"{said}; check the export",)
 
 
 def plot(bars: Bars, quality: Quality, path: Path) -> None:

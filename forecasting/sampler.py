@@ -78,10 +78,14 @@ class SamplingOptions:
             return Tiling(max(1, CUDA_ROWS // each), 1, whole=True)
         return Tiling(max(1, rows // each), self.workers)
 
-    def place(self, weights: DecoderWeights) -> DecoderWeights:
-        """The weights where and as precise as asked; ConfigError where this machine lacks the device."""
+    def check_device(self) -> None:
+        """ConfigError where this machine lacks the device."""
         if self.device == "cuda" and not torch.cuda.is_available():
             raise ConfigError("sampling.device is 'cuda', and torch finds no CUDA device here; give 'cpu'")
+
+    def place(self, weights: DecoderWeights) -> DecoderWeights:
+        """The weights where and as precise as asked; ConfigError where this machine lacks the device."""
+        self.check_device()
         return weights.to(torch.device(self.device), PRECISIONS[self.precision])
 
     @property

@@ -118,6 +118,7 @@ def _forecasting_parts(cell: Cell) -> list[Any]:
 def run_cell(folder: Path, emit: Emit, until: str = "") -> None:
     """Do the stages of a cell that are not done yet, up to `until` where given, and mark each in run.json."""
     from forecasting.base import find_base
+    from tunetrade.checks import check_machine
 
     remove_partials(folder)
     cell = read_cell(folder)
@@ -128,6 +129,8 @@ def run_cell(folder: Path, emit: Emit, until: str = "") -> None:
         bars = blind(bars, cell.study)
     wanted = fingerprints(cell, bars.instrument.sha256, find_base(cell.study.base))
     done = done_stages(cell.paths, read_json(cell.paths.run)["stages"], wanted)
+    if cell.kind in ("method", "trial"):
+        check_machine(cell.study, cell.method, wanted.keys() - set(done))  # before what was done is opened again
     for name, stage in stages(cell).items():
         if name not in done:
             emit({"stage": name})

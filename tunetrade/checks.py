@@ -1,11 +1,21 @@
-"""What a study asks of its methods and cannot be, refused before any work rather than after the others have trained."""
+"""What a study asks and cannot be, refused before any work rather than after the others have trained."""
 
+import sys
+from collections.abc import Collection
+
+from forecasting.bars import Bars
 from forecasting.base import Base, find_base
+from forecasting.baselines import BASELINES
+from forecasting.baselines.asked import check_hours
 from forecasting.checkpoint import trains_rows
 from forecasting.codecs import positions_needed
 from forecasting.errors import ConfigError
 from forecasting.methods import method
+from forecasting.quality import warnings_of
+from forecasting.sources.options import SourceOptions
+from forecasting.training.precision import device_of
 from tunetrade.config import StudyConfig
+from tunetrade.prepared import Prepared
 
 
 def check_methods(study: StudyConfig) -> None:
@@ -13,6 +23,27 @@ def check_methods(study: StudyConfig) -> None:
     base = find_base(study.base)
     for name in study.methods:
         check_method(study, name, base)
+
+
+def check_machine(study: StudyConfig, name: str, stages: Collection[str]) -> None:
+    """ConfigError where this machine lacks a device that these stages of a method's cell need."""
+    if "train" in stages and method(name).trains:
+        device_of(study.training)
+    if "forecast" in stages or "validate" in stages:
+        study.sampling.check_device()
+
+
+def check_baselines(study: StudyConfig, bars: Bars, prepared: Prepared) -> None:
+    """ConfigError for the first baseline that cannot be had on these bars."""
+    for name in study.baselines:
+        if BASELINES[name].seasonal:
+            check_hours(name, prepared.hours, bars.instrument.unique_id)
+
+
+def warn(bars: Bars, options: SourceOptions) -> None:
+    """Say on standard error what is odd about bars that are taken all the same."""
+    for said in warnings_of(bars, options):
+        print(f"tunetrade: warning: {said}", file=sys.stderr)
 
 
 def check_method(study: StudyConfig, name: str, base: Base) -> None:

@@ -15,13 +15,14 @@ import numpy as np
 
 from forecasting.bars import Bars, load_bars
 from forecasting.base import find_base
+from forecasting.cache import limit_bytes
 from forecasting.errors import ConfigError
 from forecasting.files import read_json, write_json
 from forecasting.methods import method
 from strategies.rules import FROM_DATA
 from strategies.signals import check_horizon
 from tunetrade.cell import Cell, fingerprints, stages
-from tunetrade.checks import check_methods
+from tunetrade.checks import check_baselines, check_machine, check_methods, warn
 from tunetrade.config import StudyConfig, as_plain
 from tunetrade.layout import CellPaths, cell_folder, done_stages, read_run, update
 from tunetrade.ledger import Ledger
@@ -75,12 +76,15 @@ def cells(study: StudyConfig, runs: Path, loaded: dict[str, Bars]) -> list[Cell]
 
 
 def load_series(study: StudyConfig) -> dict[str, Bars]:
-    """Bars of every series, after checking that each method can be, each series be split, and the answers unseen."""
+    """Bars of every series, after checking that methods and baselines can be, each series be split, answers unseen."""
     check_methods(study)
+    limit_bytes()  # refuses a bound that is no number
     loaded: dict[str, Bars] = {}
     for source in study.series:
         bars = load_bars(source, study.source)
-        check_trading(study, bars, prepare(study, bars).test_span(bars))
+        prepared = prepare(study, bars)
+        check_trading(study, bars, prepared.test_span(bars))
+        check_baselines(study, bars, prepared)
         twin = next((name for name, other in loaded.items() if _same_id(other, bars)), None)
         if twin:
             raise ConfigError(
@@ -116,10 +120,21 @@ def run_study(
     """
     folder = runs / study.name
     loaded = load_series(study)
+    grid = cells(study, runs, loaded)
+    check_machines(study, grid, loaded)
     with only_one(folder / LOCK, busy(folder)):
-        grid = cells(study, runs, loaded)
         _list(folder, grid, whole)
         return work_off(study, folder, grid, loaded, jobs, runner)
+
+
+def check_machines(study: StudyConfig, grid: list[Cell], loaded: dict[str, Bars]) -> None:
+    """ConfigError where this machine lacks a device that a cell still needs; what is done may be from another one."""
+    base = find_base(study.base)
+    for cell in grid:
+        if cell.kind in ("method", "trial"):
+            wanted = fingerprints(cell, loaded[cell.source].instrument.sha256, base)
+            done = _stages(cell.paths, read_run(cell.paths) or {}, wanted)
+            check_machine(cell.study, cell.method, wanted.keys() - set(done))
 
 
 def busy(folder: Path) -> str:
@@ -136,6 +151,8 @@ def work_off(
     runner: Runner | None = None,
 ) -> Outcome:
     """Do the cells of `grid` that are not done, on `loaded` bars by source; the caller holds the folder's lock."""
+    for bars in loaded.values():
+        warn(bars, study.source)
     ledger = Ledger(folder.parent / LEDGER)
     base = find_base(study.base)
     every = {cell.name: fingerprints(cell, loaded[cell.source].instrument.sha256, base) for cell in grid}

@@ -17,7 +17,7 @@ from tunetrade.cell import Cell, fingerprints, run_cell, train
 from tunetrade.config import StudyConfig
 from tunetrade.faults import told
 from tunetrade.progress import Board
-from tunetrade.study import Runner, cells, load_series
+from tunetrade.study import Runner, cells, check_machines, load_series
 from tunetrade.workers import Finished, run_cells, show
 
 ALONE = (
@@ -62,7 +62,7 @@ def leading(processes: Processes) -> Runner:
             board.rest(0)
         if not called:
             processes.told(False)
-        leave(together=not failed)
+        leave(together=not (called and failed))  # else the others are still in the training
         yield from failed
         yield from run_cells(trained, slots, jobs, board)
 
@@ -76,6 +76,7 @@ def follow(study: StudyConfig, runs: Path, processes: Processes) -> NoReturn:
     """
     loaded = load_series(study)
     (cell,) = cells(study, runs, loaded)
+    check_machines(study, [cell], loaded)
     bars = loaded[cell.source]
     fingerprint = fingerprints(cell, bars.instrument.sha256, find_base(study.base))["train"]
     if processes.told(False):

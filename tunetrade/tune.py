@@ -20,7 +20,7 @@ from tunetrade.layout import CellPaths, trial_folder
 from tunetrade.locks import only_one
 from tunetrade.prepared import prepare
 from tunetrade.spaces import Settings, TuneOptions, drawn, tune_options
-from tunetrade.study import LOCK, Outcome, busy, check_trading, load_series, work_off
+from tunetrade.study import LOCK, Outcome, busy, check_machines, check_trading, load_series, work_off
 from tunetrade.toml import toml
 from tunetrade.tune_result import Trial, of_method, short_of_budget
 from tunetrade.tune_table import markdown
@@ -76,9 +76,10 @@ def run_tuning(study: StudyConfig, options: TuneOptions, runs: Path, jobs: int =
         for name, own in settings.items()
         for number, chosen in enumerate(own, start=1)
     ]
+    grid = [cell for trial in sorted(trials, key=lambda trial: trial.number) for cell in trial.cells]
+    check_machines(study, grid, loaded)
     with only_one(folder / LOCK, busy(folder)):
-        in_turn = sorted(trials, key=lambda trial: trial.number)
-        outcome = work_off(study, folder, [cell for trial in in_turn for cell in trial.cells], loaded, jobs)
+        outcome = work_off(study, folder, grid, loaded, jobs)
         result = {
             "study": study.name,
             "series": list(study.series),

@@ -132,15 +132,18 @@ def _jobs(asked: Arguments) -> int:
 def data(asked: Arguments) -> int:
     """Quality of a source, and its plot."""
     from forecasting.bars import load_bars
-    from forecasting.quality import describe, plot
+    from forecasting.quality import describe, plot, warnings_of
+    from tunetrade.checks import warn
     from tunetrade.layout import safe_name
 
-    bars = load_bars(asked.source, _source(asked))
+    options = _source(asked)
+    bars = load_bars(asked.source, options)
+    warn(bars, options)
     quality = describe(bars)
     picture = Path(asked.plot or f"{safe_name(bars.instrument.unique_id)}.png")
     plot(bars, quality, picture)
     if asked.json:
-        emit_json({**quality.as_dict(), "plot": str(picture)})
+        emit_json({**quality.as_dict(), "warnings": warnings_of(bars, options), "plot": str(picture)})
         return 0
     facts = quality.as_dict()
     gaps = facts.pop("longest_gaps")
@@ -297,6 +300,7 @@ def _test_part(cell: Any, asked: Arguments) -> int:
 def _latest(cell: Any, asked: Arguments) -> int:
     from forecasting.bars import load_bars
     from forecasting.windows import contexts
+    from tunetrade.checks import warn
     from tunetrade.forecasters import forecaster_of
     from tunetrade.prepared import prepare
 
@@ -308,6 +312,7 @@ def _latest(cell: Any, asked: Arguments) -> int:
             f"--source is {bars.instrument.unique_id}, the run was tuned on {own.instrument.unique_id}; "
             "give the same series"
         )
+    warn(bars, study.source)
     forecaster = forecaster_of(cell, prepare(study, own), own)
     inputs = contexts(bars, study.windows, forecaster.warm_up, np.array([len(bars) - 1]))
     row = forecaster.predict(inputs).forecasts.row(0)
@@ -465,10 +470,12 @@ def doctor(asked: Arguments) -> int:
 
 
 def _attempt(name: str, look: Callable[[], str]) -> tuple[str, bool, str]:
+    from tunetrade.faults import told
+
     try:
         return name, True, look()
     except Exception as error:
-        return name, False, f"{type(error).__name__}: {error}".splitlines()[0]
+        return name, False, told(error) or f"{type(error).__name__}: {error}".splitlines()[0]
 
 
 def _package(name: str) -> str:
@@ -484,9 +491,10 @@ def _torch_threads() -> str:
 
 
 def _cache_line() -> str:
-    from forecasting.cache import cache_folder, limit_bytes
+    from forecasting.cache import cache_folder, check_folder, limit_bytes
 
     folder = cache_folder()
+    check_folder(folder)
     used = sum(file.stat().st_size for file in folder.rglob("*") if file.is_file())
     return f"{folder}, {used / 2**20:.0f} of {limit_bytes() / 2**20:.0f} MiB; may be deleted at any time"
 
@@ -509,12 +517,32 @@ def _run_json(folder: Path) -> dict[str, Any]:
     try:
         run: dict[str, Any] = read_json(folder / "run.json")
     except FileNotFoundError:
-        raise CheckpointError(
-            f"{folder} is no run folder (no run.json); name one such as runs/demo/EURUSD-D1/lora/1"
-        ) from None
+        raise CheckpointError(f"{folder} is no run folder (no run.json); {_runs_near(folder)}") from None
     except ValueError as error:
         raise CheckpointError(f"{folder / 'run.json'}: damaged ({error}); run the study again") from None
     return run
+
+
+NAMED_AT_MOST = 5
+"""Run folders that an error lists."""
+
+
+def _runs_near(folder: Path) -> str:
+    """Which run folders lie in a folder that is none, else beside it, else beside its parents as deep as it."""
+    inside = ("*/run.json", "*/*/run.json", "*/*/*/run.json")
+    searched = [(folder, pattern) for pattern in inside]
+    searched += [(above, pattern) for above, pattern in zip(folder.parents, inside, strict=False)]
+    for place, pattern in searched:
+        found = sorted(file.parent for file in place.glob(pattern))
+        if found and place == folder.parent:
+            seeds = ", ".join(run.name for run in found[:NAMED_AT_MOST])
+            more = ", ..." if len(found) > NAMED_AT_MOST else ""
+            return f"{place.name} lies under seed{'s' * (len(found) > 1)} {seeds}{more}: {found[0]}"
+        if found:
+            more = f" and {len(found) - NAMED_AT_MOST} more" if len(found) > NAMED_AT_MOST else ""
+            where = "in it" if place == folder else f"in {place}"
+            return f"{where} {'lies' if len(found) == 1 else 'lie'} {', '.join(map(str, found[:NAMED_AT_MOST]))}{more}"
+    return "name one such as runs/demo/EURUSD-D1/lora/1"
 
 
 def _cell(folder: str) -> Any:

@@ -19,7 +19,7 @@ from forecasting.base import hub
 from forecasting.base.rows import RECIPE, load_rows, replace_rows
 from forecasting.codecs import AnyCodec, Codec, codec_from_dict, positions_needed
 from forecasting.errors import CheckpointError, ConfigError
-from forecasting.files import plain, read_json, reading, sha256_of, write_folder, write_json
+from forecasting.files import plain, read_record, reading, sha256_of, write_folder, write_json
 from forecasting.windows import WindowSpec
 
 if TYPE_CHECKING:
@@ -30,6 +30,14 @@ EMBEDDED_DIGITS = EMBEDDED.with_name("embedded_digits")
 NAMED = {"embedded": EMBEDDED, "embedded-digits": EMBEDDED_DIGITS}
 FILES = ("config.json", "model.safetensors", "codec.json", "card.json")
 CURE = "use 'embedded' or a folder that `tunetrade pretrain --out FOLDER` wrote"
+_SCALE = ("half_lives", "weights", "power", "dof", "floor")
+NEEDED = {
+    "bins": ("bins", *_SCALE),
+    "digits": ("digits", "length", "reach", *_SCALE),
+    "text": ("digits", "integer_digits", "vocabulary", "pieces", "merges", *_SCALE),
+}
+"""Settings of codec.json by its kind: a default in the place of a lost one could give tokens another meaning than the
+weights learnt. Settings that came later are not among them, so that older bases load."""
 WAYS = ("text", "untied")
 """What may stand before a GPT-2 of the hub's layout, with a colon."""
 
@@ -73,18 +81,43 @@ def find_base(name: str) -> Base:
             f"base {name!r}: {way}: goes before a GPT-2 as the hub keeps it; {folder} is "
             f"{'a base with a codec of its own, give it without' if folder.is_dir() else 'no such folder'}"
         )
+    if not folder.is_dir() and called not in NAMED:
+        raise CheckpointError(f"base {name!r} is no folder here and names no GPT-2 of the hub; {CURE}")
     missing = [file for file in FILES if not (folder / file).is_file()]
     if missing:
         cure = "make it with `tunetrade pretrain --codec digits`" if folder == EMBEDDED_DIGITS else CURE
         raise CheckpointError(f"base {name!r}: {folder} lacks {', '.join(missing)}; {cure}")
-    with reading(folder / "codec.json", CURE):
-        codec = codec_from_dict(read_json(folder / "codec.json"))
-    with reading(folder / "card.json", CURE):
-        card = read_json(folder / "card.json")
-        np.datetime64(card["cutoff"], "D")
-    with reading(folder / "config.json", CURE):
-        positions = int(read_json(folder / "config.json")["n_positions"])
-    return Base(folder, codec, card, positions, sha256_of(*(folder / file for file in FILES[:3])))
+    card, codec = _card(folder / "card.json"), _codec(folder / "codec.json")
+    config = hub.config_of(name, folder, CURE)
+    hub.check_tensors(folder / "model.safetensors", config, CURE)
+    check_rows_of(codec, folder, config["vocab_size"], CURE)
+    return Base(folder, codec, card, int(config["n_positions"]), sha256_of(*(folder / file for file in FILES[:3])))
+
+
+def _codec(file: Path) -> AnyCodec:
+    """The codec of a file that has every setting its tokens' meaning hangs on (`NEEDED`)."""
+    with reading(file, CURE):
+        settings = read_record(file)
+        for key in NEEDED.get(str(settings["kind"]), ()):
+            settings[key]
+        return codec_from_dict(settings)
+
+
+def _is_day(value: Any) -> bool:
+    """Whether it names a day; NumPy takes "" and "NaT" too, before which nothing would count as seen."""
+    try:
+        return isinstance(value, str) and not np.isnat(np.datetime64(value, "D"))
+    except ValueError:
+        return False
+
+
+def _card(file: Path) -> dict[str, Any]:
+    with reading(file, CURE):
+        card = read_record(file)
+        cutoff = card["cutoff"]
+        if not _is_day(cutoff):
+            raise ValueError(f"its cutoff is {cutoff!r}, not a day such as '2014-12-31'")
+    return card
 
 
 def _gpt2(name: str, called: str, folder: Path, way: str) -> Base:
@@ -134,11 +167,15 @@ def load_model(base: Base) -> "GPT2LMHeadModel":
 def load_gpt2(folder: Path, codec: Codec, cure: str) -> "GPT2LMHeadModel":
     """The GPT-2 in a Hugging Face folder, complete and with a row for each of the codec's tokens."""
     model = _read_gpt2(folder, cure)
-    rows = model.config.vocab_size
+    check_rows_of(codec, folder, model.config.vocab_size, cure)
+    return model
+
+
+def check_rows_of(codec: Codec, folder: Path, rows: int, cure: str) -> None:
+    """CheckpointError unless a model in that folder, of so many token rows, has one for each of the codec's tokens."""
     if rows != codec.vocabulary:
         file = folder / "model.safetensors"
         raise CheckpointError(f"{file} has {rows} token rows, its codec {codec.vocabulary} tokens; {cure}")
-    return model
 
 
 def _read_gpt2(folder: Path, cure: str) -> "GPT2LMHeadModel":
@@ -150,7 +187,7 @@ def _read_gpt2(folder: Path, cure: str) -> "GPT2LMHeadModel":
         (folder / "config.json").stat()
         config = GPT2Config.from_pretrained(folder, local_files_only=True)
     file = folder / "model.safetensors"
-    hub.check_tables(file, config.to_dict(), cure)
+    hub.check_tensors(file, config.to_dict(), cure)
     with reading(file, cure):
         model, loaded = GPT2LMHeadModel.from_pretrained(
             folder, config=config, local_files_only=True, use_safetensors=True, dtype=torch.float32,

@@ -18,7 +18,7 @@ from safetensors import safe_open
 
 from forecasting.codecs import AnyCodec, BinsCodec, TextCodec
 from forecasting.errors import CheckpointError
-from forecasting.files import read_json, reading
+from forecasting.files import read_record, reading
 
 MODEL = ("config.json", "model.safetensors")
 TOKENIZER = ("vocab.json", "merges.txt")
@@ -29,6 +29,7 @@ _OWNED = re.compile(r"[A-Za-z0-9][\w.-]*/[\w.-]+")
 WEBTEXT_ENDS = "2017-12-31"
 CURE = "download both files of the same GPT-2 again"
 
+SIZES = ("n_positions", "n_embd", "n_layer", "n_head", "vocab_size")
 MUST_BE: dict[str, Any] = {
     "model_type": "gpt2",
     "activation_function": "gelu_new",
@@ -83,32 +84,72 @@ def check_folder(name: str, folder: Path, text: bool) -> dict[str, Any]:
     wanted = [*MODEL, *(TOKENIZER if text else ())]
     missing = [file for file in wanted if not (folder / file).is_file()]
     if missing:
-        pickled = " (pytorch_model.bin is a pickle, which is never read)" if "model.safetensors" in missing else ""
+        pickled = (
+            " (pytorch_model.bin is a pickle, which is never read)" if (folder / "pytorch_model.bin").is_file() else ""
+        )
         raise CheckpointError(
             f"base {name!r}: {folder} lacks {', '.join(missing)}{pickled}; put {', '.join(wanted)} of a GPT-2 "
             f"there, or use 'embedded'"
         )
-    with reading(folder / "config.json", CURE):
-        config: dict[str, Any] = read_json(folder / "config.json")
-        sizes = {key: int(config[key]) for key in ("n_positions", "n_embd", "n_layer", "n_head", "vocab_size")}
+    config = config_of(name, folder, CURE)
+    check_tensors(folder / "model.safetensors", config, CURE)
+    return config
+
+
+def config_of(name: str, folder: Path, cure: str) -> dict[str, Any]:
+    """A folder's config.json; CheckpointError where it cannot be read, or is not of a GPT-2."""
+    with reading(folder / "config.json", cure):
+        config = read_record(folder / "config.json")
+        sizes = {key: int(config[key]) for key in SIZES}
         wrong = [key for key, value in MUST_BE.items() if config.get(key, value) != value]
     if wrong or min(sizes.values()) < 1 or sizes["n_embd"] % sizes["n_head"]:
         what = ", ".join(f"{key} {config.get(key)!r}, not {MUST_BE[key]!r}" for key in wrong) or f"sizes {sizes}"
         raise CheckpointError(f"base {name!r}: {folder / 'config.json'} is not of a GPT-2 ({what}); name a GPT-2")
-    check_tables(folder / "model.safetensors", sizes, CURE)
     return config
 
 
-def check_tables(file: Path, sizes: Mapping[str, int], cure: str) -> None:
-    """CheckpointError where tokens or positions in a file are not as many, or as wide, as its config.json says."""
-    found = _shapes(file, cure)
-    for tensor, rows in (("wte.weight", "vocab_size"), ("wpe.weight", "n_positions")):
-        shape = [sizes[rows], sizes["n_embd"]]
-        if found.get(tensor) != shape:
-            raise CheckpointError(
-                f"{file} has {tensor} {found.get(tensor)}, its config.json says {rows} {shape[0]} and n_embd "
-                f"{shape[1]}; {cure}"
-            )
+def check_tensors(file: Path, config: Mapping[str, Any], cure: str) -> None:
+    """CheckpointError where a file is cut short, or lacks or misshapes a tensor that its config.json asks for.
+
+    Reads the file's head only, so a study can know before it starts.
+    """
+    found, wanted = _shapes(file, cure), _wanted(config)
+    missing = [tensor for tensor in wanted if tensor not in found]
+    if missing:
+        more = f" and {len(missing) - 3} more" if len(missing) > 3 else ""
+        raise CheckpointError(f"{file} lacks {', '.join(missing[:3])}{more}, which its config.json asks for; {cure}")
+    for tensor, (shape, sizes) in wanted.items():
+        if found[tensor] != shape:
+            said = ", ".join(f"{key} {config.get(key)}" for key in sizes)
+            raise CheckpointError(f"{file} has {tensor} {found[tensor]}, its config.json says {said}; {cure}")
+
+
+Wanted = dict[str, tuple[list[int], tuple[str, ...]]]
+
+
+def _wanted(config: Mapping[str, Any]) -> Wanted:
+    """Shape of every tensor of a GPT-2, by its own names, and the keys of config.json that it follows from."""
+    rows, positions, width = (int(config[key]) for key in ("vocab_size", "n_positions", "n_embd"))
+    inner = int(config.get("n_inner") or 4 * width)
+    wanted: Wanted = {
+        "wte.weight": ([rows, width], ("vocab_size", "n_embd")),
+        "wpe.weight": ([positions, width], ("n_positions", "n_embd")),
+    }
+    if not config.get("tie_word_embeddings", True):
+        wanted["lm_head.weight"] = wanted["wte.weight"]
+    norms = ["ln_f"]
+    for block in (f"h.{i}" for i in range(int(config["n_layer"]))):
+        norms += [f"{block}.ln_1", f"{block}.ln_2"]
+        for name, (given, made) in {
+            "attn.c_attn": (width, 3 * width), "attn.c_proj": (width, width), "mlp.c_fc": (width, inner),
+            "mlp.c_proj": (inner, width),
+        }.items():  # fmt: skip
+            sizes = ("n_embd", "n_inner") if name.startswith("mlp") else ("n_embd",)
+            wanted[f"{block}.{name}.weight"] = ([given, made], sizes)
+            wanted[f"{block}.{name}.bias"] = ([made], sizes)
+    for norm in norms:
+        wanted |= {f"{norm}.weight": ([width], ("n_embd",)), f"{norm}.bias": ([width], ("n_embd",))}
+    return wanted
 
 
 def _shapes(file: Path, cure: str = CURE) -> dict[str, list[int]]:

@@ -25,13 +25,15 @@ class Baseline:
     """How a baseline is made.
 
     fitted: whether parameters are fitted, so that when matters. packages: those its numbers depend on beside NumPy and
-    SciPy. samples: whether later steps are drawn, so that paths and sampling seed matter.
+    SciPy. samples: whether later steps are drawn, so that paths and sampling seed matter. seasonal: whether it divides
+    returns by the weekly pattern, which only intraday bars have.
     """
 
     make: Callable[[Asked], Forecaster]
     fitted: bool = False
     packages: tuple[str, ...] = ()
     samples: bool = False
+    seasonal: bool = False
 
 
 BASELINES: Mapping[str, Baseline] = {
@@ -41,10 +43,10 @@ BASELINES: Mapping[str, Baseline] = {
     "ar1": Baseline(ar1, fitted=True, samples=True),
     "ewma-gauss": Baseline(ewma_gauss, samples=True),
     "ewma-t": Baseline(ewma_t, samples=True),
-    "seasonal-ewma-t": Baseline(seasonal_ewma_t, samples=True),
+    "seasonal-ewma-t": Baseline(seasonal_ewma_t, samples=True, seasonal=True),
     "equal-tokens": Baseline(equal_tokens, samples=True),
     "garch-t": Baseline(garch_t, True, ("arch",), samples=True),
-    "seasonal-garch-t": Baseline(seasonal_garch_t, True, ("arch",), samples=True),
+    "seasonal-garch-t": Baseline(seasonal_garch_t, True, ("arch",), samples=True, seasonal=True),
     "auto-arima": Baseline(auto_arima, True, ("statsforecast",)),
     "auto-ets": Baseline(auto_ets, True, ("statsforecast",)),
     "theta": Baseline(theta, True, ("statsforecast",)),

@@ -96,13 +96,17 @@ class Asked:
 
     def need_hours(self, name: str) -> HourOfWeek:
         """The weekly pattern; ConfigError where there is none."""
-        if not self.hours.profile:
-            plain = name.removeprefix("seasonal-")
-            raise ConfigError(
-                f"{name} needs an hour-of-week profile, which {self.bars.instrument.unique_id} has not; use {plain}, "
-                f"or on intraday bars set codec.hour_of_week = true"
-            )
+        check_hours(name, self.hours, self.bars.instrument.unique_id)
         return self.hours
+
+
+def check_hours(name: str, hours: HourOfWeek, unique_id: str) -> None:
+    """ConfigError where a seasonal baseline of that name finds no weekly pattern in the series."""
+    if not hours.profile:
+        raise ConfigError(
+            f"{name} needs an hour-of-week profile, which {unique_id} has not; use {name.removeprefix('seasonal-')}, "
+            f"or on intraday bars set codec.hour_of_week = true"
+        )
 
 
 def check_refit(refit: str) -> None:

@@ -42,8 +42,14 @@ class QloraOptions(LoraOptions):
 def _bitsandbytes() -> Any:
     try:
         import bitsandbytes
-    except ImportError:
+    except ModuleNotFoundError:
         raise ConfigError("method 'qlora' needs bitsandbytes; pip install bitsandbytes, or take 'lora'") from None
+    except (ImportError, OSError, RuntimeError) as error:  # its own library, or CUDA's, does not load
+        reason = (str(error) or type(error).__name__).splitlines()[0]
+        raise ConfigError(
+            f"method 'qlora' needs bitsandbytes, which does not load here ({reason}); install it anew with "
+            f"pip install --force-reinstall bitsandbytes, or take 'lora'"
+        ) from error
     return bitsandbytes
 
 

@@ -15,6 +15,9 @@ from forecasting.errors import DataError
 LARGEST = 2 * 1024**3
 """Bytes of the largest file that is read; twelve years of one-minute bars are about 0.3 GB."""
 
+ENDINGS = ("", ".csv", ".txt", ".tsv", ".tab", ".prn", ".dat", ".parquet", ".pq")
+"""Of files that are proposed in the place of one that does not exist; a file that does is read whatever its ending."""
+
 _NUMBERS_ONLY = re.compile(r"^[\d\s.,:/+T-]+$")
 _QUOTED_LINE = re.compile(r'^"[^"]+"$')
 _FIELDS = re.compile(r"Expected (\d+) fields in line (\d+), saw (\d+)")
@@ -131,5 +134,6 @@ def _nearest(path: Path) -> str:
     folder = path.parent
     if not folder.is_dir():
         return f"; the folder {folder} does not exist either"
-    close = difflib.get_close_matches(path.name, [entry.name for entry in folder.iterdir()], n=1, cutoff=0.5)
+    tables = [entry.name for entry in folder.iterdir() if entry.suffix.lower() in ENDINGS and entry.is_file()]
+    close = difflib.get_close_matches(path.name, tables, n=1, cutoff=0.5)
     return f" (did you mean {folder / close[0]}?)" if close else "; check the path"

@@ -4,18 +4,35 @@ Each takes its share of a step's windows, gradients are summed, and all make the
 equal without ever being sent.
 """
 
+import contextlib
 import os
-from collections.abc import Sequence
+from collections.abc import Iterator, Sequence
 from dataclasses import dataclass
 
 import torch
 import torch.distributed as dist
 from torch import Tensor
 
-from forecasting.errors import ConfigError
+from forecasting.errors import ConfigError, LostProcessError
 
 SIZES = ("WORLD_SIZE", "PMI_SIZE", "OMPI_COMM_WORLD_SIZE", "MV2_COMM_WORLD_SIZE")
 """Where launchers tell a process how many there are."""
+
+BROKEN = ("by peer", "Broken pipe", "remote process exited")
+"""How gloo and NCCL say that the other end of a line is gone."""
+
+
+@contextlib.contextmanager
+def exchanging() -> Iterator[None]:
+    """LostProcessError where another process ends meanwhile."""
+    try:
+        yield
+    except RuntimeError as error:
+        if not any(words in str(error) for words in BROKEN):
+            raise
+        raise LostProcessError(
+            "another process of this training has ended; see what it said, mend that and start all again"
+        ) from error
 
 
 @dataclass(frozen=True)
@@ -31,7 +48,8 @@ class Processes:
         if self.count == 1 or not tensors:
             return
         flat = torch.cat([value.reshape(-1) for value in tensors])
-        dist.all_reduce(flat)
+        with exchanging():
+            dist.all_reduce(flat)
         for value, part in zip(tensors, flat.split([value.numel() for value in tensors]), strict=True):
             value.copy_(part.view_as(value))
 
@@ -39,7 +57,8 @@ class Processes:
         """ConfigError with the text `otherwise`, in all processes, unless the number is the same in each."""
         if self.count > 1:
             both = torch.tensor([number, -number], device=self.device)
-            dist.all_reduce(both, dist.ReduceOp.MAX)
+            with exchanging():
+                dist.all_reduce(both, dist.ReduceOp.MAX)
             if int(both[0]) != -int(both[1]):
                 raise ConfigError(otherwise)
 
@@ -47,7 +66,8 @@ class Processes:
         """What process 0 says."""
         if self.count > 1:
             said = torch.tensor([int(word)], device=self.device)
-            dist.broadcast(said, src=0)
+            with exchanging():
+                dist.broadcast(said, src=0)
             return bool(said)
         return word
 
@@ -78,5 +98,6 @@ def join(cpu: bool) -> Processes:
 def leave(together: bool) -> None:
     """Go on alone; together, so that none closes a line that another still listens to, unless one has failed."""
     if together:
-        dist.barrier()
+        with exchanging():
+            dist.barrier()
     dist.destroy_process_group()

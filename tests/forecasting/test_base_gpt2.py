@@ -2,6 +2,7 @@
 
 import json
 import os
+import shutil
 from dataclasses import replace
 
 import numpy as np
@@ -14,7 +15,15 @@ from test_methods import CASES
 
 from forecasting.base import find_base, hub, load_model
 from forecasting.base.rows import ROWS_FILE, smooth_rows
-from forecasting.checkpoint import load_checkpoint, load_tuned, new_model, plan_of, save_checkpoint
+from forecasting.checkpoint import (
+    Tuned,
+    forecaster_of_weights,
+    load_checkpoint,
+    load_tuned,
+    new_model,
+    plan_of,
+    save_checkpoint,
+)
 from forecasting.codecs import BinsCodec, TextCodec
 from forecasting.decoder import Decoder
 from forecasting.errors import CheckpointError, ConfigError
@@ -43,17 +52,17 @@ def gpt2(tmp_path_factory):
     return write_hub_gpt2(tmp_path_factory.mktemp("hub") / "gpt2")
 
 
-def trained(base_name, name, folder, options=None, steps=2, rate=1e-3, spec=SPEC):
+def trained(base_name, name, folder, options=None, steps=2, rate=1e-3, spec=SPEC, windows=8):
     """A model after its steps, its checkpoint, and how it was before; training and validation rows are the same."""
     options = settled(name, options or method(name).options(), spec)
     torch.manual_seed(1)
     model = new_model(base_name, name, options)
     before = {key: value.clone() for key, value in model.state_dict().items()}
     if method(name).trains:
-        rows = np.random.default_rng(0).integers(0, BINS, size=(8, spec.context + spec.horizon))
+        rows = np.random.default_rng(0).integers(0, BINS, size=(windows, spec.context + spec.horizon))
         if method(name).objective:
             rows[:, spec.context :] %= 3  # classes, not tokens
-        loop = TrainingOptions(steps=steps, batch_size=8, warm_up=0.0, evaluate_every=1)
+        loop = TrainingOptions(steps=steps, batch_size=windows, warm_up=0.0, evaluate_every=1)
         plan = plan_of(model, base_name, name, options, steps, rate)
         data = TrainingData(rows, rows, spec.context)
         train(model, data, loop, rate, 5, folder / "state.safetensors", plan=plan)
@@ -310,10 +319,13 @@ BAD = {
         r"wte.weight \[300, 32\], its config.json says vocab_size 301",
     ),
     "another length": (other_config(n_positions=32), r"wpe.weight \[96, 32\].*n_positions 32"),
-    "another depth": (other_config(n_layer=3), "model.safetensors cannot be read .*no weights for transformer.h.2"),
-    "another inner width": (other_config(n_inner=64), "model.safetensors"),
-    "a missing matrix": (without("h.1.attn.c_attn.weight"), "no weights for transformer.h.1.attn.c_attn.weight"),
-    "a missing table": (without("wte.weight"), "wte.weight None"),
+    "another depth": (
+        other_config(n_layer=3),
+        r"model.safetensors lacks h.2.attn.c_attn.weight, .* and 9 more, which its config.json",
+    ),
+    "another inner width": (other_config(n_inner=64), r"h.0.mlp.c_fc.weight \[32, 128\].*n_inner 64"),
+    "a missing matrix": (without("h.1.attn.c_attn.weight"), "lacks h.1.attn.c_attn.weight, which"),
+    "a missing table": (without("wte.weight"), "lacks wte.weight, which"),
 }
 
 
@@ -323,9 +335,25 @@ def test_a_bad_folder_is_named_with_the_cure(tmp_path, case):
     folder = write_hub_gpt2(tmp_path / "gpt2")
     damage(folder)
     with pytest.raises(CheckpointError, match=said) as caught:
-        load_model(find_base(str(folder)))
+        find_base(str(folder))  # not as late as when a model is loaded
     assert "\n" not in str(caught.value)
     assert any(cure in str(caught.value) for cure in ("download", "put ", "name a GPT-2"))
+
+
+@pytest.mark.parametrize(
+    ("damage", "said"),
+    [
+        (cut("model.safetensors"), r"model.safetensors cannot be read .*use 'embedded'"),
+        (other_config(n_layer=3), r"lacks h.2.attn.c_attn.weight, .*use 'embedded'"),
+        (other_config(activation_function="relu"), "not of a GPT-2 .*name a GPT-2"),
+        (lambda folder: write_json(folder / "codec.json", BinsCodec(bins=63).as_dict()), "31 token rows, its codec 63"),
+        (shutil.rmtree, "is no folder here"),
+    ],
+)
+def test_a_bad_base_of_ours_is_refused_before_any_model_is_loaded(tiny_base, tmp_path, damage, said):
+    damage(shutil.copytree(tiny_base, tmp_path / "base"))
+    with pytest.raises(CheckpointError, match=said):
+        find_base(str(tmp_path / "base"))
 
 
 @pytest.mark.parametrize("name", ["gpt2", "someone/gpt2-prices", "text:gpt2-medium"])
@@ -400,19 +428,56 @@ def test_train_on_a_folder_from_the_command_line(gpt2, tmp_path, capsys):
     assert "2017-12-31" in capsys.readouterr().err
 
 
-@pytest.mark.slow
-@pytest.mark.parametrize("name", ["full", "lora"])
-def test_the_124_million_gpt2_trains_and_forecasts(tmp_path_factory, tmp_path, eurusd, name):
+@pytest.fixture(scope="module")
+def large_gpt2(tmp_path_factory):
     """Random weights in the layout and the sizes of the hub's gpt2."""
-    folder = tmp_path_factory.getbasetemp() / "gpt2-124m"
-    if not folder.is_dir():
-        write_hub_gpt2(folder, 50257, 768, 12, 12, 1024, std=0.02)
-    base = find_base(str(folder))
+    folder = tmp_path_factory.mktemp("hub") / "gpt2-124m"
+    yield write_hub_gpt2(folder, 50257, 768, 12, 12, 1024, std=0.02)
+    shutil.rmtree(folder)
+
+
+@pytest.fixture
+def room(tmp_path):
+    """A folder that is gone after the test: three sessions of them would fill a disk."""
+    yield tmp_path
+    shutil.rmtree(tmp_path)
+
+
+def by_hub_name(state):
+    """Tensors of a GPT-2 under the hub's names, whatever the method has wrapped it into."""
+    inside = {key: value for key, value in state.items() if "transformer." in key}
+    return {key.split("transformer.")[-1].replace(".base_layer.", "."): value for key, value in inside.items()}
+
+
+@pytest.mark.slow
+@pytest.mark.parametrize("name", METHODS)
+def test_the_124_million_gpt2_with_every_method(large_gpt2, room, eurusd, name):
+    """Only the token rows are new, only what trains moves, and the forecast from disk is the one in memory."""
+    base, spec = find_base(str(large_gpt2)), WindowSpec(20, 5)
     assert base.card["parameters"] == 124_439_808 - (50257 - BINS) * 768
-    model, checkpoint, before = trained(str(folder), name, tmp_path, rate=1e-5, spec=WindowSpec(20, 5))
-    moved = {key for key, value in model.state_dict().items() if not torch.equal(value, before[key])}
-    assert any(key.endswith("wte.weight") for key in moved)
-    assert any("c_attn" in key for key in moved)
-    forecaster, spec = load_checkpoint(checkpoint, SAMPLING)
-    seen = forecaster.predict(contexts(eurusd, spec, forecaster.warm_up, np.array([5000]))).paths
-    assert np.isfinite(seen).all()
+    options = settled(name, method(name).options(), spec)
+    model, checkpoint, before = trained(str(large_gpt2), name, room, options, rate=1e-4, spec=spec, windows=2)
+    begun, stored = by_hub_name(before), load_file(large_gpt2 / "model.safetensors")
+    assert begun["wte.weight"].shape == (BINS, 768)
+    if name != "random-init":
+        lost = {key for key in stored if not torch.equal(begun.get(key, torch.empty(0)), stored[key])}
+        masks = {f"h.{i}.attn.bias" for i in range(12)}
+        matrices = {key for key in stored if stored[key].ndim == 2 and key.startswith("h.")}
+        assert lost == masks | {"wte.weight"} | (matrices if name == "qlora" else set())
+    now = model.state_dict()
+    moved = {value.data_ptr() for key, value in now.items() if not torch.equal(value, before[key])}
+    trains = {value.data_ptr() for value in model.parameters() if value.requires_grad}
+    rows = {value.data_ptr() for value in rows_in(now).values()}
+    assert moved <= trains
+    assert bool(moved & rows) is (name in TRAINED)
+    assert bool(moved - rows) is METHODS[name].trains
+    weights = METHODS[name].weights(model)
+    density = forecaster_of_weights("in memory", "", weights, base.codec, spec, SAMPLING)
+    in_memory = Tuned(model, base.codec, spec, name, base).complete(density)
+    from_disk, _ = load_checkpoint(checkpoint, SAMPLING)
+    asked = contexts(eurusd, spec, from_disk.warm_up, np.array([5000]))
+    kept, loaded = in_memory.predict(asked), from_disk.predict(asked)
+    assert np.isfinite(loaded.paths).all()
+    assert np.array_equal(kept.paths, loaded.paths)
+    for field in ("mean", "quantiles", "p_up"):
+        assert np.array_equal(getattr(kept.forecasts, field), getattr(loaded.forecasts, field)), field

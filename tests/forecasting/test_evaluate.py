@@ -10,6 +10,7 @@ from forecasting.base import find_base, load_model
 from forecasting.baselines import baseline
 from forecasting.codecs import BinsCodec
 from forecasting.decoder import weights_of
+from forecasting.distributions import noise_of_mse
 from forecasting.errors import ConfigError, DataError
 from forecasting.evaluate import forbid_seen, latency, naive_scale, rolling_forecasts, table_errors
 from forecasting.files import write_parquet
@@ -203,6 +204,32 @@ def test_the_error_of_the_crps_is_that_of_sampled_steps_only(eurusd, table):
     assert found["by_step"]["3"]["crps_mc_se"] == pytest.approx(np.sqrt((third**2).sum()) / len(third))
     walk = rolling_forecasts(forecaster("random-walk", eurusd), eurusd, SPEC, np.arange(3000, 3010))
     assert table_errors(walk, 0.01)["overall"]["crps_mc_se"] == 0
+
+
+@pytest.mark.parametrize("horizon", [1, 3])
+@pytest.mark.parametrize("truth", [0.0, 0.3, 3.0])
+def test_the_error_of_the_mse_is_that_of_running_the_sampling_again(horizon, truth):
+    """400 origins whose means are sampled anew 3,000 times; steps of an origin go together, the worst case."""
+    rng = np.random.default_rng(1)
+    d = np.abs(rng.normal(0, truth, (400, horizon))) * rng.choice([-1, 1], (400, 1))
+    s = rng.uniform(0.2, 0.4, (400, 1))
+    seen = [d - s * rng.normal(size=(400, 1)) for _ in range(3000)]
+    actual = np.sqrt(np.mean([(np.mean(error**2) - np.mean(d**2)) ** 2 for error in seen]))
+    origin, spread = np.repeat(np.arange(400), horizon), np.repeat(s, horizon, axis=1).ravel()
+    stated = np.mean([noise_of_mse(error.ravel(), spread, origin) for error in seen[:200]])
+    assert stated == pytest.approx(actual, rel=0.15)
+    assert stated > 0.97 * actual
+
+
+def test_the_table_has_the_error_of_the_mse_and_exact_means_have_none(eurusd, table):
+    known = table[table["y"].notna()]
+    error, spread = (known["y"] - known["mean"]).to_numpy(), known["mean_se"].to_numpy()
+    origin = known["cutoff"].to_numpy()
+    sampled = table_errors(table.assign(mean_se=1e-3), 0.01)["overall"]["mse_mc_error"]
+    assert sampled == noise_of_mse(error, np.full(len(known), 1e-3), origin) > 1e-6
+    assert table_errors(table, 0.01)["overall"]["mse_mc_error"] == noise_of_mse(error, spread, origin)
+    walk = rolling_forecasts(forecaster("random-walk", eurusd), eurusd, SPEC, np.arange(3000, 3010))
+    assert table_errors(walk, 0.01)["overall"]["mse_mc_error"] == 0
 
 
 def test_the_scale_of_mase_is_that_of_the_training_part_alone(eurusd):

@@ -13,7 +13,7 @@ from oracles import slow_draws
 from safetensors.torch import load_file, save_file
 from torch import nn
 
-from forecasting.base import check_length, find_base, load_model, save_base
+from forecasting.base import NAMED, NEEDED, check_length, find_base, load_model, save_base
 from forecasting.checkpoint import load_checkpoint, new_model, save_checkpoint
 from forecasting.decoder import Decoder, weights_of
 from forecasting.errors import CheckpointError, ConfigError
@@ -539,6 +539,54 @@ def test_a_damaged_base_names_the_file(base, tmp_path, name, damage):
         (tmp_path / name).write_bytes(b"{" * 30)
     with pytest.raises(CheckpointError, match=rf"{name}.*tunetrade pretrain"):
         load_model(find_base(str(tmp_path)))
+
+
+@pytest.mark.parametrize(
+    ("name", "content", "said"),
+    [
+        ("card.json", "cut-off 2014", "not JSON: Expecting value: line 1 column 1"),
+        ("card.json", "[]", r"a JSON object was expected, it holds \[\]"),
+        ("card.json", "-cutoff", "it lacks 'cutoff'"),
+        ("card.json", {"cutoff": None}, "its cutoff is None, not a day such as '2014-12-31'"),
+        ("card.json", {"cutoff": "soon"}, "its cutoff is 'soon', not a day"),
+        ("card.json", {"cutoff": "NaT"}, "its cutoff is 'NaT', not a day"),
+        ("codec.json", "", "not JSON: Expecting value: line 1 column 1"),
+        ("codec.json", '"bins"', 'a JSON object was expected, it holds "bins"'),
+        ("codec.json", "-kind", "it lacks 'kind'"),
+        ("codec.json", "-bins", "it lacks 'bins'"),
+        ("codec.json", "-power", "it lacks 'power'"),
+        ("config.json", "-n_positions", "it lacks 'n_positions'"),
+    ],
+)
+def test_a_damaged_base_says_what_is_missing(base, tmp_path, name, content, said):
+    """ "-key" takes a key out, a dictionary replaces some, any other text is the file."""
+    folder = shutil.copytree(base.folder, tmp_path / "base")
+    whole = read_json(folder / name)
+    if isinstance(content, dict):
+        write_json(folder / name, {**whole, **content})
+    elif content.startswith("-"):
+        write_json(folder / name, {key: value for key, value in whole.items() if key != content[1:]})
+    else:
+        (folder / name).write_text(content, encoding="utf-8")
+    with pytest.raises(
+        CheckpointError, match=rf"base.{name} cannot be read \({said}.*\); use .*tunetrade pretrain"
+    ) as e:
+        find_base(str(folder))
+    assert "\n" not in str(e.value)
+
+
+def test_every_setting_a_base_of_ours_has_is_needed_but_those_a_series_sets():
+    for name in NAMED:
+        codec = find_base(name).codec.as_dict()
+        assert set(NEEDED[codec["kind"]]) == codec.keys() - {"kind", "profile", "timezone", "bar_seconds"}
+
+
+def test_a_truncated_base_is_refused_where_it_is_found(base, tmp_path):
+    folder = shutil.copytree(base.folder, tmp_path / "base")
+    file = folder / "model.safetensors"
+    file.write_bytes(file.read_bytes()[:-1])
+    with pytest.raises(CheckpointError, match=r"model.safetensors cannot be read \(.+\); use .*tunetrade pretrain"):
+        find_base(str(folder))
 
 
 def test_base_and_codec_must_agree(base, tmp_path):

@@ -245,6 +245,14 @@ def test_without_bitsandbytes_the_cure_is_named(tiny_base, monkeypatch):
         fresh(tiny_base, "qlora")
 
 
+def test_a_bitsandbytes_that_does_not_load_is_named_with_the_cure(tiny_base, tmp_path, monkeypatch):
+    (tmp_path / "bitsandbytes.py").write_text("raise OSError('libcudart.so.12: cannot open shared object file')")
+    monkeypatch.syspath_prepend(tmp_path)
+    monkeypatch.delitem(sys.modules, "bitsandbytes", raising=False)
+    with pytest.raises(ConfigError, match=r"'qlora' needs bitsandbytes.*libcudart.*pip install --force-reinstall"):
+        METHODS["qlora"].check(QloraOptions(), find_base(str(tiny_base)))
+
+
 def test_on_cuda_the_moments_are_paged_8_bit(tiny_base):
     bitsandbytes = pytest.importorskip("bitsandbytes")
     name, options = CASES["qlora"]

@@ -215,3 +215,14 @@ def test_a_stamp_reads_back_whatever_its_format(tmp_path_factory, moment):
         assert (values == moment.to_datetime64()).all()
         assert zoned == ("+" in layout)
         assert not days_only
+
+
+def test_only_files_of_bars_are_proposed_for_one_that_is_not_there(tmp_path):
+    for name in ("EURUSD-D1.png", "EURUSD-D1.toml", "EURUSD_D1.CSV"):
+        (tmp_path / name).touch()
+    (tmp_path / "EURUSD-D1").mkdir()
+    with pytest.raises(DataError, match=r"did you mean .*EURUSD_D1\.CSV\?"):
+        load_bars(str(tmp_path / "EURUSD-D1.csv"))
+    (tmp_path / "EURUSD_D1.CSV").unlink()
+    with pytest.raises(DataError, match=r"EURUSD-D1\.csv: no such file; check the path"):
+        load_bars(str(tmp_path / "EURUSD-D1.csv"))

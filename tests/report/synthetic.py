@@ -174,6 +174,7 @@ def write_forecasts(folder, series, method, skill, closes, times, origins, horiz
             "directional_accuracy": None if method in ("random-walk", "ewma-t") else 0.5 + rng.normal(0, 0.01),
             "rows": origins,
             "crps_mc_se": 0.0 if method == "random-walk" else 1e-7,
+            "mse_mc_error": 0.0 if method == "random-walk" else 1e-12,
         }
 
     steps = {str(h): figures(slice(h - 1, h)) for h in range(1, horizon + 1)}

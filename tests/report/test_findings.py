@@ -24,8 +24,11 @@ def study_with(tmp_path, mse=(1.0, 1.0), crps=(1.0, 1.0), net=(0.0, 0.0), walk=0
         if mse_ratio is not None:
             edit_json(
                 cell / "forecast.json",
-                lambda forecast, m=mse_ratio, c=crps_ratio: forecast["metrics"]["overall"].update(
-                    mse=2e-5 * m, crps=3e-3 * c, crps_mc_se=3e-3 * changes.get("noise", 0.0)
+                lambda forecast, m=mse_ratio, c=crps_ratio, name=method: forecast["metrics"]["overall"].update(
+                    mse=2e-5 * m,
+                    crps=3e-3 * c,
+                    crps_mc_se=3e-3 * changes.get("noise", 0.0),
+                    mse_mc_error=2e-5 * changes.get("mse_noise", 0.0) * (name != "random-walk"),
                 ),
             )
             edit_json(cell / "forecast.json", lambda forecast: forecast.update(changes.get("forecast", {})))
@@ -67,16 +70,39 @@ def test_when_one_beats_them_then_it_says_one(tmp_path):
 def test_when_a_lower_crps_is_within_sampling_noise_then_it_is_not_called_lower(tmp_path):
     """Errors of 0.0001 each make 0.00028 of the difference: 0.9998 is within it, 0.9996 is not."""
     errors, _ = findings(study_with(tmp_path / "one", crps=(0.9998, 0.9996), noise=1e-4))
-    assert "1 has a lower CRPS than EWMA-t (by at most 0.040 %: full on EURUSD-D1)" in errors
-    assert "1 is not distinguishable from it, being within sampling noise (two Monte Carlo standard errors" in errors
+    assert (
+        "1 has a lower CRPS than EWMA-t (by at most 0.040 %, give or take 0.028 % of sampling noise: full on EURUSD-D1)"
+        in errors
+    )
+    assert "1 is not distinguishable from it, being within sampling noise (two Monte Carlo errors" in errors
+    assert "of the difference, up to 0.028 %)" in errors
     errors, _ = findings(study_with(tmp_path / "none", crps=(0.9998, 1.0002), noise=1e-4))
     assert "none has a lower CRPS than EWMA-t and all are not distinguishable from it" in errors
     assert "lora" not in errors.split("CRPS")[1]
     errors, _ = findings(study_with(tmp_path / "above", crps=(1.01, 1.02), noise=1e-4))
-    assert "none has a lower CRPS than EWMA-t (the nearest is 1.0 % above: lora on EURUSD-D1)" in errors
-    assert "noise" not in errors
+    assert (
+        "none has a lower CRPS than EWMA-t (the nearest is 1.0 % above, give or take 0.028 % of sampling noise: lora"
+        in errors
+    )
+    assert "not distinguishable" not in errors
     errors, _ = findings(study_with(tmp_path / "unknown", crps=(0.9, 0.9), noise=math.nan))
     assert "none has a lower CRPS than EWMA-t and all are not distinguishable from it" in errors
+
+
+def test_when_sampled_means_differ_by_less_than_their_noise_then_no_mean_squared_error_is_called_lower(tmp_path):
+    """An error of 0.2 % on the side of the method alone makes 0.4 % of noise: 0.3 % is within it, 0.5 % is not."""
+    errors, _ = findings(study_with(tmp_path / "one", mse=(0.997, 0.995), mse_noise=2e-3))
+    assert (
+        "1 has a lower mean squared error than the random walk (by at most 0.50 %, give or take 0.40 % of sampling"
+        " noise: full on EURUSD-D1) and 1 is not distinguishable from it" in errors
+    )
+    errors, _ = findings(study_with(tmp_path / "near", mse=(1.003, 1.002), mse_noise=2e-3))
+    assert "none has a lower mean squared error than the random walk and all are not distinguishable" in errors
+    assert "up to 0.40 %" in errors
+    assert "above" not in errors.split("CRPS")[0]
+    errors, _ = findings(study_with(tmp_path / "unknown", mse=(0.9, 1.1), mse_noise=math.nan))
+    assert "none has a lower mean squared error than the random walk and all are not" in errors
+    assert "not known of all" in errors
 
 
 def test_when_equal_then_neither_better_nor_above(tmp_path):

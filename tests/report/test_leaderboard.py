@@ -26,23 +26,23 @@ def test_examples_in_docstrings(module):
 
 
 def test_best_is_least_most_or_nearest_to_nominal():
-    rows = [row("a", mse=1.0, net_profit=-3.0, coverage80=0.7), row("b", mse=2.0, net_profit=5.0, coverage80=0.84)]
-    assert best(rows, BY_KEY["mse"]) == {"a"}
+    rows = [row("a", mae=1.0, net_profit=-3.0, coverage80=0.7), row("b", mae=2.0, net_profit=5.0, coverage80=0.84)]
+    assert best(rows, BY_KEY["mae"]) == {"a"}
     assert best(rows, BY_KEY["net_profit"]) == {"b"}
     assert best(rows, BY_KEY["coverage80"]) == {"b"}
     assert best(rows, BY_KEY["trades"]) == set()
 
 
 def test_when_all_are_equal_or_alone_then_none_is_best():
-    assert best([row("a", mse=1.0), row("b", mse=1.0)], BY_KEY["mse"]) == set()
-    assert best([row("a", mse=1.0)], BY_KEY["mse"]) == set()
+    assert best([row("a", mae=1.0), row("b", mae=1.0)], BY_KEY["mae"]) == set()
+    assert best([row("a", mae=1.0)], BY_KEY["mae"]) == set()
 
 
 @pytest.mark.parametrize(
     ("errors", "expected"), [((0.01, 0.01), {"a"}), ((0.04, 0.04), set()), ((0.0, 0.06), set()), ((0.01, None), set())]
 )
-@pytest.mark.parametrize("key", ["crps", "crps_ratio"])
-def test_when_the_next_crps_lies_within_sampling_noise_then_none_is_best(key, errors, expected):
+@pytest.mark.parametrize("key", ["crps", "crps_ratio", "mse", "mse_ratio", "rmse", "nrmse"])
+def test_when_the_next_error_lies_within_sampling_noise_then_none_is_best(key, errors, expected):
     rows = [
         replace(row(name, **{key: value}), noise={} if error is None else {key: error})
         for name, value, error in zip("abc", (1.0, 1.1, 9.0), (*errors, 0.0), strict=True)
@@ -59,6 +59,14 @@ def test_noise_over_series_is_that_of_the_geometric_mean_of_ratios(tmp_path):
     draws = [np.log(r.values["crps_ratio"] + r.noise["crps_ratio"] * rng.normal(size=100_000)) for r in of_series]
     assert over.noise["crps_ratio"] == pytest.approx(np.exp(np.mean(draws, axis=0)).std(), rel=0.01)
     assert of_series[0].noise["crps"] == 1e-7
+    assert of_series[0].noise["mse"] == 1e-12
+    assert of_series[0].noise["mse_ratio"] == pytest.approx(
+        1e-12 * of_series[0].values["mse_ratio"] / of_series[0].values["mse"]
+    )
+    mse, change = of_series[0].values["mse"], of_series[0].noise["mse"]
+    for key in ("rmse", "nrmse"):
+        moved = of_series[0].values[key] * (math.sqrt(1 + change / mse) - 1)
+        assert of_series[0].noise[key] == pytest.approx(moved, rel=1e-6)
 
 
 def test_what_did_nothing_is_best_in_nothing_but_money():

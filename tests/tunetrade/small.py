@@ -1,6 +1,7 @@
 """Small studies, and how two sets of run folders are compared."""
 
 import json
+import tomllib
 from pathlib import Path
 from typing import Any
 
@@ -33,6 +34,11 @@ paths = 8
 [method.adapter]
 bottleneck = 10_000_000_000_000
 """
+
+
+def study_values(base: Path) -> dict[str, Any]:
+    """The small study as what its file holds."""
+    return tomllib.loads(STUDY.replace("BASE", base.as_posix()))
 
 
 def write_study(folder: Path, base: Path) -> Path:

@@ -11,6 +11,7 @@ from pathlib import Path
 
 import pytest
 
+from forecasting.cache import check_folder
 from tunetrade.cli import build_parser, main
 from tunetrade.layout import CellPaths, cell_folder, done_stages, safe_name
 from tunetrade.progress import Board, fitted
@@ -68,6 +69,93 @@ def test_a_reader_that_leaves_is_no_error(tmp_path: Path) -> None:
 def test_doctor_speaks_json(command: Command) -> None:
     done = command("doctor", "--json")
     assert {check["name"] for check in json.loads(done.stdout)["checks"]} >= {"python", "torch", "base", "free disk"}
+
+
+def cache_check(capsys: pytest.CaptureFixture) -> dict[str, object]:
+    assert main(["doctor", "--json"]) == 1
+    (found,) = (check for check in json.loads(capsys.readouterr().out)["checks"] if check["name"] == "cache")
+    assert not found["ok"]
+    return found
+
+
+def test_doctor_names_a_cache_that_cannot_be_and_its_cure(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture
+) -> None:
+    def refuse(**_: object) -> None:
+        raise PermissionError(13, "Permission denied")
+
+    cure = "set TUNETRADE_CACHE to a folder that is yours to write, or unset it"
+    (tmp_path / "file").touch()
+    for below in ("file", "file/deeper/still"):
+        monkeypatch.setenv("TUNETRADE_CACHE", str(tmp_path / below))
+        detail = str(cache_check(capsys)["detail"])
+        assert detail == f"{tmp_path / below} cannot be: {tmp_path / 'file'} is a file, not a folder; {cure}"
+    monkeypatch.setenv("TUNETRADE_CACHE", str(tmp_path / "new" / "cache"))
+    check_folder(tmp_path / "new" / "cache")
+    assert [file.name for file in tmp_path.iterdir()] == ["file"]
+    monkeypatch.setattr("forecasting.cache.tempfile.TemporaryFile", refuse)
+    said = f"{tmp_path / 'new' / 'cache'} keeps nothing: {tmp_path} cannot be written (Permission denied); {cure}"
+    assert cache_check(capsys)["detail"] == said
+
+
+def test_doctor_names_a_bound_of_the_cache_that_is_no_number(
+    monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture
+) -> None:
+    monkeypatch.setenv("TUNETRADE_CACHE_MB", "1.5")
+    said = "TUNETRADE_CACHE_MB is '1.5'; give a whole number of megabytes, 0 for no cache"
+    assert cache_check(capsys)["detail"] == said
+
+
+@pytest.mark.parametrize(
+    ("asked", "said"),
+    [
+        ("runs/x/EURUSD-D1/untuned/1", "untuned lies under seed 0: runs/x/EURUSD-D1/untuned/0"),
+        ("runs/x/EURUSD-D1/lora/9", "lora lies under seeds 1, 2: runs/x/EURUSD-D1/lora/1"),
+        ("runs/x/EURUSD-D1/lora", "in it lie runs/x/EURUSD-D1/lora/1, runs/x/EURUSD-D1/lora/2"),
+        ("runs/x/EURUSD-D1/full/1", "in runs/x/EURUSD-D1 lie runs/x/EURUSD-D1/lora/1, runs/x/EURUSD-D1/lora/2, runs/"),
+        ("runs/x/NZDUSD-D1/lora/1", "in runs/x lie runs/x/EURUSD-D1/lora/1"),
+        ("runs/y", "name one such as runs/demo/EURUSD-D1/lora/1"),
+    ],
+)  # fmt: skip
+def test_a_run_folder_that_is_none_is_told_with_those_near_it(
+    asked: str, said: str, tmp_path: Path, monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture
+) -> None:
+    monkeypatch.chdir(tmp_path)
+    for name in ("untuned/0", "lora/1", "lora/2"):
+        (tmp_path / "runs/x/EURUSD-D1" / name).mkdir(parents=True)
+        (tmp_path / "runs/x/EURUSD-D1" / name / "run.json").touch()
+    for verb in ("forecast", "backtest"):
+        assert main([verb, asked]) == 2
+        error = capsys.readouterr().err.replace("\\", "/")
+        assert f"error: {asked} is no run folder (no run.json); {said}" in error
+        assert error.count("\n") == 1
+
+
+CONSTANT = "time,open,high,low,close\n" + "".join(f"2019-01-{day:02d},1.1,1.1,1.1,1.1\n" for day in (7, 8, 9, 10, 11))
+
+
+@pytest.mark.parametrize(("told", "inferred"), [([], True), (["--digits", "5"], False)])
+def test_closes_that_never_change_are_warned_of_with_the_decimals_inferred(
+    told: list[str], inferred: bool, tmp_path: Path, monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture
+) -> None:
+    monkeypatch.chdir(tmp_path)
+    (tmp_path / "EURUSD-D1.csv").write_text(CONSTANT, encoding="utf-8")
+    assert main(["data", "EURUSD-D1.csv", "--json", *told]) == 0
+    out, error = capsys.readouterr()
+    found = json.loads(out)
+    (warning,) = found["warnings"]
+    assert error == f"tunetrade: warning: {warning}\n"
+    assert (
+        f"EURUSD-D1.csv: all 5 closes are {1.1:.{found['digits']}f}; there is nothing to learn or to trade" in warning
+    )
+    assert ("of which 1 was inferred; set them with --digits" in warning) == inferred
+    assert (found["digits"], "inferred" in warning) == ((1, True) if inferred else (5, False))
+    (tmp_path / "EURUSD-D1.csv").write_text(CONSTANT.replace("1.1\n", "1.10\n", 1), encoding="utf-8")
+    assert main(["data", "EURUSD-D1.csv"]) == 0
+    assert "of which 2 were inferred" in capsys.readouterr().err
+    (tmp_path / "EURUSD-D1.csv").write_text(f"{CONSTANT}2019-01-14,1.1,1.2,1.1,1.2\n", encoding="utf-8")
+    assert main(["data", "EURUSD-D1.csv"]) == 0
+    assert capsys.readouterr().err == ""
 
 
 def test_data_tells_and_plots(tmp_path: Path, monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture) -> None:

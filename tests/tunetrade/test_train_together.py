@@ -62,6 +62,33 @@ def test_two_processes_go_the_way_of_one(tmp_path: Path, tiny_base: Path, monkey
     assert not torch.equal(*weights)
 
 
+ONE_ENDS = """
+import os, sys
+import torch.distributed as dist
+from forecasting.errors import LostProcessError
+from forecasting.training.processes import joined, leave
+rank = 1 if os.fork() == 0 else 0
+dist.init_process_group("gloo", init_method="file://" + sys.argv[1], rank=rank, world_size=2)
+assert joined().told(rank == 0)
+if rank:
+    os._exit(1)  # as one that runs out of memory
+try:
+    leave(together=True)
+except LostProcessError as error:
+    print(error)
+os._exit(0)
+"""
+
+
+@pytest.mark.skipif(not hasattr(os, "fork"), reason="forks, to import torch once")
+def test_a_process_that_is_lost_is_told_in_a_line(tmp_path: Path) -> None:
+    found = subprocess.run(
+        [sys.executable, "-u", "-c", ONE_ENDS, str(tmp_path / "meet")],
+        capture_output=True, text=True, check=False, timeout=180,
+    )  # fmt: skip
+    assert found.stdout.startswith("another process of this training has ended; see what it said"), found.stderr
+
+
 def test_a_launcher_that_starts_one_process_is_named(
     monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
 ) -> None:

@@ -18,6 +18,7 @@ from typing import Any
 import numpy as np
 import pandas as pd
 import pytest
+import small
 from small import partials
 
 from forecasting.bars import Bars, load_bars
@@ -30,7 +31,6 @@ from tunetrade.cell import Cell, fingerprints, run_cell
 from tunetrade.cli import main
 from tunetrade.config import StudyConfig, as_plain, load_study, study_from
 from tunetrade.faults import told
-from tunetrade.layout import VOLATILE, VOLATILE_FOLDERS
 from tunetrade.ledger import trials
 from tunetrade.prepared import prepare
 from tunetrade.spaces import SPACES, drawn, space_of, tune_options
@@ -42,41 +42,22 @@ from tunetrade.validation import blind
 from tunetrade.verbs import study_file
 from tunetrade.workers import Finished
 
-STUDY = """
-name = "small"
-series = ["EURUSD_D1.csv"]
-base = "BASE"
-methods = ["untuned", "full", "adapter"]
-baselines = []
-benchmarks = []
-seeds = [7]
-[windows]
-context = 12
-horizon = 3
-[codec]
-half_lives = [3.0]
-weights = [1.0]
-[split]
-train_start = 2018-01-01
-validation_start = 2019-01-01
-test_start = 2019-06-01
-[training]
-steps = 4
-evaluate_every = 2
-min_steps = 4
-[sampling]
-paths = 8
-[tune]
-trials = 2
-[tune.space.adapter]
-learning_rate = [1, 4]
-bottleneck = [4, 10_000_000_000_000]
-[method.adapter]
-bottleneck = 4
-"""
-"""The adapter's second trial fails: no machine has memory for it."""
-
 TEST_START = "2019-06-01"
+OWN: dict[str, Any] = {
+    "series": ["EURUSD_D1.csv"],
+    "methods": ["untuned", "full", "adapter"],
+    "baselines": [],
+    "benchmarks": [],
+    "seeds": [7],
+    "split": {"train_start": "2018-01-01", "validation_start": "2019-01-01", "test_start": TEST_START},
+    "tune": {
+        "trials": 2,
+        "space": {"adapter": {"learning_rate": [1, 4], "bottleneck": [4, 10_000_000_000_000]}},
+    },
+    "method": {"adapter": {"bottleneck": 4}},
+}
+"""Where the small study that is tuned differs. The adapter's second trial fails: no machine has memory for it."""
+
 COSTS = ("seconds", "peak_memory_bytes")
 
 
@@ -93,7 +74,7 @@ def write_series(folder: Path, changed_from: str = "", seed: int = 0) -> None:
 
 def write_case(folder: Path, base: Path, changed_from: str = "") -> None:
     write_series(folder, changed_from)
-    (folder / "small.toml").write_text(STUDY.replace("BASE", base.as_posix()))
+    (folder / "small.toml").write_text(toml(small.study_values(base) | OWN))
 
 
 def in_this_process(todo: list[Cell], *_: object) -> Iterator[Finished]:
@@ -132,21 +113,13 @@ def study_at(folder: Path, *overrides: str) -> StudyConfig:
 
 
 def contents(runs: Path) -> dict[str, Any]:
-    """All that tuning leaves, without what measures the machine and the commit."""
-    found: dict[str, Any] = {}
-    for file in sorted(path for path in runs.rglob("*") if path.is_file() and not path.name.startswith(".")):
-        name = file.relative_to(runs).as_posix()
-        if set(file.relative_to(runs).parts) & set(VOLATILE_FOLDERS) or file.name in ("tune.md", "stderr.log"):
-            continue
-        if file.name == "ledger.jsonl":
-            found[name] = sorted(file.read_text().splitlines())
-        elif file.name == "tune.json":
-            found[name] = without(read_json(file), COSTS)
-        elif file.suffix == ".json":
-            found[name] = without(read_json(file), (*VOLATILE.get(file.name, ()), "git"))
-        else:
-            found[name] = file.read_bytes()
-    return found
+    """All that tuning leaves: its trials, the ledger in any order, what was chosen without what that cost."""
+    found = {name: what for name, what in small.contents(runs).items() if not name.endswith("stderr.log")}
+    return found | {
+        "ledger": sorted((runs / "ledger.jsonl").read_text().splitlines()),
+        "tune": without(read_json(runs / "small/tune.json"), COSTS),
+        "tuned": (runs / "small/tuned.toml").read_bytes(),
+    }
 
 
 def without(value: Any, keys: tuple[str, ...]) -> Any:
@@ -264,7 +237,7 @@ def test_another_test_part_leaves_nothing_to_do_and_another_validation_part_all(
 @pytest.mark.parametrize("seed", range(20))
 def test_a_blind_series_depends_on_nothing_from_the_test_part_on(seed: int, tiny_base: Path, eurusd: Bars) -> None:
     """Prices, spreads and volume from the first test bar on are random, and their number is too."""
-    values = tomllib.loads(STUDY.replace("BASE", tiny_base.as_posix()).replace("EURUSD_D1.csv", "ecb:EURUSD"))
+    values = small.study_values(tiny_base) | OWN | {"series": ["ecb:EURUSD"]}
     study = study_from(values, ["split.test_end=2022-01-01"] if seed % 2 else [])
     rng = np.random.default_rng(seed)
     first = int(prepare(study, eurusd).split.test[0])

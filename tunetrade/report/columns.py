@@ -42,7 +42,7 @@ COLUMNS: tuple[Column, ...] = (
         "less",
         "geometric",
         "Mean squared error divided by that of the random walk (which repeats the last close). Below"
-        " 1 is better than no forecast at all.",
+        " 1 is better than no forecast at all. Like the MSE it holds sampling noise.",
     ),
     Column(
         "crps_ratio",
@@ -62,7 +62,9 @@ COLUMNS: tuple[Column, ...] = (
         "error",
         "less",
         "none",
-        "Mean squared error of the predicted mean close, over all origins and steps, in squared price.",
+        "Mean squared error of the predicted mean close, over all origins and steps, in squared price."
+        " Where the mean is that of sampled paths, so above all with the codecs digits and text, it holds sampling"
+        " noise and the excess that this adds (mse_mc_error in forecast.json); the best is marked as with CRPS.",
     ),
     Column("rmse", "RMSE", ERROR, "error", "less", "none", "Square root of the MSE, in price."),
     Column("nrmse", "NRMSE", ERROR, "error", "less", "none", "RMSE divided by the range of the true closes."),

@@ -78,11 +78,7 @@ def _has_seen(study: Study, series: str, cutoff: str) -> bool:
 
 
 def _errors(study: Study, rows: Mapping[str, Sequence[Row]]) -> str:
-    mse = _pairs(rows, lambda row, _: row.values.get("mse_ratio", math.nan) - 1)
-    crps = [
-        replace(pair, noise=_noise(study, pair, rows[pair.series]))
-        for pair in _pairs(rows, lambda row, _: row.values.get("crps_ratio", math.nan) - 1)
-    ]
+    mse, crps = (_ratios(study, rows, key) for key in ("mse_ratio", "crps_ratio"))
     if not mse and not crps:
         return ""
     count = max(len(mse), len(crps))
@@ -134,17 +130,24 @@ def _pairs(rows: Mapping[str, Sequence[Row]], figure: Callable[[Row, Sequence[Ro
     return [pair for pair in pairs if math.isfinite(pair.value)]
 
 
-def _noise(study: Study, pair: Pair, rows: Sequence[Row]) -> float:
-    """How far the CRPS ratio of a pair must lie from 1 to be told from the sampling noise of both sides."""
-    density = references(study, pair.series).density
-    one, other = (next(row for row in rows if row.method == method) for method in (pair.method, density))
-    return margin(one, other, "crps_ratio")
+def _ratios(study: Study, rows: Mapping[str, Sequence[Row]], key: str) -> list[Pair]:
+    """How far a ratio of every pair lies from 1, with the sampling noise of both sides."""
+    pairs = _pairs(rows, lambda row, _: row.values.get(key, math.nan) - 1)
+    return [replace(pair, noise=_noise(study, pair, rows[pair.series], key)) for pair in pairs]
+
+
+def _noise(study: Study, pair: Pair, rows: Sequence[Row], key: str) -> float:
+    """How far the ratio of a pair must lie from 1 to be told from the sampling noise of both sides."""
+    reference = RANDOM_WALK if key == "mse_ratio" else references(study, pair.series).density
+    one, other = (next(row for row in rows if row.method == method) for method in (pair.method, reference))
+    return margin(one, other, key)
 
 
 def _beaten(pairs: Sequence[Pair], what: str) -> str:
     """How many pairs are below the reference and by how much at most, or how near the nearest comes.
 
-    Pairs within their noise of it are neither; they are counted apart.
+    Pairs within their noise of it are neither; they are counted apart. A difference of sampled figures is given with
+    its noise.
     """
     better = _better(pairs)
     unclear = sum(abs(pair.value) <= pair.noise for pair in pairs if pair.noise)
@@ -152,15 +155,18 @@ def _beaten(pairs: Sequence[Pair], what: str) -> str:
     text = f"{_count(better, len(pairs))} {_verb(better, 'has', 'have')} {what}"
     if told and (better or not unclear):
         top = min(told, key=lambda pair: (pair.value, pair.name))
+        noise = f", give or take {small_percent(top.noise)} of sampling noise" if top.noise else ""
         if better:
-            text += f" (by at most {small_percent(-top.value)}: {top.name})"
+            text += f" (by at most {small_percent(-top.value)}{noise}: {top.name})"
         else:
             distance = "the nearest equals it" if top.value == 0 else f"the nearest is {small_percent(top.value)} above"
-            text += f" ({distance}: {top.name})"
+            text += f" ({distance}{noise}: {top.name})"
     if unclear:
+        most = max(pair.noise for pair in pairs if abs(pair.value) <= pair.noise)
+        size = f", up to {small_percent(most)}" if math.isfinite(most) else ", not known of all"
         text += (
             f" and {_count(unclear, len(pairs))} {_are(unclear)} not distinguishable from it, being within sampling"
-            f" noise (two Monte Carlo standard errors of the difference)"
+            f" noise (two Monte Carlo errors of the difference{size})"
         )
     return text
 

@@ -28,7 +28,7 @@ SENSES: dict[str, Callable[[Sequence[float]], float]] = {
 }
 
 
-NOISY = ("crps", "crps_ratio")
+NOISY = ("crps", "crps_ratio", "mse", "mse_ratio", "rmse", "nrmse")
 CLEAR = 2.0
 """Differences of at most so many Monte Carlo standard errors are not told from sampling noise."""
 
@@ -37,7 +37,7 @@ CLEAR = 2.0
 class Row:
     """One line of a leaderboard; a figure that does not exist is absent from `values`.
 
-    `noise`: Monte Carlo standard errors of figures that come from sampled paths, NOISY; absent where not known.
+    `noise`: Monte Carlo errors of figures that come from sampled paths, NOISY; absent where not known.
     """
 
     method: str
@@ -260,20 +260,37 @@ def _combined(parts: Sequence[Mapping[str, float]], one_currency: bool) -> dict[
 
 
 def _noise(cells: Sequence[Cell], reference: References) -> dict[str, float]:
-    """Monte Carlo standard errors of the mean over seeds, which share their random numbers: so the mean of theirs."""
-    errors = [number(cell.errors, "crps_mc_se") for cell in cells]
-    mean = fmean(errors) if errors else math.nan
-    found = {"crps": mean, "crps_ratio": ratio(mean, reference.crps)}
+    """Monte Carlo errors of the mean over seeds, which share their random numbers: so the mean of theirs."""
+    crps, mse = (_plain_mean([number(cell.errors, key) for cell in cells]) for key in ("crps_mc_se", "mse_mc_error"))
+    found = {
+        "crps": crps,
+        "crps_ratio": ratio(crps, reference.crps),
+        "mse": mse,
+        "mse_ratio": ratio(mse, reference.mse),
+    }
+    found |= {key: _plain_mean([_noise_of_root(cell, key) for cell in cells]) for key in ("rmse", "nrmse")}
     return {key: value for key, value in found.items() if math.isfinite(value)}
 
 
+def _noise_of_root(cell: Cell, key: str) -> float:
+    """Monte Carlo error of a figure that goes with the root of the MSE: half the relative error of the MSE."""
+    error, mse = number(cell.errors, "mse_mc_error"), number(cell.errors, "mse")
+    return error and number(cell.errors, key) * ratio(error, mse) / 2
+
+
+def _plain_mean(values: Sequence[float]) -> float:
+    """NaN where one is missing, or there is none."""
+    return fmean(values) if values else math.nan
+
+
 def _combined_noise(rows: Sequence[Row]) -> dict[str, float]:
-    """That of the geometric mean of ratios over series, which are sampled apart."""
-    key = "crps_ratio"
-    if not rows or not all(row.values.get(key, 0) > 0 and key in row.noise for row in rows):
-        return {}
-    relative = math.hypot(*(row.noise[key] / row.values[key] for row in rows)) / len(rows)
-    return {key: relative * SENSES["geometric"]([row.values[key] for row in rows])}
+    """Those of the geometric means of ratios over series, which are sampled apart."""
+    found = {}
+    for key in ("crps_ratio", "mse_ratio"):
+        if rows and all(row.values.get(key, 0) > 0 and key in row.noise for row in rows):
+            relative = math.hypot(*(row.noise[key] / row.values[key] for row in rows)) / len(rows)
+            found[key] = relative * SENSES["geometric"]([row.values[key] for row in rows])
+    return found
 
 
 def _seed_values(study: Study, method: str, seed: int) -> list[dict[str, float]]:
