@@ -6,6 +6,7 @@ average price, on hedging accounts the oldest ticket of the same volume, else th
 """
 
 from dataclasses import dataclass, replace
+from typing import Any
 
 import pandas as pd
 
@@ -27,6 +28,8 @@ net = profit + commission + swap; comment of the closing deal, which says whethe
 
 COMMENTS = {"stop loss": "sl", "take profit": "tp", "stop out": "so", "end of data": "end of test"}
 """How MetaTrader's comments name our reasons of exit."""
+
+Event = dict[str, Any]
 
 _LEAST = 1e-8
 
@@ -61,7 +64,7 @@ def deals_of(trades: pd.DataFrame, symbol: str, deposit: float, netting: bool) -
     return frame
 
 
-def _deposit_row(trades: pd.DataFrame, deposit: float) -> dict[str, object]:
+def _deposit_row(trades: pd.DataFrame, deposit: float) -> Event:
     first = trades["entry_time"].min() if len(trades) else pd.NaT
     return {
         "time": first, "deal": 1, "symbol": "", "type": "balance", "direction": "", "volume": 0.0, "price": 0.0,
@@ -69,7 +72,7 @@ def _deposit_row(trades: pd.DataFrame, deposit: float) -> dict[str, object]:
     }  # fmt: skip
 
 
-def _entries(trades: pd.DataFrame) -> list[dict[str, object]]:
+def _entries(trades: pd.DataFrame) -> list[Event]:
     found = []
     for (time, side), part in trades.groupby(["entry_time", "direction"], sort=False):
         lots = part["lots"].sum()
@@ -83,7 +86,7 @@ def _entries(trades: pd.DataFrame) -> list[dict[str, object]]:
     return found
 
 
-def _exits(trades: pd.DataFrame) -> list[dict[str, object]]:
+def _exits(trades: pd.DataFrame) -> list[Event]:
     found = []
     for row in trades.to_dict("records"):
         comment = COMMENTS.get(row["exit_reason"], "")
@@ -100,9 +103,9 @@ def _exits(trades: pd.DataFrame) -> list[dict[str, object]]:
     return found
 
 
-def _reversals(events: list[dict[str, object]]) -> list[dict[str, object]]:
+def _reversals(events: list[Event]) -> list[Event]:
     """Events with an uncommented exit and an entry of the same type at the same moment made one."""
-    merged: list[dict[str, object]] = []
+    merged: list[Event] = []
     for event in events:
         last = merged[-1] if merged else None
         if (
@@ -111,7 +114,7 @@ def _reversals(events: list[dict[str, object]]) -> list[dict[str, object]]:
             and (last["time"], last["type"]) == (event["time"], event["type"])
             and not last["comment"]
         ):
-            added = {name: float(last[name]) + float(event[name]) for name in ("volume", "commission")}  # type: ignore[arg-type]
+            added = {name: float(last[name]) + float(event[name]) for name in ("volume", "commission")}
             merged[-1] = {**last, **added, "direction": "in/out"}
         else:
             merged.append(event)
@@ -125,7 +128,7 @@ def closed_trades(deals: pd.DataFrame, netting: bool) -> tuple[pd.DataFrame, int
     begins in the middle of a position.
     """
     tickets: list[_Ticket] = []
-    rows: list[dict[str, object]] = []
+    rows: list[Event] = []
     for deal in deals.to_dict("records"):
         side = 1 if deal["type"] == "buy" else -1
         volume, paid = float(deal["volume"]), float(deal["commission"])
@@ -163,8 +166,8 @@ def hedging_deals(deals: pd.DataFrame) -> bool:
     return False
 
 
-def _ticket(deal: dict[str, object], side: int, lots: float, commission: float) -> _Ticket:
-    return _Ticket(str(deal["deal"]), side, lots, float(deal["price"]), deal["time"], commission)  # type: ignore[arg-type]
+def _ticket(deal: Event, side: int, lots: float, commission: float) -> _Ticket:
+    return _Ticket(str(deal["deal"]), side, lots, float(deal["price"]), deal["time"], commission)
 
 
 def _opened(tickets: list[_Ticket], new: _Ticket, netting: bool) -> list[_Ticket]:
@@ -176,9 +179,7 @@ def _opened(tickets: list[_Ticket], new: _Ticket, netting: bool) -> list[_Ticket
     return [replace(old, lots=lots, price=price, commission=old.commission + new.commission)]
 
 
-def _taken(
-    tickets: list[_Ticket], side: int, volume: float, deal: dict[str, object]
-) -> tuple[list[_Ticket], list[_Ticket]]:
+def _taken(tickets: list[_Ticket], side: int, volume: float, deal: Event) -> tuple[list[_Ticket], list[_Ticket]]:
     """Tickets left, and the closed ones or parts of them, once `volume` lots of a side are closed."""
     left, parts = list(tickets), []
     while volume > _LEAST:
@@ -200,9 +201,9 @@ def _taken(
     return left, parts
 
 
-def _closed(part: _Ticket, deal: dict[str, object], paid: float, share: float) -> dict[str, object]:
+def _closed(part: _Ticket, deal: Event, paid: float, share: float) -> Event:
     commission = part.commission + paid * share
-    swap, profit = float(deal["swap"]) * share, float(deal["profit"]) * share  # type: ignore[arg-type]
+    swap, profit = float(deal["swap"]) * share, float(deal["profit"]) * share
     return {
         "ticket": part.number, "direction": part.side, "lots": part.lots, "entry_time": part.time,
         "entry_price": part.price, "exit_time": deal["time"], "exit_price": deal["price"], "commission": commission,

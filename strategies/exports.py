@@ -20,6 +20,9 @@ from strategies.deals import CLOSED_COLUMNS, DEAL_COLUMNS
 
 Row = tuple[str, ...]
 
+UNKNOWN = "?"
+"""Comment of a position whose row does not tell what closed it."""
+
 DEAL_HEADINGS = ("time", "deal", "symbol", "type", "direction", "volume", "price", "commission", "swap", "profit")
 POSITION_HEADINGS = ("time", "position", "symbol", "type", "volume", "price", "time", "price", "swap", "profit")
 FACTS = ("expert", "symbol", "period", "company", "currency", "initial deposit", "leverage", "account", "name")
@@ -301,4 +304,4 @@ def _stopped(price: float, stop: float, profit: float) -> str:
     """The comment a deal would have: a position's row has its stops but not what closed it."""
     if stop and price == stop:
         return f"sl {stop:g}"
-    return f"tp {profit:g}" if profit and price == profit else ""
+    return f"tp {profit:g}" if profit and price == profit else UNKNOWN

@@ -142,8 +142,8 @@ LAYOUT: tuple[tuple[Field | None, ...], ...] = (
         Field("Recovery Factor", "Total Net Profit / Equity Drawdown Maximal, in money", _number("recovery_factor")),
         Field(
             "Sharpe Ratio",
-            "mean / population standard deviation of ln(equity / equity a bar before), of bars in which equity changed, "
-            "times sqrt(252 x bars a day); risk-free rate 0; not below -5",
+            "mean / population standard deviation of ln(equity / equity a bar before), of bars in which equity "
+            "changed, x sqrt(252 x bars a day); risk-free rate 0; not below -5",
             _number("sharpe_ratio"),
         ),
         Field(
