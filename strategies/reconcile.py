@@ -357,7 +357,8 @@ class _Words:
         }[reason]
         text = (
             f"closed there by {_by(reason)} at {self.price(theirs['exit_price'])}, {self.time(theirs['exit_time'])}, "
-            f"here by {_by(ours['comment'])} at {self.price(ours['exit_price'])}, {self.time(ours['exit_time'])}: {hint}"
+            f"here by {_by(ours['comment'])} at {self.price(ours['exit_price'])}, {self.time(ours['exit_time'])}: "
+            f"{hint}"
         )
         return [_difference("closed otherwise", text, money)]
 
