@@ -184,7 +184,8 @@ def margin_level(equity: pd.DataFrame) -> float:
 def z_score(won: np.ndarray) -> dict[str, float]:
     """Runs test of wins and losses, bool [N], and the confidence that they are not independent.
 
-    Z = (N (R - 0.5) - P) / sqrt(P (P - N) / (N - 1)), P = 2 x wins x losses, R runs. Confidence: 2 Phi(|Z|) - 1.
+    Z = (N (R - 0.5) - P) / sqrt(P (P - N) / (N - 1)), P = 2 x wins x losses, R runs. Confidence: 2 Phi(|Z|) - 1 of Z to
+    two decimals, from which terminals take it.
     """
     count, wins = len(won), int(won.sum())
     p = 2 * wins * (count - wins)
@@ -192,7 +193,7 @@ def z_score(won: np.ndarray) -> dict[str, float]:
         return {"z_score": math.nan, "z_confidence": math.nan}
     runs = 1 + int((won[1:] != won[:-1]).sum())
     z = (count * (runs - 0.5) - p) / math.sqrt(p * (p - count) / (count - 1))
-    return {"z_score": z, "z_confidence": math.erf(abs(z) / math.sqrt(2))}
+    return {"z_score": z, "z_confidence": math.erf(round(abs(z), 2) / math.sqrt(2))}
 
 
 def counts(trades: pd.DataFrame) -> dict[str, float]:

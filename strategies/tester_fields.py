@@ -149,7 +149,7 @@ LAYOUT: tuple[tuple[Field | None, ...], ...] = (
         Field(
             "Z-Score",
             "runs test of wins and losses: (N (R - 0.5) - P) / sqrt(P (P - N) / (N - 1)), N trades, R runs, "
-            "P = 2 x wins x losses (confidence that they depend on each other, 2 Phi(|Z|) - 1)",
+            "P = 2 x wins x losses (confidence that they depend on each other, 2 Phi(|Z|) - 1 of the Z printed)",
             _with(_number("z_score"), _share("z_confidence")),
         ),
     ),

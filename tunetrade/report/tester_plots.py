@@ -47,13 +47,13 @@ def curves(run: TradedRun) -> Drawing | None:
     def make() -> Figure:
         lines = (("balance", BLUE, 1.6), ("equity", GREEN, 1.2), ("equity_before_costs", PURPLE, 0.9))
         entries = [(name.replace("_", " "), Line2D([], [], color=colour)) for name, colour, _ in lines]
-        figure, (top, middle, bottom) = canvas.panels("Balance and equity", (190, 80, 70), len(entries))
+        figure, (top, middle, bottom) = canvas.panels("Balance and equity", (190, 80, 70), len(entries), right=26)
         for name, colour, width in lines:
             x, y = envelope(times, money[name])
             top.plot(x, y, color=colour, linewidth=width, drawstyle="steps-post" if name == "balance" else "default")
         top.axhline(run.account.deposit, color=MUTED, linewidth=0.8, zorder=1)
         middle.fill_between(*envelope(times, 100 * (money["equity"] / peak - 1)), 0, color=RED, alpha=0.35, linewidth=0)
-        bottom.fill_between(*envelope(times, load), 0, color=BLUE, alpha=0.35, linewidth=0)
+        bottom.fill_between(*envelope(times, load), 0, color=BLUE, alpha=0.35, linewidth=0, step="post")
         canvas.panel_title(top, f"Money, {currency}".rstrip(", "))
         canvas.panel_title(middle, "Equity below its last peak")
         canvas.panel_title(bottom, "Deposit load: margin / equity")
