@@ -29,6 +29,9 @@ REASONS = {"sl": "stop loss", "tp": "take profit", "so": "stop out", "end of tes
 MINUTE = 60.0
 MOST_SHIFT = 14 * 60 * MINUTE
 HALF_HOUR = 30 * MINUTE
+LEAST_VOTES = 2
+"""One or two trades that came late say nothing of a clock."""
+
 BARS_AWAY = 3
 LEAST_WINDOW = 195 * MINUTE
 """Trades this far apart may still be one, entered late or under another summer time."""
@@ -200,7 +203,7 @@ def clock_shift(ours: pd.DataFrame, theirs: pd.DataFrame) -> float:
     if not votes:
         return 0.0
     best = max(votes, key=lambda away: (votes[away], -abs(away)))
-    most = votes[best] > votes.get(0.0, 0) and votes[best] > min(len(ours), len(theirs)) / 2
+    most = votes[best] > votes.get(0.0, 0) and votes[best] > max(LEAST_VOTES, min(len(ours), len(theirs)) / 2)
     return best if most else 0.0
 
 

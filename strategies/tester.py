@@ -27,7 +27,7 @@ AT_OPEN = "signal"
 """Reason of exits that fill at a bar's open; all others happen within the bar or at its close."""
 
 
-def tester_figures(
+def report_figures(
     trades: pd.DataFrame,
     equity: pd.DataFrame,
     deposit: float,

@@ -10,7 +10,7 @@ from collections.abc import Callable, Mapping
 from dataclasses import dataclass
 
 Figures = Mapping[str, float]
-"""What `strategies.tester.tester_figures` gives."""
+"""What `strategies.tester.report_figures` gives."""
 
 DASH = "–"
 

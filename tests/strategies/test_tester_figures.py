@@ -14,9 +14,9 @@ from strategies.tester import (
     in_order,
     margin_level,
     regression,
+    report_figures,
     sharpe,
     streaks,
-    tester_figures,
     z_score,
 )
 from strategies.tester_fields import DASH, FIELDS
@@ -42,7 +42,7 @@ def account():
 
 def test_an_account_worked_by_hand():
     trades, equity = account()
-    found = tester_figures(trades, equity, 1000.0)
+    found = report_figures(trades, equity, 1000.0)
     expected = {
         "bars": 7, "total_net_profit": 60, "gross_profit": 160, "gross_loss": -100, "profit_factor": 1.6,
         "expected_payoff": 10, "total_trades": 6, "profit_trades": 3, "loss_trades": 3, "profit_share": 0.5,
@@ -66,7 +66,7 @@ def test_an_account_worked_by_hand():
 
 def test_texts_are_those_of_the_tester():
     trades, equity = account()
-    figures = tester_figures(trades, equity, 1000.0)
+    figures = report_figures(trades, equity, 1000.0)
     texts = {field.label: field.text(figures) for field in FIELDS}
     assert texts["Balance Drawdown Maximal"] == "80.00 (7.27%)"
     assert texts["Equity Drawdown Relative"] == "13.91% (160.00)"
@@ -99,7 +99,7 @@ def test_other_figures_that_terminals_have_printed():
         trades = trades_of([trade_row(1, 1, 0.1, START, 1.1, START + HOUR, 1.1, net_profit=net)])
         times = [START, START + HOUR, START + 2 * HOUR]
         equity = equity_of(times, [25_000, 25_000 - equity_fall, 25_000 + net])
-        assert recovery.text(tester_figures(trades, equity, 25_000.0)) == printed
+        assert recovery.text(report_figures(trades, equity, 25_000.0)) == printed
     ghpr = next(field for field in FIELDS if field.label == "GHPR")
     assert ghpr.text(growth(np.full(758, 2977.06 / 758), 25_000.0)) == "1.0001 (0.01%)"
 
@@ -167,7 +167,7 @@ def test_regression_equals_numpy():
 
 def test_correlations_of_a_run_equal_numpy():
     trades, equity = random_run(2)
-    found = tester_figures(trades, equity, DEPOSIT)
+    found = report_figures(trades, equity, DEPOSIT)
     net, mfe, mae = (trades[name].to_numpy() for name in ("net_profit", "mfe", "mae"))
     assert found["correlation_profits_mfe"] == pytest.approx(np.corrcoef(net, mfe)[0, 1])
     assert found["correlation_profits_mae"] == pytest.approx(np.corrcoef(net, mae)[0, 1])
@@ -186,14 +186,14 @@ def test_a_position_is_held_until_its_last_part_is_closed_and_stops_count_to_the
     assert [str(stamp.time()) for stamp in entered] == ["09:00:00", "09:00:00", "14:00:00"]
     assert [str(stamp.time()) for stamp in left] == ["11:00:00", "14:00:00", "15:00:00"]
     equity = equity_of([START, START + HOUR], [1000, 1000])
-    found = tester_figures(trades, equity, 1000.0)
+    found = report_figures(trades, equity, 1000.0)
     assert (found["holding_maximal"], found["holding_minimal"]) == (5 * 3600, 3600)
     assert found["total_deals"] == 4  # in, out, reversal, out by the stop
 
 
 def test_a_run_without_trades_has_dashes_and_no_fault():
     equity = equity_of([START, START + HOUR, START + 2 * HOUR], [1000, 1000, 1000])
-    figures = tester_figures(trades_of([]), equity, 1000.0)
+    figures = report_figures(trades_of([]), equity, 1000.0)
     texts = {field.label: field.text(figures) for field in FIELDS}
     assert texts["Profit Factor"] == texts["Margin Level"] == texts["Sharpe Ratio"] == texts["Z-Score"] == DASH
     assert (texts["Total Trades"], texts["Total Net Profit"], texts["Total Deals"]) == ("0", "0.00", "0")

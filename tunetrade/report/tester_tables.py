@@ -8,7 +8,7 @@ import numpy as np
 import pandas as pd
 
 from strategies.deals import deals_of
-from strategies.tester import fill_times, profits, tester_figures
+from strategies.tester import fill_times, profits, report_figures
 from tunetrade.report.tester_run import TradedRun
 
 WEEKDAYS = ("Monday", "Tuesday", "Wednesday", "Thursday", "Friday", "Saturday", "Sunday")
@@ -39,7 +39,7 @@ def tester_tables(run: TradedRun) -> TesterTables:
     """All tables of a run."""
     account = run.account
     counted = run.figures.get("deals")
-    figures = tester_figures(
+    figures = report_figures(
         run.trades,
         run.equity,
         account.deposit,
