@@ -118,7 +118,7 @@ def periods(trades: pd.DataFrame) -> dict[str, pd.DataFrame]:
     """
     return {
         "hour": _period(trades, lambda times: times.dt.hour, tuple(f"{hour:02d}" for hour in range(24)), 0),
-        "weekday": _period(trades, lambda times: times.dt.weekday, WEEKDAYS, 0),
+        "weekday": _period(trades, lambda times: times.dt.day_of_week, WEEKDAYS, 0),
         "month": _period(trades, lambda times: times.dt.month, MONTHS, 1),
     }
 
