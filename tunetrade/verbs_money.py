@@ -36,8 +36,8 @@ def tester(asked: Arguments) -> int:
 
 def reconcile(asked: Arguments) -> int:
     """Our trades beside MetaTrader's; 1 where they differ beyond the tolerances."""
+    from strategies.differences import Tolerances
     from strategies.exports import read_export
-    from strategies.reconcile import Tolerances
     from strategies.reconcile import reconcile as compare
     from tunetrade.report.tester_run import read_traded_run
 

@@ -7,8 +7,11 @@ from traded import DEPOSIT, random_run, trade_row, trades_of
 
 from forecasting.errors import DataError
 from forecasting.zones import from_utc
+from strategies.deals import deals_of
+from strategies.differences import Account, Tolerances
 from strategies.exports import read_export
-from strategies.reconcile import Account, Tolerances, reconcile
+from strategies.reconcile import reconcile
+from strategies.tester import fill_times
 
 ACCOUNT = Account("EURUSD", 5, 60.0, False, True, "us-dst", DEPOSIT, "USD")
 LIMITS = Tolerances(minutes=30.0)
@@ -138,6 +141,19 @@ def test_a_whole_run_reported_by_the_tester_has_no_difference(tmp_path):
     found = compare(tmp_path, trades, report_of(trades, ACCOUNT))
     assert found.same, found.differences[:3]
     assert found.equal == len(trades) > 100
+
+
+def test_a_netting_report_with_reversals_has_no_difference(tmp_path):
+    trades, _ = random_run(8, 900)
+    entered, left = fill_times(trades, 60.0, close_only=False)
+    table = deals_of(trades.assign(entry_time=entered, exit_time=left), "EURUSD", DEPOSIT, netting=True).iloc[1:]
+    server = from_utc(table["time"].dt.tz_localize(None).to_numpy(), "us-dst")
+    stamps = pd.DatetimeIndex(server).strftime("%Y.%m.%d %H:%M:%S")
+    names = ("deal", "type", "direction", "volume", "price", "commission", "swap", "profit", "comment")
+    rows = zip(stamps, *(table[name] for name in names), strict=True)
+    found = compare(tmp_path, trades, [mt5.deal(*row) for row in rows])
+    assert (table["direction"] == "in/out").sum() > 10
+    assert found.same, found.differences[:3]
 
 
 @pytest.mark.parametrize("shift", [-7, 1, 3])

@@ -42,10 +42,10 @@ def curves(run: TradedRun) -> Drawing | None:
     times = run.local(equity["time"]).to_numpy("datetime64[ns]")
     money = {name: equity[name].to_numpy(np.float64) for name in ("balance", "equity", "equity_before_costs")}
     peak = np.maximum(np.maximum.accumulate(money["equity"]), run.account.deposit)
-    load = 100 * equity["margin"].to_numpy(np.float64) / money["equity"]
+    load = 100 * equity["margin"].to_numpy(np.float64) / np.where(money["equity"] > 0, money["equity"], np.nan)
 
     def make() -> Figure:
-        lines = (("balance", BLUE, 1.6), ("equity", GREEN, 1.2), ("equity_before_costs", PURPLE, 0.9))
+        lines = (("equity_before_costs", PURPLE, 0.9), ("balance", BLUE, 1.6), ("equity", GREEN, 1.0))
         entries = [(name.replace("_", " "), Line2D([], [], color=colour)) for name, colour, _ in lines]
         figure, (top, middle, bottom) = canvas.panels("Balance and equity", (190, 80, 70), len(entries), right=26)
         for name, colour, width in lines:

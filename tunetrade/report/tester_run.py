@@ -17,7 +17,7 @@ from forecasting.calendars import MINUTES
 from forecasting.errors import UserError
 from forecasting.files import read_json
 from forecasting.zones import US_DST, check_zone, from_utc
-from strategies.reconcile import Account
+from strategies.differences import Account
 from strategies.run import EQUITY_COLUMNS, TRADE_COLUMNS
 from strategies.tester import bar_minutes
 
