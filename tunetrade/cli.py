@@ -68,18 +68,22 @@ def build_parser() -> argparse.ArgumentParser:
     _study(verbs)
     _tune(verbs)
     _report(verbs)
+    _tester(verbs)
+    _reconcile(verbs)
     _export(verbs)
     _doctor(verbs)
     return parser
 
 
-def _verb(verbs: Any, name: str, job: str, example: str, run: str) -> argparse.ArgumentParser:
-    """A verb whose work is the function `run` of tunetrade.verbs, imported only when it is asked for."""
+def _verb(
+    verbs: Any, name: str, job: str, example: str, run: str, module: str = "tunetrade.verbs"
+) -> argparse.ArgumentParser:
+    """A verb whose work is the function `run` of a module, imported only when it is asked for."""
 
     def call(asked: argparse.Namespace) -> int:
-        from tunetrade import verbs as jobs
+        from importlib import import_module
 
-        return int(getattr(jobs, run)(asked))
+        return int(getattr(import_module(module), run)(asked))
 
     parser: argparse.ArgumentParser = verbs.add_parser(
         name,
@@ -185,6 +189,40 @@ def _report(verbs: Any) -> None:
     parser.add_argument("study", help="folder of a study's runs, such as runs/demo")
     parser.add_argument("--out", metavar="FOLDER", help="where to write (default: reports/<study>)")
     _json_option(parser)
+
+
+def _tester(verbs: Any) -> None:
+    job = "write a run's trades as MetaTrader's Strategy Tester reports them: tester.html and tester.csv"
+    example = "tunetrade tester runs/demo/EURUSD-D1/lora/1"
+    parser = _verb(verbs, "tester", job, example, "tester", "tunetrade.verbs_money")
+    parser.add_argument("run", help="run folder, or one that `tunetrade backtest --out` wrote")
+    _of_account(parser)
+    parser.add_argument("--out", metavar="FOLDER", help="where to write (default: into the run folder)")
+    _json_option(parser)
+
+
+def _reconcile(verbs: Any) -> None:
+    job = "compare a run's trades with a MetaTrader 5 report or history, and explain each difference"
+    example = "tunetrade reconcile runs/demo/EURUSD-D1/lora/1 ReportTester.html"
+    parser = _verb(verbs, "reconcile", job, example, "reconcile", "tunetrade.verbs_money")
+    parser.add_argument("run", help="run folder, or one that `tunetrade backtest --out` wrote")
+    parser.add_argument("export", help="what MetaTrader saved, in English: HTML, or its Deals or Positions as CSV")
+    _of_account(parser)
+    parser.add_argument(
+        "--minutes", type=float, help="how far apart fills may be in time (default: half a bar, at most an hour)"
+    )
+    parser.add_argument("--points", type=float, default=1.0, help="how far apart prices may be, in points (default: 1)")
+    parser.add_argument("--lots", type=float, default=1e-6, help="how far apart sizes may be (default: 0.000001)")
+    parser.add_argument("--money", type=float, default=0.02, help="how far apart costs may be (default: 0.02)")
+    parser.add_argument("--out", metavar="FILE", help="CSV file to write all differences into")
+    _json_option(parser)
+
+
+def _of_account(parser: argparse.ArgumentParser) -> None:
+    parser.add_argument("--symbol", help="symbol, where the run does not tell it or the broker names it otherwise")
+    parser.add_argument(
+        "--server-tz", metavar="ZONE", help="clock of MetaTrader's times (default: the run's broker.timezone, us-dst)"
+    )
 
 
 def _export(verbs: Any) -> None:

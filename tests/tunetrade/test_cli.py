@@ -17,7 +17,10 @@ from tunetrade.layout import CellPaths, cell_folder, done_stages, safe_name
 from tunetrade.progress import Board, fitted
 
 Command = Callable[..., "subprocess.CompletedProcess[str]"]
-VERBS = ("demo", "data", "pretrain", "train", "forecast", "backtest", "study", "tune", "report", "export", "doctor")
+VERBS = (
+    "demo", "data", "pretrain", "train", "forecast", "backtest", "study", "tune", "report", "tester", "reconcile",
+    "export", "doctor",
+)  # fmt: skip
 
 
 def verbs() -> dict[str, argparse.ArgumentParser]:

@@ -36,7 +36,7 @@ def page(report: Report) -> str:
         '<!DOCTYPE html>\n<html lang="en">\n<head>\n<meta charset="utf-8">\n'
         '<meta name="viewport" content="width=device-width, initial-scale=1">\n'
         '<meta name="color-scheme" content="light dark">\n'
-        f"<title>{escape(title)}</title>\n<style>\n{_style()}</style>\n</head>\n<body>\n<main>\n{body}\n</main>\n</body>\n</html>\n"
+        f"<title>{escape(title)}</title>\n<style>\n{style()}</style>\n</head>\n<body>\n<main>\n{body}\n</main>\n</body>\n</html>\n"
     )
 
 
@@ -96,7 +96,8 @@ def definitions(facts: Iterable[Fact]) -> str:
     return "<dl>" + "".join(f"<dt>{escape(label)}</dt><dd>{escape(text)}</dd>" for label, text in facts) + "</dl>"
 
 
-def _style() -> str:
+def style() -> str:
+    """The sheet of every page: colours of both themes, then the rules."""
     sheet = resources.files("tunetrade.report").joinpath("page.css").read_text(encoding="utf-8")
     dark = "@media (prefers-color-scheme:dark){:root{" + css_variables(dark=True) + "}}"
     return f":root{{{css_variables(dark=False)}}}\n{dark}\n{sheet}"
