@@ -65,7 +65,7 @@ class AccountBroker(bt.BrokerBase):
 
     params = (("market", None), ("rules", None))
 
-    def __init__(self) -> None:
+    def __init__(self, **_: Any) -> None:  # params never arrive: Backtrader takes them out
         super().__init__()
         market: Market = self.p.market
         self.account = Account(self.p.rules, market.point, market.close_only)
