@@ -16,7 +16,7 @@ SIGNAL, STOP_LOSS, TAKE_PROFIT, STOP_OUT, END_OF_DATA = range(len(REASONS))
 """Why a trade was closed: rows of `strategies.run.REASONS`."""
 
 EXACT = 1e-9
-"""A size this far below a whole number of lot steps, in steps, still counts as whole: 0.29 / 0.01 is 28.999999999999996."""
+"""How far below a whole number of lot steps a size still counts as whole: 0.29 / 0.01 is 28.999999999999996."""
 
 
 class Terms(NamedTuple):
@@ -158,7 +158,15 @@ class Account:
             steps -= part
 
     def enter(
-        self, bar: int, side: int, steps: int, shown: float, terms: Terms, stop: float, take_profit: float, trailing: float
+        self,
+        bar: int,
+        side: int,
+        steps: int,
+        shown: float,
+        terms: Terms,
+        stop: float,
+        take_profit: float,
+        trailing: float,
     ) -> bool:
         """Open or enlarge where `shown` is quoted; False, and counted, where margin or a stop forbids it.
 

@@ -16,13 +16,23 @@ from strategies.account import EXACT, least_steps
 from strategies.broker import run_plan
 from strategies.contract import BrokerRules
 from strategies.market import (
-    Market, account_currency, check_spread, conversions, entries_allowed, market_of, spreads, weekend_ahead,
+    Market,
+    account_currency,
+    check_spread,
+    conversions,
+    entries_allowed,
+    market_of,
+    spreads,
+    weekend_ahead,
 )  # fmt: skip
 from strategies.metrics import figures
 from strategies.plan import NEVER, Plan, plain_plan, restricted
 from strategies.rules import TradingRules
 from strategies.run import equity_frame, trades_frame
 from strategies.signals import MarketState, Target, check_horizon, target_position
+
+STANDARD = BrokerRules()
+"""The account that is traded where none is named."""
 
 POLICIES = ("signal", "buy-and-hold", "always-flat")
 
@@ -49,7 +59,7 @@ def run_backtest(
     bars: Bars,
     forecasts: Forecasts | None,
     rules: TradingRules,
-    broker: BrokerRules = BrokerRules(),
+    broker: BrokerRules = STANDARD,
     *,
     context: int,
     policy: str = "signal",
@@ -93,7 +103,7 @@ def targets(
     forecasts: Forecasts,
     rules: TradingRules,
     context: int,
-    broker: BrokerRules = BrokerRules(),
+    broker: BrokerRules = STANDARD,
     conversion: Bars | None = None,
 ) -> list[Target]:
     """The signal's target at each of the N cutoffs, from closes and spreads up to that cutoff only."""

@@ -113,7 +113,8 @@ def random_account(seed, length=80, **changes):
         "deposit": float(rng.choice([500.0, 5_000.0, 1e6])), "currency": currency, "spread_points": "data",
         "account": str(rng.choice(["netting", "hedging"])), "leverage": float(rng.choice([10.0, 30.0, 200.0])),
         "commission_per_lot": 3.5, "slippage_points": float(rng.choice([0.0, 3.0])), "swap_long": -7.0,
-        "swap_short": 2.5, "margin_call": 2.0, "stop_out": float(rng.choice([0.2, 0.5])), "lot_step": float(rng.choice([0.01, 0.1])),
+        "swap_short": 2.5, "margin_call": 2.0, "stop_out": float(rng.choice([0.2, 0.5])),
+        "lot_step": float(rng.choice([0.01, 0.1])),
     } | changes)  # fmt: skip
     market = market_of(bars, broker, rates)
     if finer > 1:

@@ -150,7 +150,7 @@ def test_a_spread_above_the_price_names_bar_and_cure():
     bars = make_bars(np.full(5, 1.1), np.full(5, 1.1), [10, 10, 200_000, 10, 10])
     with pytest.raises(DataError, match=r"bar of 2021-03-01T03.* is 200000 points, not below its price; mend"):
         market_of(bars, BrokerRules(spread_points="data"))
-    with pytest.raises(ConfigError, match="set broker.conversion"):
+    with pytest.raises(ConfigError, match=r"set broker\.conversion"):
         market_of(bars, BrokerRules(currency="JPY"))
 
 

@@ -49,9 +49,7 @@ def test_swap_over_a_wednesday_counts_three(side, points, a_night):
     # -6 points of 0.00001 on 10,000 units: -0.60 a night; +2 points: +0.20.
     broker = BrokerRules(spread_points=0.0, swap_long=-6.0, swap_short=2.0)
     run = follow(bars, [side] * 8 + [0] * 3, broker)
-    assert (run.equity - 10_000).tolist() == pytest.approx(
-        [0, 0, *[a_night] * 6, *[4 * a_night] * 3]
-    )  # fmt: skip
+    assert (run.equity - 10_000).tolist() == pytest.approx([0, 0, *[a_night] * 6, *[4 * a_night] * 3])
     assert [t.swap for t in run.trades] == pytest.approx([4 * a_night])
     assert run.balance.tolist() == pytest.approx([10_000] * 9 + [10_000 + 4 * a_night] * 2)
     # Held to the end, 12:00 on Thursday, nothing is added: its night ends at 21:00.
@@ -161,8 +159,8 @@ def test_an_entry_beyond_its_stop_is_refused():
 
 
 def test_a_trailing_stop_follows_closes_and_never_goes_back():
-    # Long at 1.10, distance 0.01, no first stop: 1.09. Close 1.12 of bar 2 brings 1.11, close 1.115 leaves it there, and
-    # bar 4 falls through it: +100. The low of bar 2, 1.095, came before its close and stops nothing.
+    # Long at 1.10, distance 0.01, no first stop: 1.09. Close 1.12 of bar 2 brings 1.11, close 1.115 leaves it there,
+    # and bar 4 falls through it: +100. The low of bar 2, 1.095, came before its close and stops nothing.
     bars = make_bars(
         [1.1, 1.1, 1.12, 1.115, 1.105, 1.105], [1.1, 1.1, 1.1, 1.12, 1.115, 1.105],
         lows=[1.1, 1.1, 1.095, 1.115, 1.1, 1.105],
@@ -245,9 +243,7 @@ def test_hours_keep_entries_out_and_friday_closes_all():
     bars = flat_bars(1.1, 96, start=np.datetime64("2021-03-05T00:00", "ns"))
     broker = BrokerRules(hours="10:00-18:00", friday_close="20:00", timezone="UTC", spread_points=0.0)
     span = (bars.times[0], bars.times[-1])
-    result = run_backtest(
-        bars, None, TradingRules(), broker, context=2, policy="buy-and-hold", span=span
-    )  # fmt: skip
+    result = run_backtest(bars, None, TradingRules(), broker, context=2, policy="buy-and-hold", span=span)
     stamps = result.trades[["entry_time", "exit_time"]].map(lambda time: str(time)[:16])
     # Decided at the close of 10:00, filled in the bar that closes at 11:00; again on Sunday; Monday is the end.
     assert stamps.to_numpy().tolist() == [

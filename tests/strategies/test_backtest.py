@@ -172,7 +172,9 @@ def test_a_position_ends_when_its_forecast_expires():
 def test_a_bad_deposit_is_refused_before_the_run():
     bars = make_bars(np.full(20, 150.0), digits=3, symbol="USDJPY")
     forecasts = make_forecasts(bars, [5, 6], np.full((2, 3), 1.0) * [150, 151, 151])
-    with pytest.raises(ConfigError, match=r"broker\.deposit 10000 .* 0\.1 lot .* 50000\.00 at leverage 30; both are in JPY"):
+    with pytest.raises(
+        ConfigError, match=r"broker\.deposit 10000 .* 0\.1 lot .* 50000\.00 at leverage 30; both are in JPY"
+    ):
         run_backtest(bars, forecasts, TradingRules(), context=2)
 
 
@@ -209,7 +211,9 @@ def test_nan_spread_names_the_bar_and_the_cure():
         run_backtest(bars, forecasts, TradingRules(), BrokerRules(spread_points="data"), context=2)
     run_backtest(bars, forecasts, TradingRules(), BrokerRules(spread_points=10), context=2)
     early = dataclasses.replace(bars, frame=bars.frame.iloc[:9])
-    run_backtest(early, make_forecasts(early, [5], [[1.2] * 3]), TradingRules(), BrokerRules(spread_points="data"), context=2)
+    run_backtest(
+        early, make_forecasts(early, [5], [[1.2] * 3]), TradingRules(), BrokerRules(spread_points="data"), context=2
+    )
 
 
 def test_horizon_1_is_refused_on_fixings_alone():

@@ -51,7 +51,11 @@ def test_three_trades_on_bars_of_bids():
     assert trades["entry_time"].tolist() == [stamps[2], stamps[4], stamps[6]]
     assert trades["exit_time"].tolist() == [stamps[4], stamps[5], stamps[6]]
     assert trades["exit_reason"].tolist() == ["signal", "signal", "end of data"]
-    assert [text[:19] for text in trades["reason"]] == ["long: mean-vs-last ", "short: mean-vs-last", "short: mean-vs-last"]
+    assert [text.split(" +")[0].split(" -")[0] for text in trades["reason"]] == [
+        "long: mean-vs-last",
+        "short: mean-vs-last",
+        "short: mean-vs-last",
+    ]
 
     # Equity at closes: bar 1: 10,000. Bar 2: -0.50 + 10,000 x (1.10250 - 1.10220) = +2.50.
     #   bar 3: -0.50 + 10,000 x (1.10450 - 1.10220) = +22.50.
