@@ -16,7 +16,7 @@ from forecasting.train import TrainingOptions
 from forecasting.windows import SplitSpec, WindowSpec
 from strategies.contract import BrokerRules
 from strategies.rules import TradingRules
-from tunetrade.config import StudyConfig, as_plain, load_study, study_from
+from tunetrade.config import StudyConfig, as_plain, load_study, study_from, with_rules
 from tunetrade.verbs import study_file
 
 MINIMAL: dict[str, Any] = {"name": "s", "series": ["ecb:EURUSD"]}
@@ -201,3 +201,17 @@ def test_the_round_trip_covers_every_field() -> None:
 
 def test_a_study_comes_back_from_json_as_it_was() -> None:
     assert study_from(json.loads(json.dumps(as_plain(EVERYTHING)))) == EVERYTHING
+
+
+def test_other_rules_need_no_section_and_a_preset_gives_way_to_keys() -> None:
+    study = study_from(MINIMAL, ["broker.deposit=500"])
+    changed = with_rules(study, ["lots=0.2", "broker.preset=ecn", "spread_points=4", "trading.threshold_k=2"])
+    assert (changed.trading.lots, changed.trading.threshold_k) == (0.2, 2.0)
+    broker = changed.broker
+    assert (broker.deposit, broker.spread_points, broker.commission_per_lot) == (500.0, 4.0, 3.5)
+    for wrong, says in (
+        ("spred_points=3", "did you mean 'broker.spread_points'"), ("training.steps=3", "unknown key"),
+        ("lots", "write key=value"), ("leverage=0", r"broker\.leverage is 0"), ("broker=3", "unknown key 'broker'"),
+    ):  # fmt: skip
+        with pytest.raises(ConfigError, match=says):
+            with_rules(study, [wrong])
