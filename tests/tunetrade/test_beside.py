@@ -1,4 +1,4 @@
-"""The series a broker asks for beside those traded are part of what a backtest depends on; a trial's before the test."""
+"""The series a broker asks for beside those traded are part of what a backtest depends on, a trial's up to the test."""
 
 from pathlib import Path
 
@@ -46,7 +46,7 @@ def test_the_fingerprint_follows_the_conversion_series(tmp_path: Path, monkeypat
 
 def test_an_account_that_cannot_be_converted_is_refused_before_any_work() -> None:
     values = {"name": "s", "series": ["ecb:EURUSD"], "broker": {"currency": "JPY"}}
-    with pytest.raises(UserError, match="set broker.conversion to a series of both, such as ecb:JPYUSD"):
+    with pytest.raises(UserError, match=r"set broker\.conversion to a series of both, such as ecb:JPYUSD"):
         load_series(study_from(values))
     with pytest.raises(UserError, match="does not turn USD into JPY"):
         load_series(study_from(values, ["broker.conversion=ecb:EURJPY"]))
