@@ -6,19 +6,33 @@ Backtrader executes the plan. What a bar decides depends on nothing after it. do
 
 from dataclasses import dataclass, replace
 
-import backtrader as bt
 import numpy as np
 import pandas as pd
 
 from forecasting.bars import Bars
-from forecasting.errors import ConfigError, DataError, UserError, unknown
+from forecasting.errors import ConfigError, UserError, unknown
 from forecasting.forecasts import Forecasts
-from strategies.account import equity_frame, trades_frame
-from strategies.broker import BarFeed, LotCommission, SpreadBroker, feed_times
+from strategies.account import EXACT, least_steps
+from strategies.broker import run_plan
+from strategies.contract import BrokerRules
+from strategies.market import (
+    Market,
+    account_currency,
+    check_spread,
+    conversions,
+    entries_allowed,
+    market_of,
+    spreads,
+    weekend_ahead,
+)  # fmt: skip
 from strategies.metrics import figures
-from strategies.rules import FROM_DATA, TradingRules
+from strategies.plan import NEVER, Plan, plain_plan, restricted
+from strategies.rules import TradingRules
+from strategies.run import equity_frame, trades_frame
 from strategies.signals import MarketState, Target, check_horizon, target_position
-from strategies.strategy import FollowPlan, Plan
+
+STANDARD = BrokerRules()
+"""The account that is traded where none is named."""
 
 POLICIES = ("signal", "buy-and-hold", "always-flat")
 
@@ -28,10 +42,10 @@ Span = tuple[np.datetime64, np.datetime64]
 
 @dataclass(frozen=True)
 class BacktestResult:
-    """What a backtest leaves; money is in `currency`, the quote currency of the instrument.
+    """What a backtest leaves; money is in `currency`, the account's.
 
-    trades, equity: `strategies.account.TRADE_COLUMNS` and EQUITY_COLUMNS. figures: those of `strategies.metrics`, and
-    orders_refused for want of margin. illustrative: nobody could fill so, the source has closes only.
+    trades, equity: `strategies.run.TRADE_COLUMNS` and EQUITY_COLUMNS. figures: those of `strategies.metrics`, and
+    deals, orders_refused and margin_calls of the run. illustrative: nobody could fill so, the source has closes only.
     """
 
     trades: pd.DataFrame
@@ -45,48 +59,53 @@ def run_backtest(
     bars: Bars,
     forecasts: Forecasts | None,
     rules: TradingRules,
+    broker: BrokerRules = STANDARD,
     *,
     context: int,
     policy: str = "signal",
     span: Span | None = None,
+    conversion: Bars | None = None,
+    finer: Bars | None = None,
 ) -> BacktestResult:
     """Trade a policy over a span of bars.
 
     `context` is C, the closes in a signal's context mean. `span` defaults to the forecasts' own (`span_of`); a
-    benchmark without forecasts needs it. Give every method that is compared the same one.
+    benchmark without forecasts needs it. Give every method that is compared the same one. `conversion`, `finer`: bars
+    of broker.conversion and broker.finer.
     """
     if policy not in POLICIES:
         raise ConfigError(unknown("policy", policy, POLICIES))
     traded = _between(bars, _span(bars, forecasts, span))
-    spread = _known(spreads(traded, rules), traded)
+    market = market_of(traded, broker, conversion, finer)
     if policy == "signal":
         if forecasts is None:
             raise UserError("policy 'signal' needs forecasts; make them: `tunetrade forecast`, or trade a benchmark")
-        plan = _plan(traded.times, forecasts.cutoff, targets(bars, forecasts, rules, context), rules)
+        wanted = targets(bars, forecasts, rules, context, broker, conversion)
+        plan = _plan(traded.times, forecasts.cutoff, wanted)
     else:
-        plan = Plan(np.full(len(traded), rules.units * (policy == "buy-and-hold")), [policy] * len(traded))
-    if plan.units.any():
-        _check_deposit(traded, rules)
-    strategy, broker = _execute(traded, spread, plan, rules)
-    trades = trades_frame(broker.fills, traded.times, rules, bars.instrument.close_only)
-    equity = equity_frame(
-        traded,
-        broker.fills,
-        trades,
-        rules.deposit,
-        equity=np.array(strategy.equity),
-        position=np.array(strategy.held, np.float64),
-    )
+        plan = _held(len(traded), policy, rules.lots)
+    plan = restricted(plan, entries_allowed(traded, broker), weekend_ahead(traded, broker))
+    _check_deposit(bars, market, plan, broker)
+    run = run_plan(market, plan, broker)
+    trades, equity = trades_frame(run, market, broker.lot_units, plan.reasons), equity_frame(run, market)
+    counts = {"deals": run.deals, "orders_refused": run.refused, "margin_calls": run.margin_calls}
     return BacktestResult(
         trades=trades,
         equity=equity,
-        figures=figures(trades, equity, rules.deposit) | {"orders_refused": float(broker.refused)},
+        figures=figures(trades, equity, broker.deposit) | {name: float(count) for name, count in counts.items()},
         illustrative=bars.instrument.close_only,
-        currency=bars.instrument.quote,
+        currency=account_currency(bars.instrument, broker),
     )
 
 
-def targets(bars: Bars, forecasts: Forecasts, rules: TradingRules, context: int) -> list[Target]:
+def targets(
+    bars: Bars,
+    forecasts: Forecasts,
+    rules: TradingRules,
+    context: int,
+    broker: BrokerRules = STANDARD,
+    conversion: Bars | None = None,
+) -> list[Target]:
     """The signal's target at each of the N cutoffs, from closes and spreads up to that cutoff only."""
     check_horizon(forecasts.horizon, bars.instrument.close_only)
     where = _positions(bars, forecasts)
@@ -102,7 +121,9 @@ def targets(bars: Bars, forecasts: Forecasts, rules: TradingRules, context: int)
             "make them anew: `tunetrade forecast`"
         )
     at_cutoffs = replace(bars, frame=bars.frame.iloc[where])
-    cost = _known(spreads(at_cutoffs, rules), at_cutoffs) + 2 * rules.commission_per_unit
+    spread = spreads(at_cutoffs, broker)
+    check_spread(spread, at_cutoffs)
+    cost = spread + 2 * broker.commission_per_unit / conversions(at_cutoffs, broker, conversion)
     return [
         target_position(
             forecasts.row(row),
@@ -124,37 +145,26 @@ def span_of(bars: Bars, forecasts: Forecasts) -> Span:
     return forecasts.cutoff[0], min(forecasts.ds[-1, -1], bars.times[-1])
 
 
-def spreads(bars: Bars, rules: TradingRules) -> np.ndarray:
-    """Spread of each bar in price units, float64 [T]; NaN where the data do not tell."""
-    if rules.spread_points == FROM_DATA:
-        return np.asarray(bars.frame["spread"], np.float64) * bars.instrument.point
-    return np.full(len(bars), float(rules.spread_points) * bars.instrument.point)
-
-
-def _plan(times: np.ndarray, cutoffs: np.ndarray, wanted: list[Target], rules: TradingRules) -> Plan:
+def _plan(times: np.ndarray, cutoffs: np.ndarray, wanted: list[Target]) -> Plan:
     """Lay targets along bars [T]: the newest target at or before a close holds until its expiry, then flat."""
-    units, reasons = np.zeros(len(times)), ["no forecast"] * len(times)
-    for bar, row in enumerate(np.searchsorted(cutoffs, times, side="right") - 1):
+    count = len(times)
+    side, lots, decided = np.zeros(count, np.int8), np.zeros(count), np.full(count, NEVER)
+    reasons = ["no forecast"] * count
+    for bar, row in enumerate((np.searchsorted(cutoffs, times, side="right") - 1).tolist()):
         if row < 0:
             continue
         target = wanted[row]
+        decided[bar] = np.searchsorted(times, cutoffs[row], side="right") - 1
+        reasons[bar] = target.reason if times[bar] < target.expiry else "forecast expired"
         if times[bar] < target.expiry:
-            units[bar], reasons[bar] = target.position * target.size * rules.lot_units, target.reason
-        else:
-            reasons[bar] = "forecast expired"
-    return Plan(units, reasons)
+            side[bar], lots[bar] = np.sign(target.position), abs(target.position) * target.size
+    return replace(plain_plan(side, 0.0, tuple(reasons)), lots=lots, decided=decided)
 
 
-def _execute(bars: Bars, spread: np.ndarray, plan: Plan, rules: TradingRules) -> tuple[FollowPlan, SpreadBroker]:
-    columns = {name: bars.frame[name].to_numpy(np.float64) for name in ("open", "high", "low", "close")}
-    columns |= {"spread": spread, "datetime": feed_times(bars.times)}
-    broker = SpreadBroker(cash=rules.deposit, close_only=bars.instrument.close_only)
-    broker.addcommissioninfo(LotCommission(commission=rules.commission_per_unit, leverage=rules.leverage))
-    cerebro = bt.Cerebro(stdstats=False)
-    cerebro.setbroker(broker)
-    cerebro.adddata(BarFeed(columns=columns))
-    cerebro.addstrategy(FollowPlan, plan=plan)
-    return cerebro.run()[0], broker
+def _held(count: int, policy: str, lots: float) -> Plan:
+    """The plan of a benchmark: decided once, at the first close."""
+    side = np.full(count, policy == "buy-and-hold", np.int8)
+    return replace(plain_plan(side, lots, (policy,) * count), decided=np.zeros(count, np.int64))
 
 
 def _positions(bars: Bars, forecasts: Forecasts) -> np.ndarray:
@@ -190,20 +200,17 @@ def _between(bars: Bars, span: Span) -> Bars:
     return replace(bars, frame=bars.frame[inside])
 
 
-def _known(spread: np.ndarray, bars: Bars) -> np.ndarray:
-    if np.isnan(spread).any():
-        raise DataError(
-            f"{bars.instrument.unique_id}: the bar of {bars.times[np.isnan(spread)][0]} has no spread, and "
-            f'trading.spread_points is "{FROM_DATA}"; set trading.spread_points to a number of points, such as 10'
-        )
-    return spread
-
-
-def _check_deposit(bars: Bars, rules: TradingRules) -> None:
-    """Refuse a deposit that cannot carry a position at the first bar: the run would pass without a trade."""
-    instrument, margin = bars.instrument, rules.units * float(bars.closes[0]) / rules.leverage
-    if margin > rules.deposit:
+def _check_deposit(bars: Bars, market: Market, plan: Plan, broker: BrokerRules) -> None:
+    """Refuse a deposit that cannot carry the least position of a plan at the first bar: nothing would be traded."""
+    asked = (plan.lots + plan.lots_per_money * broker.deposit)[plan.side != 0]
+    if not len(asked):
+        return
+    steps = max(np.floor(asked.min() / broker.lot_step + EXACT), least_steps(broker))
+    lots = min(steps * broker.lot_step, broker.lot_max)
+    margin = lots * broker.lot_units * float(market.close[0] * market.conversion[0]) / broker.leverage
+    if margin > broker.deposit:
         raise ConfigError(
-            f"trading.deposit {rules.deposit:g} is below the margin of {rules.lots:g} lot {instrument.symbol}, "
-            f"{margin:.2f} at leverage {rules.leverage:g}; both are in {instrument.quote}: raise deposit or lower lots"
+            f"broker.deposit {broker.deposit:g} is below the margin of {lots:g} lot {bars.instrument.symbol}, "
+            f"{margin:.2f} at leverage {broker.leverage:g}; both are in {account_currency(bars.instrument, broker)}: "
+            "raise deposit or lower lots"
         )

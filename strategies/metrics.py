@@ -1,11 +1,12 @@
 """Trades and equity -> figures. Imports nothing internal; fractions stay fractions, money is money.
 
-An undefined figure (no trade, no loss, no movement) is NaN. Money is in the quote currency.
+An undefined figure (no trade, no loss, no movement) is NaN. Money is in the account's currency.
 
 | figure | definition |
 |---|---|
 | net_profit | final equity less the deposit |
-| profit_before_costs, costs | the same without, and only, spread and commission |
+| profit_before_costs, costs | the same without, and only, spread, slippage and commission less swap |
+| spread, slippage, commission, swap | what each took from closed trades, swap signed: negative where it was paid |
 | gross_profit, gross_loss | sums of the net results of winning, of losing trades (negative), as in MetaTrader |
 | total_return | net_profit / deposit |
 | annual_return | (final equity / deposit) ** (1 / years) - 1, a year being 365.25 days |
@@ -20,11 +21,16 @@ An undefined figure (no trade, no loss, no movement) is NaN. Money is in the quo
 | average_trade | mean net result |
 | exposure | share of bars that close with a position open |
 | turnover | value bought and sold / mean equity / years |
+| min_margin_level | least equity / margin at a close with a position open |
+| stop_outs | trades closed because equity fell to the stop-out level |
 | years | span of the equity curve |
 """
 
 import numpy as np
 import pandas as pd
+
+COSTS = {"spread": "spread_cost", "slippage": "slippage_cost", "commission": "commission", "swap": "swap"}
+"""Columns of trades that the figures of single costs add up."""
 
 DAYS_A_YEAR = 365.25
 _DAY = np.timedelta64(86_400_000_000_000, "ns")
@@ -33,8 +39,9 @@ _DAY = np.timedelta64(86_400_000_000_000, "ns")
 def figures(trades: pd.DataFrame, equity: pd.DataFrame, deposit: float) -> dict[str, float]:
     """All figures of the module's table.
 
-    `trades`: a row for each closed trade with direction, units, entry_price, exit_price, net_profit. `equity`: a row
-    for each bar with time (UTC), equity, position (units), costs (cumulative); it starts flat at the deposit.
+    `trades`: a row for each closed trade with direction, units, entry_price, exit_price, costs, swap, net_profit and
+    exit_reason. `equity`: a row for each bar with time (UTC), equity, position (units), margin, costs (cumulative); it
+    starts flat at the deposit.
     """
     money = equity["equity"].to_numpy(np.float64)
     costs = float(equity["costs"].iloc[-1])
@@ -50,6 +57,9 @@ def figures(trades: pd.DataFrame, equity: pd.DataFrame, deposit: float) -> dict[
         **return_figures(daily_returns(equity).to_numpy(), years),
         **drawdowns(equity["time"].dt.tz_localize(None).to_numpy("datetime64[ns]"), money, deposit),
         **trade_figures(trades),
+        **{name: float(trades[column].sum()) for name, column in COSTS.items()},
+        "min_margin_level": margin_level(money, equity["margin"].to_numpy(np.float64)),
+        "stop_outs": float((trades["exit_reason"] == "stop out").sum()),
         "exposure": float(np.mean(equity["position"].to_numpy() != 0)),
         "turnover": _ratio(_ratio(_traded(trades), float(money.mean())), years),
         "years": years,
@@ -96,6 +106,12 @@ def drawdowns(times: np.ndarray, equity: np.ndarray, deposit: float) -> dict[str
         "max_drawdown_money": float(np.max(peak - equity)),
         "max_drawdown_days": float(longest),
     }
+
+
+def margin_level(equity: np.ndarray, margin: np.ndarray) -> float:
+    """Least equity / margin [T] where anything is tied up; NaN where nothing ever is."""
+    tied = margin > 0
+    return float((equity[tied] / margin[tied]).min()) if tied.any() else float("nan")
 
 
 def trade_figures(trades: pd.DataFrame) -> dict[str, float]:

@@ -46,7 +46,8 @@ class Run:
     """An account along T bars.
 
     trades: in order of closing. equity, balance, position (signed units), margin: at each close, float64 [T]. paid:
-    cumulative spread, slippage and commission less swap, as booked, [T]. deals: orders executed, a netting reversal
+    cumulative spread, slippage and commission less swap, as booked, those of open positions at that close's conversion,
+    [T]. deals: orders executed, a netting reversal
     being one. refused: entries not made, for want of margin, a stop on the wrong side or a size below the least.
     margin_calls: closes with a margin level below the broker's margin_call. stop_outs: trades closed by stop-out.
     """

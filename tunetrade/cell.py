@@ -18,6 +18,7 @@ import numpy as np
 
 from forecasting.bars import Bars, load_bars
 from forecasting.files import read_json, remove_partials, sha256_of, write_json, write_parquet
+from tunetrade.beside import series_beside, sha_until
 from tunetrade.config import StudyConfig, study_from
 from tunetrade.layout import CellPaths, done_stages, mark, reopen
 from tunetrade.provenance import code_of, made_by, package_version
@@ -84,14 +85,21 @@ def fingerprints(cell: Cell, data_sha: str, base: "Base") -> dict[str, str]:
             so_far = _after(so_far, stage, parts)
             result[stage] = so_far
     if cell.kind == "trial":
-        parts = [*_forecasting_parts(cell), asdict(cell.study.trading)]
+        parts = [*_forecasting_parts(cell), *_trading_parts(cell)]
         return {**result, "validate": _after(so_far, "validate", parts)}
     return {**result, "backtest": backtest_fingerprint(cell, so_far)}
 
 
 def backtest_fingerprint(cell: Cell, before: str) -> str:
     """The fingerprint of trading forecasts of fingerprint `before`."""
-    return _after(before, "backtest", [cell.method, asdict(cell.study.trading)])
+    return _after(before, "backtest", [cell.method, *_trading_parts(cell)])
+
+
+def _trading_parts(cell: Cell) -> list[Any]:
+    """Rules of trading and broker, and the other series they call for; of a trial's, what comes before the test."""
+    end = cell.study.split.test_start if cell.kind == "trial" else ""
+    shas = [sha_until(bars, end) if bars else "" for bars in series_beside(cell.study)]
+    return [asdict(cell.study.trading), asdict(cell.study.broker), shas]
 
 
 def _after(before: str, stage: str, parts: list[Any]) -> str:
@@ -315,18 +323,23 @@ def trade(cell: Cell, bars: Bars) -> "tuple[BacktestResult, dict[str, Any]]":
     from tunetrade.prepared import prepare
 
     study = cell.study
+    conversion, finer = series_beside(study)
     forecasts = None if cell.kind == "benchmark" else from_table(pd.read_parquet(cell.paths.forecasts))
     result = run_backtest(
         bars,
         forecasts,
         study.trading,
+        study.broker,
         context=study.windows.context,
         span=prepare(study, bars).test_span(bars),
         policy=cell.method if cell.kind == "benchmark" else "signal",
+        conversion=conversion,
+        finer=finer,
     )
     record = {
         "signal": study.trading.signal if forecasts is not None else cell.method,
         "rules": asdict(study.trading),
+        "broker": asdict(study.broker),
         "illustrative": result.illustrative,
         "currency": result.currency,
         "figures": result.figures,

@@ -145,6 +145,22 @@ def with_preset(section: Any) -> Any:
     return {**PRESETS.get(chosen, {}), **section} if isinstance(chosen, str) and chosen else section
 
 
+def with_rules(study: StudyConfig, overrides: Sequence[str]) -> StudyConfig:
+    """The study with other rules of trading and broker; `overrides` may leave out the name of the section."""
+    records: dict[str, type[Any]] = {"trading": TradingRules, "broker": BrokerRules}
+    known = {f"{section}.{f.name}": section for section, record in records.items() for f in dataclasses.fields(record)}
+    asked: dict[str, Any] = {section: {} for section in records}
+    for override in overrides:
+        key, equals, _ = override.partition("=")
+        dotted = next((name for name in known if name in (key.strip(), f"{known[name]}.{key.strip()}")), None)
+        if equals and dotted is None:
+            raise ConfigError(unknown("key", key.strip(), known))
+        set_value(asked, f"{dotted}{override[len(key) :]}" if dotted else override)
+    asked["broker"] = with_preset(asked["broker"])
+    rules = {name: {**dataclasses.asdict(getattr(study, name)), **asked[name]} for name in records}
+    return dataclasses.replace(study, **{name: build(record, rules[name], name) for name, record in records.items()})
+
+
 def build(record: type[Record], values: Any, where: str, skip: tuple[str, ...] = ()) -> Record:
     """A frozen record from plain values; ConfigError names an unknown key, the nearest known one, or a wrong type."""
     if not isinstance(values, Mapping):

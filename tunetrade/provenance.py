@@ -25,8 +25,8 @@ SHARED = ("forecasting/**/*.py", "tunetrade/cell.py", "tunetrade/prepared.py", "
 STAGE_SOURCES = {
     "train": SHARED,
     "forecast": SHARED,
-    "backtest": (*SHARED, "strategies/**/*.py"),
-    "validate": (*SHARED, "tunetrade/validation.py", "strategies/**/*.py"),
+    "backtest": (*SHARED, "tunetrade/beside.py", "strategies/**/*.py"),
+    "validate": (*SHARED, "tunetrade/beside.py", "tunetrade/validation.py", "strategies/**/*.py"),
 }
 
 NUMERIC = ("torch", "transformers", "peft", "numpy", "scipy", "pandas")

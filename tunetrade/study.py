@@ -7,7 +7,7 @@ done is skipped, what was killed goes on, and a cell that fails is recorded as a
 import os
 from collections.abc import Callable, Generator
 from contextlib import closing
-from dataclasses import asdict, dataclass
+from dataclasses import asdict, dataclass, replace
 from pathlib import Path
 from typing import Any
 
@@ -19,8 +19,9 @@ from forecasting.cache import limit_bytes
 from forecasting.errors import ConfigError
 from forecasting.files import read_json, write_json
 from forecasting.methods import method
-from strategies.rules import FROM_DATA
+from strategies.market import market_of, spreads
 from strategies.signals import check_horizon
+from tunetrade.beside import series_beside
 from tunetrade.cell import Cell, fingerprints, stages
 from tunetrade.checks import check_baselines, check_machine, check_methods, warn
 from tunetrade.config import StudyConfig, as_plain
@@ -97,17 +98,21 @@ def load_series(study: StudyConfig) -> dict[str, Bars]:
 def check_trading(study: StudyConfig, bars: Bars, span: tuple[np.datetime64, np.datetime64]) -> None:
     """Refuse before the work what a backtest of `span` would refuse after it.
 
-    That is a horizon too short for a source of closes, and spreads that are not there.
+    That is a horizon too short for a source of closes, spreads that are not there or cannot be, and an account that
+    cannot be converted.
     """
     check_horizon(study.windows.horizon, bars.instrument.close_only)
     traded = (bars.times >= span[0]) & (bars.times <= span[1])
-    if study.trading.spread_points == FROM_DATA:
-        missing = np.isnan(bars.frame["spread"].to_numpy()[traded])
-        if missing.any():
-            raise ConfigError(
-                f'trading.spread_points is "{FROM_DATA}", but {missing.sum()} of {len(missing)} test bars of '
-                f"{bars.instrument.source} have no spread; set it to a number of points, such as 10"
-            )
+    if not traded.any():
+        return
+    part = replace(bars, frame=bars.frame[traded])
+    missing = np.isnan(spreads(part, study.broker))
+    if missing.any():
+        raise ConfigError(
+            f'broker.spread_points is "data", but {missing.sum()} of {len(missing)} test bars of '
+            f"{bars.instrument.source} have no spread; set it to a number of points, such as 10"
+        )
+    market_of(part, study.broker, *series_beside(study))
 
 
 def run_study(

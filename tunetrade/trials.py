@@ -11,7 +11,7 @@ from tunetrade.cell import Cell, backtest_fingerprint, fingerprints
 from tunetrade.config import as_plain
 from tunetrade.ledger import Trial
 
-SETTINGS = ("base", "source", "windows", "codec", "split", "training", "sampling", "trading")
+SETTINGS = ("base", "source", "windows", "codec", "split", "training", "sampling", "trading", "broker")
 
 
 def trial(cell: Cell, run: dict[str, Any], key: str) -> Trial:

@@ -13,6 +13,7 @@ import pandas as pd
 from forecasting.bars import Bars
 from forecasting.files import sha256_of, write_json, write_parquet
 from forecasting.sources.table import PRICES
+from tunetrade.beside import series_beside
 from tunetrade.cell import Cell, Emit
 from tunetrade.config import StudyConfig
 from tunetrade.prepared import Prepared, prepare
@@ -80,8 +81,17 @@ def _money(study: StudyConfig, bars: Bars, prepared: Prepared, table: pd.DataFra
     from strategies.backtest import run_backtest
     from strategies.metrics import daily_returns
 
-    span = validation_span(prepared, bars)
-    result = run_backtest(bars, from_table(table), study.trading, context=study.windows.context, span=span)
+    conversion, finer = series_beside(study)
+    result = run_backtest(
+        bars,
+        from_table(table),
+        study.trading,
+        study.broker,
+        context=study.windows.context,
+        span=validation_span(prepared, bars),
+        conversion=conversion,
+        finer=finer,
+    )
     returns = daily_returns(result.equity)
     return {
         "days": [str(day)[:10] for day in returns.index],

@@ -345,9 +345,8 @@ def backtest(asked: Arguments) -> int:
 
     Changed rules on the test part are one more trial, so they go into the ledger.
     """
-    from strategies.rules import TradingRules
     from tunetrade.cell import trade, write_backtest
-    from tunetrade.config import build, set_value
+    from tunetrade.config import with_rules
     from tunetrade.layout import CellPaths
     from tunetrade.ledger import Ledger
     from tunetrade.study import LEDGER
@@ -357,11 +356,7 @@ def backtest(asked: Arguments) -> int:
     run = read_json(own.paths.run)
     if own.kind != "benchmark" and not (own.paths.forecasts.is_file() and run["stages"].get("forecast")):
         raise UserError(f"{own.paths.forecasts} is missing or unfinished; run `tunetrade forecast {asked.run}` first")
-    values = dataclasses.asdict(own.study.trading)
-    for override in asked.set:
-        set_value(values, override.removeprefix("trading."))
-    rules = build(TradingRules, values, "trading")
-    cell = dataclasses.replace(own, study=dataclasses.replace(own.study, trading=rules))
+    cell = dataclasses.replace(own, study=with_rules(own.study, asked.set))
     bars = _bars_of(cell, run, asked.run)
     result, record = trade(cell, bars)
     line = trial(cell, run, key_of_rules(cell, run)) | results(cell, result.equity)

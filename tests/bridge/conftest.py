@@ -7,6 +7,7 @@ from forecasting.baselines import Asked, baseline
 from forecasting.codecs import BinsCodec
 from forecasting.sampler import SamplingOptions
 from forecasting.windows import WindowSpec, contexts
+from strategies.contract import BrokerRules
 from strategies.rules import TradingRules
 
 
@@ -23,7 +24,7 @@ def offline(eurusd):
         windows=spec,
         calendar=bars.calendar,
         signal=rules.signal_rules,
-        round_trip_cost=rules.spread_points * bars.instrument.point,
+        round_trip_cost=BrokerRules().spread_points * bars.instrument.point,
         point=bars.instrument.point,
         close_only=bars.instrument.close_only,
     )

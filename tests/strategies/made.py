@@ -1,12 +1,16 @@
 """Small bars and forecasts, built by rule or by hand."""
 
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 
 import numpy as np
 import pandas as pd
 
 from forecasting.bars import Bars, Instrument
+from forecasting.calendars import MINUTES
 from forecasting.forecasts import QUANTILE_LEVELS, Forecasts
+from strategies.contract import BrokerRules
+from strategies.market import market_of
+from strategies.plan import Plan
 
 HOUR = np.timedelta64(3_600_000_000_000, "ns")
 START = np.datetime64("2021-03-01T00:00", "ns")
@@ -28,24 +32,27 @@ class EveryHour:
         return np.arange(first, last + HOUR, HOUR)
 
 
-def make_bars(closes, opens=None, spread=10.0, *, close_only=False, digits=5, symbol="EURUSD"):
-    """Hourly bars; without opens, a close-only series. `spread` in points, one for all or one a bar."""
+def make_bars(
+    closes, opens=None, spread=10.0, *, close_only=False, digits=5, symbol="EURUSD", highs=None, lows=None,
+    start=START, timeframe="H1",
+):  # fmt: skip
+    """Bars from `start` on; without opens, a close-only series. `spread` in points, one for all or one a bar."""
     closes = np.asarray(closes, np.float64)
     close_only = close_only or opens is None
     opens = closes if close_only else np.asarray(opens, np.float64)
-    times = START + HOUR * np.arange(1, len(closes) + 1)
+    times = start + np.timedelta64(MINUTES[timeframe] * 60_000_000_000, "ns") * np.arange(1, len(closes) + 1)
     frame = pd.DataFrame(
         {
             "open": opens,
-            "high": np.maximum(opens, closes),
-            "low": np.minimum(opens, closes),
+            "high": np.maximum(opens, closes) if highs is None else np.asarray(highs, np.float64),
+            "low": np.minimum(opens, closes) if lows is None else np.asarray(lows, np.float64),
             "close": closes,
             "volume": 0.0,
             "spread": spread,
         },
         index=pd.DatetimeIndex(times, name="time").tz_localize("UTC"),
     )
-    instrument = Instrument(symbol, symbol[:3], symbol[3:], digits, "H1", "made", "0" * 64, close_only)
+    instrument = Instrument(symbol, symbol[:3], symbol[3:], digits, timeframe, "made", "0" * 64, close_only)
     return Bars(frame, instrument, EveryHour())
 
 
@@ -81,3 +88,61 @@ def random_case(seed, length=60, horizon=3, *, close_only=False, price=1.1, digi
     error = price * rng.uniform(0, 0.002, mean.shape)
     error[:, 0] = 0
     return bars, make_forecasts(bars, where, mean, error)
+
+
+def random_account(seed, length=80, **changes):
+    """A market, a plan and a broker at random: gaps, finer bars, swaps, slippage, stops, sizes that follow equity.
+
+    `changes` are given to BrokerRules; deposits are small enough for refusals and stop-outs to happen.
+    """
+    rng = np.random.default_rng(seed)
+    close_only = rng.random() < 0.2
+    finer = 1 if close_only else int(rng.integers(1, 5))
+    walk = 1.1 * np.exp(np.cumsum(rng.normal(0, 0.003, length * finer)))
+    opens = walk * np.exp(rng.normal(0, 0.0005, len(walk)))
+    wick = np.abs(rng.normal(0, 0.001, (2, len(walk))))
+    highs, lows = np.maximum(opens, walk) * (1 + wick[0]), np.minimum(opens, walk) * (1 - wick[1])
+    rows = np.arange(0, len(walk), finer)
+    closes = walk[finer - 1 :: finer]
+    bars = make_bars(closes, None if close_only else opens[rows], rng.uniform(0, 40, length), timeframe="H4", **(
+        {} if close_only else {"highs": np.maximum.reduceat(highs, rows), "lows": np.minimum.reduceat(lows, rows)}
+    ))  # fmt: skip
+    rates = make_bars(1.25 * np.exp(np.cumsum(rng.normal(0, 0.003, length))), symbol="GBPUSD", timeframe="H4")
+    currency = str(rng.choice(["", "EUR", "GBP"]))
+    broker = BrokerRules(**{
+        "deposit": float(rng.choice([500.0, 5_000.0, 1e6])), "currency": currency, "spread_points": "data",
+        "account": str(rng.choice(["netting", "hedging"])), "leverage": float(rng.choice([10.0, 30.0, 200.0])),
+        "commission_per_lot": 3.5, "slippage_points": float(rng.choice([0.0, 3.0])), "swap_long": -7.0,
+        "swap_short": 2.5, "margin_call": 2.0, "stop_out": float(rng.choice([0.2, 0.5])),
+        "lot_step": float(rng.choice([0.01, 0.1])),
+    } | changes)  # fmt: skip
+    market = market_of(bars, broker, rates)
+    if finer > 1:
+        segments = np.stack([opens, highs, lows])
+        market = replace(market, finer=segments, begin=np.arange(0, len(walk) + 1, finer))
+    return market, random_plan(rng, market.close), broker
+
+
+def random_plan(rng, closes):
+    """Sides that last some bars, with sizes, stops, profits and trailing distances on some of them."""
+    count = len(closes)
+    starts = rng.random(count) < 0.3
+    starts[0] = True
+    decided = np.maximum.accumulate(np.where(starts, np.arange(count), 0))
+    side = rng.integers(-1, 2, count)[decided]
+
+    def distance(share):
+        return (np.where(rng.random(count) < share, rng.uniform(0.002, 0.02, count), np.nan))[decided]
+
+    return Plan(
+        side=side.astype(np.int8),
+        lots=rng.uniform(0, 0.3, count),
+        lots_per_money=rng.uniform(0, 3e-5, count),
+        stop=closes - side * distance(0.6),
+        take_profit=closes + side * distance(0.6),
+        trailing=distance(0.3),
+        entry=rng.random(count) < 0.9,
+        decided=decided,
+        resize=bool(rng.random() < 0.5),
+        reasons=("",) * count,
+    )

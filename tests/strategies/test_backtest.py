@@ -9,6 +9,7 @@ from made import make_bars, make_forecasts, random_case
 
 from forecasting.errors import ConfigError, DataError, UserError
 from strategies.backtest import run_backtest, span_of, targets
+from strategies.contract import BrokerRules
 from strategies.rules import TradingRules
 from strategies.signals import SIGNALS
 
@@ -26,10 +27,11 @@ def case(seed, close_only, yen):
     return random_case(seed, close_only=close_only, price=price, digits=digits)
 
 
-def rules_for(bars, signal, **changes):
+def rules_for(bars, signal, lots=0.1, **changes):
+    """Rules of trading and of a broker."""
     deposit = 10_000.0 * (100 if bars.instrument.quote == "JPY" else 1)
-    settings = {"signal": signal, "deposit": deposit, "spread_points": "data", "commission_per_lot": 3.5}
-    return TradingRules(**settings | changes)
+    settings = {"deposit": deposit, "spread_points": "data", "commission_per_lot": 3.5}
+    return TradingRules(signal=signal, lots=lots), BrokerRules(**settings | changes)
 
 
 def after(bars, bar, rng):
@@ -57,13 +59,13 @@ def test_nothing_after_t_changes_anything_up_to_t(seed, signal, close_only, yen,
         known[:, None], forecasts.mean, other_bars.closes[where, None] * rng.uniform(0.99, 1.01, (len(where), 3))
     )
     other = make_forecasts(other_bars, where, mean, forecasts.mean_se)
-    rules = rules_for(bars, signal, leverage=500.0)
+    rules, broker = rules_for(bars, signal, leverage=500.0)
 
-    before, changed = targets(bars, forecasts, rules, 10), targets(other_bars, other, rules, 10)
+    before, changed = targets(bars, forecasts, rules, 10, broker), targets(other_bars, other, rules, 10, broker)
     assert before[: known.sum()] == changed[: known.sum()]
 
-    one = run_backtest(bars, forecasts, rules, context=10)
-    two = run_backtest(other_bars, other, rules, context=10)
+    one = run_backtest(bars, forecasts, rules, broker, context=10)
+    two = run_backtest(other_bars, other, rules, broker, context=10)
     stamp = bars.frame.index[bar]
     past = one.equity["time"] <= stamp
     pd.testing.assert_frame_equal(one.equity[past], two.equity[past])
@@ -73,19 +75,24 @@ def test_nothing_after_t_changes_anything_up_to_t(seed, signal, close_only, yen,
     pd.testing.assert_frame_equal(*closed)
 
 
-@settings(max_examples=60, deadline=None)
+@settings(max_examples=15, deadline=None)
 @given(commission=st.floats(0, 20), lots=st.floats(0.01, 1.0), **CASES)
 def test_the_account_adds_up_at_every_bar(seed, signal, close_only, yen, commission, lots):
     bars, forecasts = case(seed, close_only, yen)
-    rules = rules_for(bars, signal, commission_per_lot=commission, lots=lots, deposit=1e8)
-    result = run_backtest(bars, forecasts, rules, context=10)
+    rules, broker = rules_for(bars, signal, lots, commission_per_lot=commission, deposit=1e8)
+    result = run_backtest(bars, forecasts, rules, broker, context=10)
     trades, equity = result.trades, result.equity
+    spreads = bars.frame["spread"] * bars.instrument.point
     for row in equity.itertuples():
+        spread = spreads[row.time] / 2 if close_only else spreads[row.time]
         closed = trades[trades["exit_time"] <= row.time]
         held = trades[(trades["entry_time"] <= row.time) & (trades["exit_time"] > row.time)]
         assert len(held) <= 1
         open_result = sum(
-            t.direction * t.units * (row.price - t.entry_price) - commission * lots for t in held.itertuples()
+            t.direction * t.units * (row.price - t.entry_price)
+            - t.units * spread * (close_only or t.direction < 0)
+            - commission * t.lots
+            for t in held.itertuples()
         )
         assert row.balance == pytest.approx(1e8 + closed["net_profit"].sum(), abs=1e-6)
         assert row.equity == pytest.approx(row.balance + open_result, abs=1e-6)
@@ -101,9 +108,10 @@ def test_the_account_adds_up_at_every_bar(seed, signal, close_only, yen, commiss
 @given(seed=st.integers(0, 10_000), close_only=st.booleans())
 def test_equity_before_costs_is_the_run_without_costs(seed, close_only):
     bars, forecasts = case(seed, close_only, yen=False)
+    costly = {"slippage_points": 5.0, "swap_long": -4.0, "swap_short": -4.0}
     free = rules_for(bars, "mean-vs-last", spread_points=0.0, commission_per_lot=0.0)
-    with_costs = run_backtest(bars, forecasts, rules_for(bars, "mean-vs-last"), context=10)
-    without = run_backtest(bars, forecasts, free, context=10)
+    with_costs = run_backtest(bars, forecasts, *rules_for(bars, "mean-vs-last", **costly), context=10)
+    without = run_backtest(bars, forecasts, *free, context=10)
     expected = without.equity["equity"].tolist()
     assert with_costs.equity["equity_before_costs"].tolist() == pytest.approx(expected, abs=1e-6)
     assert (without.equity["costs"] == 0).all()
@@ -113,11 +121,11 @@ def test_trades_equal_those_of_another_engine():
     from backtesting import Backtest, Strategy
 
     bars, forecasts = random_case(7, length=200)
-    rules = rules_for(bars, "mean-vs-last", spread_points=0.0, commission_per_lot=0.0)
-    ours = run_backtest(bars, forecasts, rules, context=10, span=(bars.times[0], bars.times[-1])).trades
+    rules, broker = rules_for(bars, "mean-vs-last", spread_points=0.0, commission_per_lot=0.0)
+    ours = run_backtest(bars, forecasts, rules, broker, context=10, span=(bars.times[0], bars.times[-1])).trades
     wanted = {
         stamp: t.position
-        for stamp, t in zip(forecasts.cutoff, targets(bars, forecasts, rules, 10), strict=True)
+        for stamp, t in zip(forecasts.cutoff, targets(bars, forecasts, rules, 10, broker), strict=True)
     }  # fmt: skip
 
     class Follow(Strategy):
@@ -164,7 +172,9 @@ def test_a_position_ends_when_its_forecast_expires():
 def test_a_bad_deposit_is_refused_before_the_run():
     bars = make_bars(np.full(20, 150.0), digits=3, symbol="USDJPY")
     forecasts = make_forecasts(bars, [5, 6], np.full((2, 3), 1.0) * [150, 151, 151])
-    with pytest.raises(ConfigError, match=r"trading\.deposit 10000 .* 50000\.00 at leverage 30; both are in JPY"):
+    with pytest.raises(
+        ConfigError, match=r"broker\.deposit 10000 .* 0\.1 lot .* 50000\.00 at leverage 30; both are in JPY"
+    ):
         run_backtest(bars, forecasts, TradingRules(), context=2)
 
 
@@ -175,8 +185,8 @@ def test_an_order_short_of_margin_is_refused_and_counted_on_both_sides(direction
     closes = [1.10, 1.10, 1.10, 1.10 - direction * 0.01] + [1.10 - direction * 0.01] * 4
     bars = make_bars(closes, [1.10, *closes[:-1]])
     mean = np.array([[closes[i] + direction * move] * 2 for i, move in ((1, 0.01), (3, 0.0), (4, 0.01), (5, 0.01))])
-    rules = TradingRules(deposit=400.0, spread_points=0.0)
-    result = run_backtest(bars, make_forecasts(bars, [1, 3, 4, 5], mean), rules, context=2)
+    broker = BrokerRules(deposit=400.0, spread_points=0.0)
+    result = run_backtest(bars, make_forecasts(bars, [1, 3, 4, 5], mean), TradingRules(), broker, context=2)
     assert result.trades["net_profit"].tolist() == pytest.approx([-100.0])
     assert result.figures["orders_refused"] == 3
     assert result.equity["equity"].iloc[-1] == pytest.approx(300.0)
@@ -186,7 +196,7 @@ def test_a_reversal_without_margin_still_closes():
     closes = [1.10, 1.10, 1.10, 1.08, 1.08, 1.08]
     bars = make_bars(closes, [1.10, *closes[:-1]])
     forecasts = make_forecasts(bars, [1, 3], [[1.2, 1.2], [1.0, 1.0]])
-    result = run_backtest(bars, forecasts, TradingRules(deposit=400.0, spread_points=0.0), context=2)
+    result = run_backtest(bars, forecasts, TradingRules(), BrokerRules(deposit=400.0, spread_points=0.0), context=2)
     assert result.trades["net_profit"].tolist() == pytest.approx([-200.0])
     assert result.figures["orders_refused"] == 2
     assert result.equity["position"].iloc[-1] == 0
@@ -197,11 +207,13 @@ def test_nan_spread_names_the_bar_and_the_cure():
     spread[9] = np.nan
     bars = make_bars(np.full(20, 1.1), np.full(20, 1.1), spread)
     forecasts = make_forecasts(bars, range(5, 15), np.full((10, 3), 1.2))
-    with pytest.raises(DataError, match=r"bar of 2021-03-01T10.* has no spread.*set trading\.spread_points"):
-        run_backtest(bars, forecasts, TradingRules(spread_points="data"), context=2)
-    run_backtest(bars, forecasts, TradingRules(spread_points=10), context=2)
+    with pytest.raises(DataError, match=r"bar of 2021-03-01T10.* has no spread.*set broker\.spread_points"):
+        run_backtest(bars, forecasts, TradingRules(), BrokerRules(spread_points="data"), context=2)
+    run_backtest(bars, forecasts, TradingRules(), BrokerRules(spread_points=10), context=2)
     early = dataclasses.replace(bars, frame=bars.frame.iloc[:9])
-    run_backtest(early, make_forecasts(early, [5], [[1.2] * 3]), TradingRules(spread_points="data"), context=2)
+    run_backtest(
+        early, make_forecasts(early, [5], [[1.2] * 3]), TradingRules(), BrokerRules(spread_points="data"), context=2
+    )
 
 
 def test_horizon_1_is_refused_on_fixings_alone():

@@ -6,9 +6,11 @@ import pytest
 from made import make_bars, make_forecasts
 
 from strategies.backtest import run_backtest
+from strategies.contract import BrokerRules
 from strategies.rules import TradingRules
 
-RULES = TradingRules(signal="mean-vs-last", lots=0.1, deposit=10_000.0, spread_points="data", commission_per_lot=5.0)
+RULES = TradingRules(signal="mean-vs-last", lots=0.1)
+BROKER = BrokerRules(deposit=10_000.0, spread_points="data", commission_per_lot=5.0)
 # 0.1 lot = 10,000 units; commission 5 x 0.1 = 0.50 a side, 1.00 a trade.
 
 
@@ -25,7 +27,7 @@ def test_three_trades_on_bars_of_bids():
     bars = make_bars(closes, opens, spread)
     # decided at the close of bar    1: long  2: long  3: short  4: flat  5: short
     forecasts = make_forecasts(bars, range(1, 6), ahead(closes, [0.002, 0.002, -0.002, 0.0, -0.002]))
-    result = run_backtest(bars, forecasts, RULES, context=2, span=(bars.times[1], bars.times[6]))
+    result = run_backtest(bars, forecasts, RULES, BROKER, context=2, span=(bars.times[1], bars.times[6]))
 
     # Trade 1, long: decided at bar 1 (spread 20), bought at the open of bar 2: 1.10200 + 0.00020 = 1.10220.
     #   reversed at bar 3, sold at the open of bar 4, a bid: 1.10500. Before costs 10,000 x (1.10500 - 1.10200) = 30.
@@ -48,21 +50,30 @@ def test_three_trades_on_bars_of_bids():
     stamps = bars.frame.index
     assert trades["entry_time"].tolist() == [stamps[2], stamps[4], stamps[6]]
     assert trades["exit_time"].tolist() == [stamps[4], stamps[5], stamps[6]]
-    assert trades["reason"].tolist()[2] == "end of data"
-    assert trades["reason"].tolist()[0].startswith("long: mean-vs-last +0.002")
+    assert trades["exit_reason"].tolist() == ["signal", "signal", "end of data"]
+    assert [text.split(" +")[0].split(" -")[0] for text in trades["reason"]] == [
+        "long: mean-vs-last",
+        "short: mean-vs-last",
+        "short: mean-vs-last",
+    ]
 
     # Equity at closes: bar 1: 10,000. Bar 2: -0.50 + 10,000 x (1.10250 - 1.10220) = +2.50.
     #   bar 3: -0.50 + 10,000 x (1.10450 - 1.10220) = +22.50.
-    #   bar 4: 27.00 banked, short opened for 0.50: 27.00 - 0.50 + 10,000 x (1.10500 - 1.10350) = +41.50.
+    #   bar 4: 27.00 banked, short opened for 0.50, which would close at the ask, 1.10350 + 0.00025: 27.00 - 0.50 +
+    #   10,000 x (1.10500 - 1.10375) = +39.00.
     #   bar 5: 27.00 + 6.50 = +33.50, flat. Bar 6: 33.50 + 7.20 = +40.70, closed at the end.
     equity = result.equity
-    assert equity["equity"].tolist() == pytest.approx([10_000, 10_002.5, 10_022.5, 10_041.5, 10_033.5, 10_040.7])
+    assert equity["equity"].tolist() == pytest.approx([10_000, 10_002.5, 10_022.5, 10_039.0, 10_033.5, 10_040.7])
     assert equity["balance"].tolist() == pytest.approx([10_000, 10_000, 10_000, 10_027, 10_033.5, 10_040.7])
     assert equity["position"].tolist() == [0, 10_000, 10_000, -10_000, 0, 0]
     assert equity["price"].tolist() == closes[1:]
     # Paid so far: bar 2: 2.00 + 0.50; bar 4: + 0.50 + 0.50; bar 5: + 2.50 + 0.50; bar 6: + 0.50 + 1.80 + 0.50.
     assert equity["costs"].tolist() == pytest.approx([0, 2.5, 2.5, 3.5, 6.5, 9.3])
-    assert (equity["equity_before_costs"] - equity["equity"]).tolist() == pytest.approx(equity["costs"].tolist())
+    # Without costs the short of bar 4 would also be spared the 2.50 that it still has to pay.
+    spared = (equity["equity_before_costs"] - equity["equity"]).tolist()
+    assert spared == pytest.approx([0, 2.5, 2.5, 6.0, 6.5, 9.3])
+    # Margin: 10,000 x 1.10220 / 30, of the short 10,000 x 1.10500 / 30.
+    assert equity["margin"].tolist() == pytest.approx([0, 367.4, 367.4, 368.33333, 0, 0])
 
     figures = result.figures
     assert figures["net_profit"] == pytest.approx(40.7)
@@ -72,7 +83,10 @@ def test_three_trades_on_bars_of_bids():
     assert figures["gross_loss"] == 0
     assert np.isnan(figures["profit_factor"])
     assert figures["exposure"] == pytest.approx(3 / 6)
-    assert figures["orders_refused"] == 0
+    assert [figures[name] for name in ("spread", "slippage", "commission", "swap")] == pytest.approx([6.3, 0, 3, 0])
+    # Four orders: in, round, out, in; and the end of the data.
+    assert [figures[name] for name in ("deals", "orders_refused", "margin_calls", "stop_outs")] == [5, 0, 0, 0]
+    assert figures["min_margin_level"] == pytest.approx(10_002.5 / 367.4)
     assert (result.currency, result.illustrative) == ("USD", False)
 
 
@@ -80,12 +94,12 @@ def test_three_trades_on_fixings():
     #  bar      0      1      2      3      4      5      6
     closes = [150.0, 150.4, 150.2, 151.0, 150.6, 149.8, 150.0]
     bars = make_bars(closes, spread=np.nan, digits=3, symbol="USDJPY")
-    rules = TradingRules(signal="mean-vs-last", deposit=100_000.0, spread_points=20, commission_per_lot=500.0)
+    broker = BrokerRules(deposit=100_000.0, spread_points=20, commission_per_lot=500.0)
     # 0.1 lot = 10,000 dollars; spread 20 points x 0.001 = 0.02 yen, 0.01 a side = 100 yen; commission 50 yen a side.
     # Step 1 is the price of the fill: means are (close, close + move).
     moves = [0.5, -0.5, -0.5, 0.0, 0.5]  # decided at bars 1..5: long, short, short, flat, long
     mean = np.array([[closes[i + 1], closes[i + 1] + move] for i, move in enumerate(moves)])
-    result = run_backtest(bars, make_forecasts(bars, range(1, 6), mean), rules, context=2)
+    result = run_backtest(bars, make_forecasts(bars, range(1, 6), mean), RULES, broker, context=2)
 
     # Trade 1, long: decided at bar 1, bought at the fixing of bar 2: 150.2 + 0.01; reversed at bar 2, sold at bar 3:
     #   151.0 - 0.01. Before costs 10,000 x 0.8 = 8,000; spread 200; commission 100; net 7,700. One bar.
@@ -96,15 +110,16 @@ def test_three_trades_on_fixings():
     assert trades["direction"].tolist() == [1, -1, 1]
     assert trades["entry_price"].tolist() == pytest.approx([150.21, 150.99, 150.01])
     assert trades["exit_price"].tolist() == pytest.approx([150.99, 149.81, 149.99])
-    assert trades["profit_before_costs"].tolist() == pytest.approx([8_000, 12_000, 0])
+    assert trades["profit_before_costs"].tolist() == pytest.approx([8_000, 12_000, 0], abs=1e-6)
     assert trades["spread_cost"].tolist() == pytest.approx([200, 200, 200])
     assert trades["commission"].tolist() == pytest.approx([100, 100, 100])
     assert trades["net_profit"].tolist() == pytest.approx([7_700, 11_700, -300])
     assert trades["bars_held"].tolist() == [1, 2, 0]
 
-    # Equity: bar 2: -50 + 10,000 x (150.2 - 150.21) = -150. Bar 3: 7,700 - 50 + 10,000 x (150.99 - 151.0) = 7,550.
-    #   bar 4: 7,700 - 50 + 10,000 x (150.99 - 150.6) = 11,550. Bar 5: 19,400. Bar 6: 19,100.
-    wins = [0, -150, 7_550, 11_550, 19_400, 19_100]
+    # Equity, marked at what closing would get: bar 2: -50 + 10,000 x (150.19 - 150.21) = -250. Bar 3: 7,700 - 50 +
+    #   10,000 x (150.99 - 151.01) = 7,450. Bar 4: 7,700 - 50 + 10,000 x (150.99 - 150.61) = 11,450. Bar 5: 19,400.
+    #   Bar 6: 19,100.
+    wins = [0, -250, 7_450, 11_450, 19_400, 19_100]
     assert (result.equity["equity"] - 100_000).tolist() == pytest.approx(wins)
     figures = result.figures
     assert figures["gross_profit"] == pytest.approx(19_400)
@@ -119,17 +134,17 @@ def test_buy_and_hold_pays_the_same_costs_once():
     closes = [1.10, 1.11, 1.12, 1.13]
     bars = make_bars(closes, [1.095, 1.105, 1.115, 1.125], spread=10)
     span = (bars.times[0], bars.times[3])
-    result = run_backtest(bars, None, RULES, context=2, policy="buy-and-hold", span=span)
+    result = run_backtest(bars, None, RULES, BROKER, context=2, policy="buy-and-hold", span=span)
     # Bought at the open of bar 1, 1.10500 + 0.00010, sold at the last close: 10,000 x 0.0249 - 1.00 = 248.00.
     assert result.trades["net_profit"].tolist() == pytest.approx([248.0])
     assert result.trades["bars_held"].tolist() == [3]
-    assert result.trades["reason"].tolist() == ["end of data"]
+    assert result.trades[["reason", "exit_reason"]].to_numpy().tolist() == [["buy-and-hold", "end of data"]]
 
 
 def test_always_flat_trades_nothing_and_divides_nothing(recwarn):
     bars = make_bars([1.10, 1.11, 1.12, 1.13])
     span = (bars.times[0], bars.times[3])
-    result = run_backtest(bars, None, RULES, context=2, policy="always-flat", span=span)
+    result = run_backtest(bars, None, RULES, BROKER, context=2, policy="always-flat", span=span)
     assert result.trades.empty
     assert isinstance(result.trades["entry_time"].dtype, pd.DatetimeTZDtype)
     assert (result.equity["equity"] == 10_000).all()

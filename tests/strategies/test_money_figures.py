@@ -20,7 +20,7 @@ DEPOSIT = 10_000.0
 def curve(values, freq="D", start="2021-03-01T15:00Z"):
     values = np.asarray(values, np.float64)
     time = pd.date_range(start, periods=len(values), freq=freq).as_unit("ns")
-    return pd.DataFrame({"time": time, "equity": values, "position": 0.0, "costs": 0.0})
+    return pd.DataFrame({"time": time, "equity": values, "position": 0.0, "margin": 0.0, "costs": 0.0})
 
 
 def ledger(nets, directions=None, units=1000.0, entry=1.0, leave=1.1):
@@ -32,6 +32,8 @@ def ledger(nets, directions=None, units=1000.0, entry=1.0, leave=1.1):
             "entry_price": entry,
             "exit_price": leave,
             "net_profit": np.asarray(nets, np.float64),
+            "exit_reason": "signal",
+            **dict.fromkeys(("spread_cost", "slippage_cost", "commission", "swap"), 0.0),
         }
     )
 
@@ -125,6 +127,17 @@ def test_costs_and_exposure_come_from_the_curve():
     frame = curve([10_000, 10_010, 10_005, 10_020]).assign(position=[0, 5, -5, 0], costs=[0, 1.0, 1.5, 2.5])
     got = figures(ledger([20.0]), frame, DEPOSIT)
     assert (got["costs"], got["net_profit"], got["profit_before_costs"], got["exposure"]) == (2.5, 20, 22.5, 0.5)
+
+
+def test_single_costs_margin_and_stop_outs_are_counted():
+    trades = ledger([-5.0, 1.0, 2.0]).assign(
+        spread_cost=[1.0, 2.0, 4.0], slippage_cost=[0.5, 0, 0], commission=1.0, swap=[-3.0, 1.0, 0],
+        exit_reason=["stop out", "signal", "stop loss"],
+    )  # fmt: skip
+    got = figures(trades, curve([10_000, 9_000, 12_000]).assign(margin=[0, 3_000, 5_000]), DEPOSIT)
+    assert [got[name] for name in ("spread", "slippage", "commission", "swap", "stop_outs")] == [7, 0.5, 3, -2, 1]
+    assert got["min_margin_level"] == pytest.approx(2.4)
+    assert math.isnan(figures(ledger([]), curve([10_000, 9_000]), DEPOSIT)["min_margin_level"])
 
 
 def test_days_are_utc_and_midnight_belongs_to_the_day_it_ends():

@@ -14,8 +14,9 @@ from forecasting.sampler import SamplingOptions
 from forecasting.sources.options import SourceOptions
 from forecasting.train import TrainingOptions
 from forecasting.windows import SplitSpec, WindowSpec
+from strategies.contract import BrokerRules
 from strategies.rules import TradingRules
-from tunetrade.config import StudyConfig, as_plain, load_study, study_from
+from tunetrade.config import StudyConfig, as_plain, load_study, study_from, with_rules
 from tunetrade.verbs import study_file
 
 MINIMAL: dict[str, Any] = {"name": "s", "series": ["ecb:EURUSD"]}
@@ -93,9 +94,9 @@ def test_a_missing_key_is_named() -> None:
 def test_overrides_are_toml_or_else_text() -> None:
     study = study_from(
         MINIMAL,
-        ["training.steps=7", "trading.spread_points=data", 'methods=["lora"]', "seeds=[3, 4]", "method.lora.alpha=16"],
+        ["training.steps=7", "broker.spread_points=data", 'methods=["lora"]', "seeds=[3, 4]", "method.lora.alpha=16"],
     )
-    assert (study.training.steps, study.trading.spread_points, study.seeds) == (7, "data", (3, 4))
+    assert (study.training.steps, study.broker.spread_points, study.seeds) == (7, "data", (3, 4))
     assert study.options_of("lora").alpha == 16.0  # type: ignore[attr-defined]
 
 
@@ -151,7 +152,33 @@ EVERYTHING = StudyConfig(
     split=SplitSpec("2015-01-01", "2016-01-01", "2017-01-01", "2018-01-01", 9),
     training=TrainingOptions(11, 3, 0.002, 0.3, 0.02, 0.5, 2, 4, 6, 2, 7, 3, "cosine", "bf16", True, True, "cpu"),
     sampling=SamplingOptions(8, 3, 2, 17, "cuda", "bfloat16"),
-    trading=TradingRules("threshold", 2.0, 0.2, 1000.0, 500.0, 10.0, "data", 3.5, 0.1),
+    trading=TradingRules("threshold", 2.0, 0.2, 0.1),
+    broker=BrokerRules(
+        preset="ecn",
+        deposit=500.0,
+        currency="EUR",
+        conversion="ecb:EURUSD",
+        account="hedging",
+        leverage=10.0,
+        margin_call=2.0,
+        stop_out=0.2,
+        spread_points="data",
+        spread_sessions=("22:00-01:00 30",),
+        commission_per_lot=3.5,
+        slippage_points=2.0,
+        slippage_seed=2,
+        swap_long=-1.0,
+        swap_short=0.5,
+        swap_triple="friday",
+        lot_units=1000.0,
+        lot_min=0.1,
+        lot_step=0.1,
+        lot_max=9.0,
+        hours="08:00-20:00",
+        friday_close="21:45",
+        timezone="UTC",
+        finer="x.csv",
+    ),
     method={
         "lora": METHODS["lora"].options(learning_rate=0.01, rank=2, alpha=3.0, dropout=0.0, targets="mlp.c_fc"),  # type: ignore[call-arg]
         "adapter": METHODS["adapter"].options(bottleneck=3, train_base=True),  # type: ignore[call-arg]
@@ -174,3 +201,17 @@ def test_the_round_trip_covers_every_field() -> None:
 
 def test_a_study_comes_back_from_json_as_it_was() -> None:
     assert study_from(json.loads(json.dumps(as_plain(EVERYTHING)))) == EVERYTHING
+
+
+def test_other_rules_need_no_section_and_a_preset_gives_way_to_keys() -> None:
+    study = study_from(MINIMAL, ["broker.deposit=500"])
+    changed = with_rules(study, ["lots=0.2", "broker.preset=ecn", "spread_points=4", "trading.threshold_k=2"])
+    assert (changed.trading.lots, changed.trading.threshold_k) == (0.2, 2.0)
+    broker = changed.broker
+    assert (broker.deposit, broker.spread_points, broker.commission_per_lot) == (500.0, 4.0, 3.5)
+    for wrong, says in (
+        ("spred_points=3", "did you mean 'broker.spread_points'"), ("training.steps=3", "unknown key"),
+        ("lots", "write key=value"), ("leverage=0", r"broker\.leverage is 0"), ("broker=3", "unknown key 'broker'"),
+    ):  # fmt: skip
+        with pytest.raises(ConfigError, match=says):
+            with_rules(study, [wrong])

@@ -167,7 +167,7 @@ def test_a_change_of_trading_keeps_training_and_forecasts(copy: Path) -> None:
     folder = Path("runs/small/EURUSD-D1/full/1")
     before = contents(Path("runs"))
     run = read_json(folder / "run.json")
-    run["config"]["trading"]["spread_points"] = 30.0
+    run["config"]["broker"]["spread_points"] = 30.0
     run["git"] = run["versions"] = {"commit": "one that made what is about to be replaced"}
     (folder / "run.json").write_text(json.dumps(run))
     seen: list[str] = []
@@ -245,9 +245,10 @@ def test_backtest_and_forecast_of_a_run(copy: Path, capsys: pytest.CaptureFixtur
     assert {path.name for path in Path("o p").iterdir()} == {"trades.parquet", "equity.parquet", "backtest.json"}
     *_, added = found = trials(Path("runs/ledger.jsonl"))
     assert len(found) == 5
-    assert (added["method"], added["settings"]["trading"]["lots"]) == ("full", 0.2)
+    settings = added["settings"]
+    assert (added["method"], settings["trading"]["lots"], settings["broker"]["spread_points"]) == ("full", 0.2, 100.0)
     assert main(["backtest", folder, "--set", "spred_points=3"]) == 2
-    assert "did you mean 'trading.spread_points'?" in capsys.readouterr().err
+    assert "did you mean 'broker.spread_points'?" in capsys.readouterr().err
     assert main(["forecast", folder, "--latest", "--json"]) == 0
     steps = json.loads(capsys.readouterr().out)["steps"]
     assert len(steps) == 3

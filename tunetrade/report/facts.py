@@ -5,11 +5,12 @@ is absent. The whole of it stands at the end of the page.
 """
 
 from collections.abc import Iterable, Iterator, Mapping, Sequence
-from dataclasses import dataclass
+from dataclasses import asdict, dataclass
 from typing import Any
 
 import pandas as pd
 
+from strategies.contract import BrokerRules
 from tunetrade.report.load import Cell, Json, Study, read_equity, read_forecasts
 
 Fact = tuple[str, str]
@@ -195,15 +196,31 @@ def _split(config: Json) -> str:
 
 def _rules(cell: Cell) -> str:
     """Costs and size in the words of a trader; what is not known here follows as it is."""
-    rules = dict(_mapping(cell.backtest.get("rules")))
+    rules = {**_mapping(cell.backtest.get("rules")), **_unusual(_mapping(cell.backtest.get("broker")))}
     rules.pop("signal", None)
     words = {
         "spread_points": "spread {} points",
+        "spread_sessions": "spread by the hour {}",
         "commission_per_lot": "commission {} per lot and side",
+        "slippage_points": "slippage {} points on average",
+        "swap_long": "swap of longs {} points a night",
+        "swap_short": "swap of shorts {} points a night",
+        "swap_triple": "three nights on {}",
         "lots": "{} lots",
         "lot_units": "a lot of {} units",
+        "lot_min": "at least {} lots",
+        "lot_step": "lots in steps of {}",
+        "lot_max": "at most {} lots",
+        "account": "{} account",
         "deposit": f"deposit {{}} {cell.backtest.get('currency') or ''}",
         "leverage": "leverage {}",
+        "margin_call": "margin call at {} of the margin",
+        "stop_out": "stop-out at {} of the margin",
+        "hours": "entries within {}",
+        "friday_close": "closed for the weekend from Friday {}",
+        "timezone": "server clock {}",
+        "conversion": "converted by {}",
+        "finer": "stops decided by {}",
         "threshold_k": "threshold {} round-trip costs",
         "probability_margin": "margin {} of a chance",
     }
@@ -213,6 +230,18 @@ def _rules(cell: Cell) -> str:
         rules.pop("probability_margin", None)
     known = [text.format(describe(rules.pop(key))).strip() for key, text in words.items() if key in rules]
     return ", ".join([*known, *filter(None, [describe(rules)])])
+
+
+def _unusual(broker: Json) -> Json:
+    """Broker settings that a trader asks for first, and those that are not the usual ones."""
+    usual = asdict(BrokerRules())
+    first = ("spread_points", "commission_per_lot", "deposit", "leverage")
+    hidden = ("preset", "currency", "slippage_seed")
+    return {k: v for k, v in broker.items() if k in first or (k not in hidden and _plain(v) != _plain(usual.get(k)))}
+
+
+def _plain(value: Any) -> Any:
+    return list(value) if isinstance(value, tuple) else value
 
 
 def _horizon(cells: Iterable[Cell], config: Json) -> str:
