@@ -1,0 +1,92 @@
+"""How large a position is: lots that are linear in equity, `lots + lots_per_money * equity`, so that a plan can be laid
+before an account exists; and the one rounding of lots that both engines and the live link share.
+
+Pure float arithmetic, element by element: a row alone gives the bytes it gives among others.
+"""
+
+import math
+from dataclasses import replace
+from statistics import NormalDist
+from typing import TYPE_CHECKING
+
+import numpy as np
+
+from forecasting.errors import ConfigError
+from forecasting.forecasts import QUANTILE_LEVELS
+from strategies.contract import BrokerRules
+
+if TYPE_CHECKING:
+    from strategies.signals import SignalRules
+
+SIZINGS = ("fixed", "risk", "volatility", "kelly")
+
+_SCORES = [NormalDist().inv_cdf(level) for level in QUANTILE_LEVELS]
+
+
+def lots_of(
+    rules: "SignalRules",
+    broker: BrokerRules,
+    *,
+    entry: np.ndarray,
+    conversion: np.ndarray,
+    loss: np.ndarray,
+    sigma: np.ndarray,
+    bars_per_year: float,
+    gain: np.ndarray,
+    deviation: np.ndarray,
+) -> tuple[np.ndarray, np.ndarray]:
+    """Fixed lots and lots for each unit of account currency of equity, float64 [N] both; one of them is 0.
+
+    entry: price paid; loss: of one unit at the stop, spread included; gain: expected of one unit after a round trip's
+    cost; deviation: of that gain; all in quote currency. conversion: account currency for one unit of it. sigma:
+    one-bar volatility of simple returns.
+
+    risk: risk_percent of equity is lost at the stop, both commissions included. volatility: exposure x sigma x
+    sqrt(bars a year) is target_volatility of equity. kelly: exposure is kelly_fraction x mean / variance of the return,
+    which maximises the expected logarithm where moves are small (Thorp 2006); 0 where no gain is expected. Sizes that
+    follow equity are bounded by exposure / equity <= max_leverage.
+    """
+    if rules.sizing == "fixed":
+        return np.full(len(entry), float(rules.lots)), np.zeros(len(entry))
+    exposure = entry * conversion * broker.lot_units  # of a lot, in account currency
+    with np.errstate(divide="ignore", invalid="ignore"):
+        if rules.sizing == "risk":
+            lost = (loss * conversion + 2 * broker.commission_per_unit) * broker.lot_units
+            wanted = rules.risk_percent / 100 / lost
+        elif rules.sizing == "volatility":
+            wanted = rules.target_volatility / (exposure * sigma * math.sqrt(bars_per_year))
+        else:
+            share = rules.kelly_fraction * gain * entry / (deviation * deviation)
+            wanted = np.where(gain > 0, share / exposure, 0.0)
+    return np.zeros(len(entry)), np.minimum(wanted, rules.max_leverage / exposure)
+
+
+def deviation_of(quantiles: np.ndarray) -> np.ndarray:
+    """Standard deviation of a distribution from its quantiles: [N, Q] at QUANTILE_LEVELS -> [N].
+
+    The slope of the normal probability plot, sum(z q) / sum(z^2) with z the normal quantiles of the levels; exact for
+    a normal distribution. It leaves out what lies beyond the outer levels, so heavy tails count less than they weigh.
+    """
+    slope = np.zeros(len(quantiles))
+    for level, score in enumerate(_SCORES):
+        slope = slope + score * quantiles[:, level]
+    return slope / sum(score * score for score in _SCORES)
+
+
+def steps_of(lots: float, broker: BrokerRules) -> int:
+    """Whole lot steps of a size, cut down to `lot_max`; 0 where it is below `lot_min`, which means refused.
+
+    >>> steps_of(0.129, BrokerRules())
+    12
+    """
+    steps = math.floor(min(lots, broker.lot_max) / broker.lot_step + 1e-9)
+    return steps if steps >= math.ceil(broker.lot_min / broker.lot_step - 1e-9) else 0
+
+
+def capped(broker: BrokerRules, max_lots: float) -> BrokerRules:
+    """The broker's rules under `trading.max_lots`: its `lot_max` where that is less. Engines must be given these."""
+    if max_lots >= broker.lot_max:
+        return broker
+    if max_lots < broker.lot_min:
+        raise ConfigError(f"trading.max_lots {max_lots:g} is below broker.lot_min {broker.lot_min:g}; raise the former")
+    return replace(broker, lot_max=max_lots)
