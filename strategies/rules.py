@@ -1,11 +1,9 @@
 """The [trading] section of a study: what is traded by which signal, how large, and when it ends."""
 
-import math
 from dataclasses import dataclass, fields
 
 from forecasting.errors import OptionError, unknown
 from forecasting.forecasts import QUANTILE_LEVELS
-from strategies.contract import BrokerRules
 from strategies.numbers import finite
 from strategies.signals import SignalRules, find_signal
 from strategies.sizing import SIZINGS
@@ -77,7 +75,9 @@ class TradingRules:
         low = [level for level in QUANTILE_LEVELS if level < 0.5]
         if self.quantile_level not in low:
             known = ", ".join(f"{level:g}" for level in low)
-            raise OptionError(f"quantile_level is {self.quantile_level!r}; it must be one of those kept, such as {known}")
+            raise OptionError(
+                f"quantile_level is {self.quantile_level!r}; it must be one of those kept, such as {known}"
+            )
         if self.sizing not in SIZINGS:
             raise OptionError(unknown("sizing", self.sizing, SIZINGS).removeprefix("unknown "))
         if self.sizing == "risk" and not (self.stop or self.trailing):
@@ -89,8 +89,8 @@ class TradingRules:
         if self.sizing == "fixed" and self.lots > self.max_lots:
             raise OptionError(f"lots is {self.lots!r}, above max_lots {self.max_lots!r}; lower it, such as 0.1")
 
-    def signal_rules(self, broker: BrokerRules | None = None, bars_per_year: float = math.nan) -> SignalRules:
-        """The part of the rules that decides, under an account's rules; a volatility target needs the bars of a year."""
+    @property
+    def signal_rules(self) -> SignalRules:
+        """The part of the rules that decides; replace its `broker` and `bars_per_year` by those of what is traded."""
         own = {item.name for item in fields(SignalRules)} & {item.name for item in fields(self)}
-        settings = {name: getattr(self, name) for name in own}
-        return SignalRules(**settings, broker=broker or BrokerRules(), bars_per_year=bars_per_year)
+        return SignalRules(**{name: getattr(self, name) for name in own})

@@ -20,9 +20,14 @@ import numpy as np
 from forecasting.errors import ConfigError, UserError, unknown
 from forecasting.forecasts import QUANTILE_LEVELS, Forecast, Forecasts
 from strategies.contract import BrokerRules
-from strategies.sizing import capped, deviation_of, lots_of, steps_of
-from strategies.stops import distance_of, level_of, price_of
+from strategies.sizing import capped, deviation_of, lots_per_money_of, steps_of
+from strategies.stops import ATR_BARS, average_true_range, distance_of, level_of, quantile_price
 from strategies.user_signal import asked, is_user_signal, user_moves
+
+__all__ = [
+    "ATR_BARS", "SIGNALS", "Ballot", "Decisions", "MarketState", "MarketStates", "SignalRules", "Target", "View",
+    "average_true_range", "check_forecasts", "check_horizon", "decide", "find_signal", "target_position",
+]  # fmt: skip
 
 STANDARD_ERRORS = 2.0
 """Half-width of the band around zero in which a signal stays flat, in Monte Carlo standard errors of its move."""
@@ -87,8 +92,9 @@ class Target:
 
 @dataclass(frozen=True)
 class SignalRules:
-    """What decides: the settings of [trading] (`strategies.rules.TradingRules` says what each means), the account's
-    rules, of which lots and commission are used, and the bars a year has, for a volatility target.
+    """What decides: the settings of [trading] that `strategies.rules.TradingRules` explains, and two facts beside them.
+
+    broker: the account's rules, of which lots and commission are used. bars_per_year: for a volatility target.
     """
 
     signal: str
@@ -108,6 +114,11 @@ class SignalRules:
     expiry_bars: int = 0
     broker: BrokerRules = field(default_factory=BrokerRules)
     bars_per_year: float = math.nan
+
+    @property
+    def asks_atr(self) -> bool:
+        """Whether a stop, profit or trailing stop is so many average true ranges away."""
+        return any(text.startswith("atr:") for text in (self.stop, self.take_profit, self.trailing))
 
 
 @dataclass(frozen=True)
@@ -162,8 +173,8 @@ class Decisions:
 _SIDES = {1: "long", -1: "short", 0: "flat"}
 _REFUSED = (
     "",
-    "its stop would lie on the wrong side of the price",
-    "its take profit would lie on the wrong side of the price",
+    "its stop would not lie beyond the price",
+    "its take profit would not lie beyond the price",
     "no gain is expected after costs",
 )
 
@@ -208,46 +219,63 @@ def decide(forecasts: Forecasts, market: MarketStates, rules: SignalRules) -> De
     vote = isinstance(forecasts, Ballot)
     side, move, band = (_majority if vote else _sides)(forecasts, market, rules)
     levels = {name: level_of(getattr(rules, name), name) for name in ("stop", "take_profit", "trailing")}
-    if any(level and level.kind == "atr" for level in levels.values()) and not np.isfinite(market.atr).all():
-        raise UserError("stops in ATR need the highs, lows and closes of 15 bars up to each cutoff; load earlier bars")
-    closing, opening = _offsets(side, market)
-    now, entry = market.last_close + closing, market.last_close + opening
-    ends = forecasts.quantiles[:, :, -1] + closing[:, None]
-    distance = {name: distance_of(level, market.point, market.atr) for name, level in levels.items()}
-    stop = price_of(levels["stop"], -1, side, now, distance["stop"], ends)
-    profit = price_of(levels["take_profit"], 1, side, now, distance["take_profit"], ends)
-    trailing = distance["trailing"]
+    if rules.asks_atr and not np.isfinite(market.atr).all():
+        raise UserError(
+            f"stops in ATR need {ATR_BARS + 1} bars up to each cutoff, and {forecasts.cutoff[0]} has fewer behind it; "
+            "load earlier bars"
+        )
+    none = np.full(len(side), np.nan)
+    priced = rules.sizing != "fixed" or any(levels.values())
+    closing, opening = _offsets(side, market) if priced else (none, none)
+    now = market.last_close + closing
+
+    def price(name: str, away: int) -> np.ndarray:
+        level = levels[name]
+        if level is None:
+            return none
+        if level.kind == "quantile":
+            return quantile_price(level, side, forecasts.quantiles[:, :, -1]) + closing
+        return np.asarray(now + away * side * distance_of(level, market.point, market.atr))
+
+    stop, profit = price("stop", -1), price("take_profit", 1)
+    trailing = distance_of(levels["trailing"], market.point, market.atr) if levels["trailing"] else none
     refused = np.zeros(len(side), np.int8)
     if levels["stop"]:
         refused[side * (now - stop) <= 0] = 1
+    if levels["trailing"]:
+        refused[trailing <= 0] = 1
     if levels["take_profit"]:
         refused[(refused == 0) & (side * (profit - now) <= 0)] = 2
-    gain, deviation = np.zeros(len(side)), np.ones(len(side))
-    if rules.sizing == "kelly":
-        gain, deviation = _earned(forecasts, market, side, last)
+    if rules.sizing == "fixed":
+        lots, lots_per_money = rules.lots, np.zeros(len(side))
+    else:
+        gain, deviation = _earned(forecasts, market, side, last) if rules.sizing == "kelly" else (none, none)
         refused[(refused == 0) & (gain <= 0)] = 3
-    elif rules.sizing == "volatility" and not np.isfinite(rules.bars_per_year):
-        raise UserError('sizing "volatility" needs SignalRules.bars_per_year; see strategies.plans.bars_per_year')
+        lots, lots_per_money = (
+            0.0,
+            lots_per_money_of(
+                rules,
+                entry=market.last_close + opening,
+                conversion=market.conversion,
+                loss=np.where(np.isnan(stop), trailing, side * (now - stop)) + market.spread,
+                sigma=forecasts.sigma,
+                gain=gain,
+                deviation=deviation,
+            ),
+        )
     refused[side == 0] = 0
-    lots, lots_per_money = lots_of(
-        rules,
-        rules.broker,
-        entry=entry,
-        conversion=market.conversion,
-        loss=np.where(np.isnan(stop), trailing, side * (now - stop)) + market.spread,
-        sigma=forecasts.sigma,
-        bars_per_year=rules.bars_per_year,
-        gain=gain,
-        deviation=deviation,
-    )
     taken = (side != 0) & (refused == 0)
+
+    def wanted(prices: np.ndarray) -> np.ndarray:
+        return none if prices is none else np.where(taken, prices, np.nan)
+
     return Decisions(
         side=np.where(taken, side, 0).astype(np.int8),
         lots=np.where(taken, lots, 0.0),
-        lots_per_money=np.where(taken, lots_per_money, 0.0),
-        stop=np.where(taken, stop, np.nan),
-        take_profit=np.where(taken, profit, np.nan),
-        trailing=np.where(taken, trailing, np.nan),
+        lots_per_money=lots_per_money if rules.sizing == "fixed" else np.where(taken, lots_per_money, 0.0),
+        stop=wanted(stop),
+        take_profit=wanted(profit),
+        trailing=wanted(trailing),
         expiry=forecasts.ds[:, last],
         move=move,
         band=band,
@@ -283,8 +311,7 @@ def probability(forecasts: Forecasts, market: MarketStates, rules: SignalRules) 
 
 
 def quantile(forecasts: Forecasts, market: MarketStates, rules: SignalRules) -> View:
-    """Long where the low quantile of the last step lies above the price an order fills at, short where the high one
-    lies below it, by more than the round-trip cost.
+    """Low quantile of the last step above the price of the fill, or the high one below it, by the round-trip cost.
 
     Monte Carlo errors of quantiles are not known; that of the mean, the least they can be, stands in for them.
     """
@@ -337,9 +364,7 @@ def check_forecasts(forecasts: Forecasts) -> None:
         check_forecasts(member)
 
 
-def _sides(
-    forecasts: Forecasts, market: MarketStates, rules: SignalRules
-) -> tuple[np.ndarray, np.ndarray, np.ndarray]:
+def _sides(forecasts: Forecasts, market: MarketStates, rules: SignalRules) -> tuple[np.ndarray, np.ndarray, np.ndarray]:
     """Side the signal takes, float64 of 1, -1 and 0, its move and the band the move must leave; [N] each."""
     view = find_signal(rules.signal)(forecasts, market, rules)
     least = POINTS * market.point if view.in_price else 0.0
@@ -351,9 +376,7 @@ def _sides(
     return np.where(np.abs(view.move) > band, np.sign(view.move), 0.0), view.move, band
 
 
-def _majority(
-    ballot: Forecasts, market: MarketStates, rules: SignalRules
-) -> tuple[np.ndarray, np.ndarray, np.ndarray]:
+def _majority(ballot: Forecasts, market: MarketStates, rules: SignalRules) -> tuple[np.ndarray, np.ndarray, np.ndarray]:
     """The same from the sides of the members: that of more than half of them, or flat. The move is their number."""
     assert isinstance(ballot, Ballot)
     sides = [_sides(member, market, rules)[0] for member in ballot.members]
@@ -412,9 +435,7 @@ def _offsets(side: np.ndarray, market: MarketStates) -> tuple[np.ndarray, np.nda
     return np.where(side < 0, market.spread, 0.0), np.where(side > 0, market.spread, 0.0)
 
 
-def _earned(
-    forecasts: Forecasts, market: MarketStates, side: np.ndarray, last: int
-) -> tuple[np.ndarray, np.ndarray]:
+def _earned(forecasts: Forecasts, market: MarketStates, side: np.ndarray, last: int) -> tuple[np.ndarray, np.ndarray]:
     """Gain expected of one unit up to the expiry, a round trip's cost paid, and its standard deviation, [N].
 
     On a close-only series the first of the h bars is not earned: h - 1 of h parts of the variance are.

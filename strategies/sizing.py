@@ -1,6 +1,6 @@
-"""How large a position is: lots that are linear in equity, `lots + lots_per_money * equity`, so that a plan can be laid
-before an account exists; and the one rounding of lots that both engines and the live link share.
+"""How large a position is, and the one rounding of lots that both engines and the live link share.
 
+Sizes are linear in equity, `lots + lots_per_money * equity`, so that a plan can be laid before an account exists.
 Pure float arithmetic, element by element: a row alone gives the bytes it gives among others.
 """
 
@@ -11,7 +11,7 @@ from typing import TYPE_CHECKING
 
 import numpy as np
 
-from forecasting.errors import ConfigError
+from forecasting.errors import ConfigError, UserError
 from forecasting.forecasts import QUANTILE_LEVELS
 from strategies.contract import BrokerRules
 
@@ -23,19 +23,17 @@ SIZINGS = ("fixed", "risk", "volatility", "kelly")
 _SCORES = [NormalDist().inv_cdf(level) for level in QUANTILE_LEVELS]
 
 
-def lots_of(
+def lots_per_money_of(
     rules: "SignalRules",
-    broker: BrokerRules,
     *,
     entry: np.ndarray,
     conversion: np.ndarray,
     loss: np.ndarray,
     sigma: np.ndarray,
-    bars_per_year: float,
     gain: np.ndarray,
     deviation: np.ndarray,
-) -> tuple[np.ndarray, np.ndarray]:
-    """Fixed lots and lots for each unit of account currency of equity, float64 [N] both; one of them is 0.
+) -> np.ndarray:
+    """Lots for each unit of account currency of equity, float64 [N], of a sizing that follows equity.
 
     entry: price paid; loss: of one unit at the stop, spread included; gain: expected of one unit after a round trip's
     cost; deviation: of that gain; all in quote currency. conversion: account currency for one unit of it. sigma:
@@ -43,22 +41,22 @@ def lots_of(
 
     risk: risk_percent of equity is lost at the stop, both commissions included. volatility: exposure x sigma x
     sqrt(bars a year) is target_volatility of equity. kelly: exposure is kelly_fraction x mean / variance of the return,
-    which maximises the expected logarithm where moves are small (Thorp 2006); 0 where no gain is expected. Sizes that
-    follow equity are bounded by exposure / equity <= max_leverage.
+    which maximises the expected logarithm where moves are small (Thorp 2006); 0 where no gain is expected. None goes
+    beyond exposure / equity = max_leverage.
     """
-    if rules.sizing == "fixed":
-        return np.full(len(entry), float(rules.lots)), np.zeros(len(entry))
-    exposure = entry * conversion * broker.lot_units  # of a lot, in account currency
+    units = rules.broker.lot_units
+    exposure = entry * conversion * units  # of a lot, in account currency
     with np.errstate(divide="ignore", invalid="ignore"):
         if rules.sizing == "risk":
-            lost = (loss * conversion + 2 * broker.commission_per_unit) * broker.lot_units
-            wanted = rules.risk_percent / 100 / lost
+            wanted = rules.risk_percent / 100 / ((loss * conversion + 2 * rules.broker.commission_per_unit) * units)
         elif rules.sizing == "volatility":
-            wanted = rules.target_volatility / (exposure * sigma * math.sqrt(bars_per_year))
+            if not math.isfinite(rules.bars_per_year):
+                raise UserError("a volatility target needs SignalRules.bars_per_year; strategies.plans has it")
+            wanted = rules.target_volatility / (exposure * sigma * math.sqrt(rules.bars_per_year))
         else:
             share = rules.kelly_fraction * gain * entry / (deviation * deviation)
             wanted = np.where(gain > 0, share / exposure, 0.0)
-    return np.zeros(len(entry)), np.minimum(wanted, rules.max_leverage / exposure)
+    return np.minimum(wanted, rules.max_leverage / exposure)
 
 
 def deviation_of(quantiles: np.ndarray) -> np.ndarray:

@@ -47,24 +47,13 @@ def level_of(text: str, name: str) -> Level | None:
     return Level(kind, value)
 
 
-def distance_of(level: Level | None, point: float, atr: np.ndarray) -> np.ndarray:
-    """Distance of a level in price, [N]; NaN for none, and for a quantile, which is a price."""
-    if level is None or level.kind == "quantile":
-        return np.full(len(atr), np.nan)
+def distance_of(level: Level, point: float, atr: np.ndarray) -> np.ndarray:
+    """Distance in price of a level in points or ATR, [N]; atr [N]: in price."""
     return np.full(len(atr), level.value * point) if level.kind == "points" else level.value * atr
 
 
-def price_of(
-    level: Level | None, away: int, side: np.ndarray, now: np.ndarray, distance: np.ndarray, quantiles: np.ndarray
-) -> np.ndarray:
-    """Price of a stop (away -1) or a profit (away 1), [N]; NaN for none.
-
-    side [N]: 1 long, -1 short. now [N]: price at which the position would be closed at the cutoff. distance [N]: of
-    `distance_of`. quantiles [N, Q]: of the last step, as prices at which the position would be closed. For a short the
-    level of a quantile is mirrored, 0.05 becoming 0.95.
-    """
-    if level is None or level.kind != "quantile":
-        return np.asarray(now + away * side * distance)
+def quantile_price(level: Level, side: np.ndarray, quantiles: np.ndarray) -> np.ndarray:
+    """Price of a level's quantile, [N]; for a short (side -1) it is mirrored, 0.05 becoming 0.95. quantiles [N, Q]."""
     at = QUANTILE_LEVELS.index(level.value)
     return np.where(side > 0, quantiles[:, at], quantiles[:, len(QUANTILE_LEVELS) - 1 - at])
 
