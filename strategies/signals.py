@@ -218,70 +218,97 @@ def decide(forecasts: Forecasts, market: MarketStates, rules: SignalRules) -> De
     last = _last_step(forecasts.horizon, rules.expiry_bars)
     vote = isinstance(forecasts, Ballot)
     side, move, band = (_majority if vote else _sides)(forecasts, market, rules)
-    levels = {name: level_of(getattr(rules, name), name) for name in ("stop", "take_profit", "trailing")}
+    exits = _exits(forecasts, market, rules, side)
+    gain, per_money = _size(forecasts, market, rules, side, exits, last)
+    why = _refusals(side, exits, gain)
+    taken = (side != 0) & (why == 0)
+
+    def kept(prices: np.ndarray | None) -> np.ndarray:
+        return np.full(len(side), np.nan) if prices is None else np.where(taken, prices, np.nan)
+
+    return Decisions(
+        side=np.where(taken, side, 0).astype(np.int8),
+        lots=np.where(taken, rules.lots if per_money is None else 0.0, 0.0),
+        lots_per_money=np.zeros(len(side)) if per_money is None else np.where(taken, per_money, 0.0),
+        stop=kept(exits.stop),
+        take_profit=kept(exits.take_profit),
+        trailing=kept(exits.trailing),
+        expiry=forecasts.ds[:, last],
+        move=move,
+        band=band,
+        why=why,
+        label=f"vote of {rules.signal}" if vote else rules.signal,
+    )
+
+
+@dataclass(frozen=True)
+class _Exits:
+    """now: price at which each side would be closed at the cutoff; stop, take_profit, trailing: None for none; [N]."""
+
+    now: np.ndarray
+    stop: np.ndarray | None
+    take_profit: np.ndarray | None
+    trailing: np.ndarray | None
+
+
+def _exits(forecasts: Forecasts, market: MarketStates, rules: SignalRules, side: np.ndarray) -> _Exits:
     if rules.asks_atr and not np.isfinite(market.atr).all():
         raise UserError(
             f"stops in ATR need {ATR_BARS + 1} bars up to each cutoff, and {forecasts.cutoff[0]} has fewer behind it; "
             "load earlier bars"
         )
-    none = np.full(len(side), np.nan)
-    priced = rules.sizing != "fixed" or any(levels.values())
-    closing, opening = _offsets(side, market) if priced else (none, none)
-    now = market.last_close + closing
+    if rules.sizing == "fixed" and not (rules.stop or rules.take_profit or rules.trailing):
+        return _Exits(market.last_close, None, None, None)
+    cost = _to_close(side, market)
+    now = market.last_close + cost
 
-    def price(name: str, away: int) -> np.ndarray:
-        level = levels[name]
+    def price(name: str, away: int) -> np.ndarray | None:
+        level = level_of(getattr(rules, name), name)
         if level is None:
-            return none
+            return None
         if level.kind == "quantile":
-            return quantile_price(level, side, forecasts.quantiles[:, :, -1]) + closing
+            return np.asarray(quantile_price(level, side, forecasts.quantiles[:, :, -1]) + cost)
         return np.asarray(now + away * side * distance_of(level, market.point, market.atr))
 
-    stop, profit = price("stop", -1), price("take_profit", 1)
-    trailing = distance_of(levels["trailing"], market.point, market.atr) if levels["trailing"] else none
-    refused = np.zeros(len(side), np.int8)
-    if levels["stop"]:
-        refused[side * (now - stop) <= 0] = 1
-    if levels["trailing"]:
-        refused[trailing <= 0] = 1
-    if levels["take_profit"]:
-        refused[(refused == 0) & (side * (profit - now) <= 0)] = 2
+    trailing = level_of(rules.trailing, "trailing")
+    follow = distance_of(trailing, market.point, market.atr) if trailing else None
+    return _Exits(now, price("stop", -1), price("take_profit", 1), follow)
+
+
+def _size(
+    forecasts: Forecasts, market: MarketStates, rules: SignalRules, side: np.ndarray, exits: _Exits, last: int
+) -> tuple[np.ndarray | None, np.ndarray | None]:
+    """Gain expected, where the size depends on it, and lots for each unit of equity, None where they are fixed."""
     if rules.sizing == "fixed":
-        lots, lots_per_money = rules.lots, np.zeros(len(side))
-    else:
-        gain, deviation = _earned(forecasts, market, side, last) if rules.sizing == "kelly" else (none, none)
-        refused[(refused == 0) & (gain <= 0)] = 3
-        lots, lots_per_money = (
-            0.0,
-            lots_per_money_of(
-                rules,
-                entry=market.last_close + opening,
-                conversion=market.conversion,
-                loss=np.where(np.isnan(stop), trailing, side * (now - stop)) + market.spread,
-                sigma=forecasts.sigma,
-                gain=gain,
-                deviation=deviation,
-            ),
-        )
-    refused[side == 0] = 0
-    taken = (side != 0) & (refused == 0)
-
-    def wanted(prices: np.ndarray) -> np.ndarray:
-        return none if prices is none else np.where(taken, prices, np.nan)
-
-    return Decisions(
-        side=np.where(taken, side, 0).astype(np.int8),
-        lots=np.where(taken, lots, 0.0),
-        lots_per_money=lots_per_money if rules.sizing == "fixed" else np.where(taken, lots_per_money, 0.0),
-        stop=wanted(stop),
-        take_profit=wanted(profit),
-        trailing=wanted(trailing),
-        expiry=forecasts.ds[:, last],
-        move=move,
-        band=band,
-        why=refused,
-        label=f"vote of {rules.signal}" if vote else rules.signal,
+        return None, None
+    gain = deviation = None
+    if rules.sizing == "kelly":
+        gain, deviation = _earned(forecasts, market, side, last)
+    to_stop = exits.trailing if exits.stop is None else side * (exits.now - exits.stop)
+    return gain, lots_per_money_of(
+        rules,
+        entry=exits.now + side * market.spread,
+        conversion=market.conversion,
+        loss=None if to_stop is None else to_stop + market.spread,
+        sigma=forecasts.sigma,
+        gain=gain,
+        deviation=deviation,
     )
+
+
+def _refusals(side: np.ndarray, exits: _Exits, gain: np.ndarray | None) -> np.ndarray:
+    """Row of `_REFUSED` of each target that no position is opened for, int8 [N]; 0 for the others."""
+    why = np.zeros(len(side), np.int8)
+    if gain is not None:
+        why[gain <= 0] = 3
+    if exits.take_profit is not None:
+        why[side * (exits.take_profit - exits.now) <= 0] = 2
+    if exits.stop is not None:
+        why[side * (exits.now - exits.stop) <= 0] = 1
+    if exits.trailing is not None:
+        why[exits.trailing <= 0] = 1
+    why[side == 0] = 0
+    return why
 
 
 def mean_vs_context(forecasts: Forecasts, market: MarketStates, rules: SignalRules) -> View:
@@ -427,12 +454,9 @@ def _fill(forecasts: Forecasts, market: MarketStates) -> tuple[np.ndarray, np.nd
     return (forecasts.mean[:, 0], forecasts.mean_se[:, 0]) if market.close_only else (market.last_close, 0.0)
 
 
-def _offsets(side: np.ndarray, market: MarketStates) -> tuple[np.ndarray, np.ndarray]:
-    """What is added to the price shown where a position of that side is closed and where it is opened, [N]."""
-    if market.close_only:
-        half = side * market.spread / 2
-        return -half, half
-    return np.where(side < 0, market.spread, 0.0), np.where(side > 0, market.spread, 0.0)
+def _to_close(side: np.ndarray, market: MarketStates) -> np.ndarray:
+    """What a position of that side is closed at beyond the price shown, [N]; it is opened a spread worse."""
+    return -side * market.spread / 2 if market.close_only else np.where(side < 0, market.spread, 0.0)
 
 
 def _earned(forecasts: Forecasts, market: MarketStates, side: np.ndarray, last: int) -> tuple[np.ndarray, np.ndarray]:

@@ -28,10 +28,10 @@ def lots_per_money_of(
     *,
     entry: np.ndarray,
     conversion: np.ndarray,
-    loss: np.ndarray,
+    loss: np.ndarray | None,
     sigma: np.ndarray,
-    gain: np.ndarray,
-    deviation: np.ndarray,
+    gain: np.ndarray | None,
+    deviation: np.ndarray | None,
 ) -> np.ndarray:
     """Lots for each unit of account currency of equity, float64 [N], of a sizing that follows equity.
 
@@ -47,16 +47,18 @@ def lots_per_money_of(
     units = rules.broker.lot_units
     exposure = entry * conversion * units  # of a lot, in account currency
     with np.errstate(divide="ignore", invalid="ignore"):
-        if rules.sizing == "risk":
-            wanted = rules.risk_percent / 100 / ((loss * conversion + 2 * rules.broker.commission_per_unit) * units)
-        elif rules.sizing == "volatility":
+        if rules.sizing == "volatility":
             if not math.isfinite(rules.bars_per_year):
                 raise UserError("a volatility target needs SignalRules.bars_per_year; strategies.plans has it")
             wanted = rules.target_volatility / (exposure * sigma * math.sqrt(rules.bars_per_year))
-        else:
+        elif rules.sizing == "kelly" and gain is not None and deviation is not None:
             share = rules.kelly_fraction * gain * entry / (deviation * deviation)
             wanted = np.where(gain > 0, share / exposure, 0.0)
-    return np.minimum(wanted, rules.max_leverage / exposure)
+        elif loss is not None:
+            wanted = rules.risk_percent / 100 / ((loss * conversion + 2 * rules.broker.commission_per_unit) * units)
+        else:
+            raise UserError(f'sizing "{rules.sizing}" needs a stop; set trading.stop, such as "atr:2.0"')
+    return np.asarray(np.minimum(wanted, rules.max_leverage / exposure))
 
 
 def deviation_of(quantiles: np.ndarray) -> np.ndarray:
