@@ -26,6 +26,7 @@ STAGE_SOURCES = {
     "train": SHARED,
     "forecast": SHARED,
     "backtest": (*SHARED, "strategies/**/*.py"),
+    "combine": ("tunetrade/ensembles.py",),
     "validate": (*SHARED, "tunetrade/validation.py", "strategies/**/*.py"),
 }
 
@@ -34,6 +35,7 @@ STAGE_PACKAGES = {
     "train": NUMERIC,
     "forecast": NUMERIC,
     "backtest": ("backtrader",),
+    "combine": ("numpy", "pandas"),
     "validate": (*NUMERIC, "backtrader"),
 }
 

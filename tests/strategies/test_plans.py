@@ -153,7 +153,7 @@ def test_what_does_not_belong_together_is_refused():
         plan(bars, forecasts, replace(RULES, expiry_bars=4))
     broken = forecasts.quantiles.copy()
     broken[7, 3, 1] = np.nan
-    with pytest.raises(UserError, match="forecast of EURUSD-H1 at 2021-03-01T22:00:00.000000000 holds NaN"):
+    with pytest.raises(UserError, match=r"forecast of EURUSD-H1 at 2021-03-01T22:00:00.* holds NaN"):
         plan(bars, replace(forecasts, quantiles=broken))
     horizon = make_forecasts(make_bars([1.1] * 12), [9], [[1.2]])
     with pytest.raises(UserError, match="horizon 1 cannot be traded"):

@@ -121,7 +121,7 @@ def test_a_volatility_target_is_of_a_year():
     asked = {"sizing": "volatility", "target_volatility": 0.1, "sigma": 0.005, "bars_per_year": 256.0}
     assert target(UP, **asked).size == 0.1
     assert target(UP, state=market(equity=96_100.0), **asked).size == 1.0
-    with pytest.raises(UserError, match="needs SignalRules.bars_per_year"):
+    with pytest.raises(UserError, match=r"needs SignalRules\.bars_per_year"):
         target(UP, sizing="volatility")
 
 

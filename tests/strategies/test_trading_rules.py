@@ -57,7 +57,7 @@ def test_what_goes_together_is_checked_together():
     with pytest.raises(OptionError, match=r'sizing is "risk", which needs a stop'):
         TradingRules(sizing="risk")
     assert TradingRules(sizing="risk", trailing="atr:2.0").trailing == "atr:2.0"
-    with pytest.raises(OptionError, match="lots is 2.0, above max_lots 1.0"):
+    with pytest.raises(OptionError, match=r"lots is 2\.0, above max_lots 1\.0"):
         TradingRules(lots=2.0, max_lots=1.0)
 
 
