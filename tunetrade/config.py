@@ -41,8 +41,8 @@ class StudyConfig:
 
     series x ((methods + ensembles) x seeds + baselines + benchmarks) are its cells. `base` is `embedded` or a folder;
     `allow_seen` lets validation or test reach into what the base has seen, and the report says so. `refit` says when
-    baselines that are fitted are fitted anew. `method` holds a section per method, only its differences from the defaults,
-    `ensemble` one per ensemble.
+    baselines that are fitted are fitted anew. `method` holds a section per method, only its differences from the
+    defaults, `ensemble` one per ensemble.
     """
 
     name: str

@@ -23,19 +23,19 @@ SHARED = ("forecasting/**/*.py", "tunetrade/cell.py", "tunetrade/prepared.py", "
 """Sources every stage depends on: bars, windows and codec come from forecasting also where nothing is forecast."""
 
 STAGE_SOURCES = {
+    "combine": ("tunetrade/ensembles.py",),
     "train": SHARED,
     "forecast": SHARED,
     "backtest": (*SHARED, "strategies/**/*.py"),
-    "combine": ("tunetrade/ensembles.py",),
     "validate": (*SHARED, "tunetrade/validation.py", "strategies/**/*.py"),
 }
 
 NUMERIC = ("torch", "transformers", "peft", "numpy", "scipy", "pandas")
 STAGE_PACKAGES = {
+    "combine": ("numpy", "pandas"),
     "train": NUMERIC,
     "forecast": NUMERIC,
     "backtest": ("backtrader",),
-    "combine": ("numpy", "pandas"),
     "validate": (*NUMERIC, "backtrader"),
 }
 
