@@ -92,8 +92,8 @@ class StudyConfig:
                 raise ConfigError(f"{what} names an entry twice: {', '.join(map(str, values))}")
         if self.trading.expiry_bars > self.windows.horizon:
             raise ConfigError(
-                f"trading.expiry_bars is {self.trading.expiry_bars}, beyond windows.horizon {self.windows.horizon}; set "
-                "it to at most that, or 0 for all of it"
+                f"trading.expiry_bars is {self.trading.expiry_bars}, beyond windows.horizon {self.windows.horizon}; "
+                "set it to at most that, or 0 for all of it"
             )
         capped(self.broker, self.trading.max_lots)
         self._check_ensembles()
