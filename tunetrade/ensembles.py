@@ -111,7 +111,7 @@ def members_of(cell: "Cell") -> "list[Cell]":
 
 
 def combine(cell: "Cell", bars: "Bars", fingerprint: str, emit: Callable[[dict[str, Any]], None]) -> None:
-    """Write forecasts.parquet, forecast.json and, for a vote, members.parquet of an ensemble from its members' files."""
+    """Write forecasts.parquet, forecast.json and, for a vote, members.parquet from what the members left."""
     from forecasting.evaluate import naive_scale, table_errors
     from forecasting.files import read_json, write_json, write_parquet
     from tunetrade.prepared import prepare
