@@ -1,6 +1,6 @@
 """Ensembles: their tables against exact distributions, and as cells of a study that runs, resumes and fails."""
 
-from collections.abc import Generator
+from collections.abc import Generator, Iterable
 from dataclasses import replace
 from pathlib import Path
 
@@ -9,6 +9,8 @@ import pandas as pd
 import pytest
 from scipy.stats import norm
 
+from forecasting.bars import load_bars
+from forecasting.base import find_base
 from forecasting.errors import UserError
 from forecasting.files import read_json
 from forecasting.forecasts import QUANTILE_COLUMNS, QUANTILE_LEVELS, TABLE_COLUMNS
@@ -18,7 +20,7 @@ from tunetrade.config import StudyConfig, study_from
 from tunetrade.ensembles import combined, forecasts_of, skill_weights
 from tunetrade.ledger import trials
 from tunetrade.progress import Board
-from tunetrade.study import Outcome, run_study
+from tunetrade.study import Outcome, cells, run_study
 from tunetrade.workers import Finished
 
 COUNT = 400
@@ -39,7 +41,9 @@ def table(mean: np.ndarray, deviation: float, y: np.ndarray, sha: str = "a") -> 
         "unique_id": "X-H1", "cutoff": times, "ds": times + pd.Timedelta("1h"), "h": np.int16(1), "y": y, "mean": mean,
         "mean_se": 1e-4 * deviation, "p_up": norm.sf(0, mean, deviation or 1), "p_up_se": 0.01 * deviation,
         "crps": crps(mean, deviation, y), "anchor": 0.0, "sigma": deviation, "input_sha": sha, "crps_noise": 0.02,
-    } | {name: mean + deviation * norm.ppf(level) for name, level in zip(QUANTILE_COLUMNS, QUANTILE_LEVELS, strict=True)}  # fmt: skip
+    }  # fmt: skip
+    for name, level in zip(QUANTILE_COLUMNS, QUANTILE_LEVELS, strict=True):
+        columns[name] = mean + deviation * norm.ppf(level)
     return pd.DataFrame({name: columns[name] for name in TABLE_COLUMNS}, index=range(COUNT))
 
 
@@ -146,54 +150,60 @@ def run(study: StudyConfig, broken: str = "") -> Outcome:
     return run_study(study, Path("runs"), runner=here(broken))
 
 
+def names(cells: Iterable[str]) -> list[str]:
+    return [name.split("/")[1] for name in cells]
+
+
 def test_an_ensemble_is_a_cell_like_a_methods(study: StudyConfig) -> None:
-    outcome = run(study)
-    assert not outcome.failed
-    assert [name.split("/")[1] for name in outcome.done[-3:]] == ["mean", "vote", "skill"]
-    folder = outcome.folder / "EURUSD-D1"
-    tables = {name: pd.read_parquet(folder / name / "0/forecasts.parquet") for name in ("random-walk", "drift", "mean")}
-    wanted = (tables["random-walk"]["q90"] + tables["drift"]["q90"]) / 2
-    assert tables["mean"]["q90"].to_numpy() == pytest.approx(wanted.to_numpy())
-    report = read_json(folder / "skill/0/forecast.json")
-    assert report["members"]["random-walk"] < report["members"]["ewma-t"] or set(report["members"].values()) == {0.5}
-    reference = read_json(folder / "ewma-t/0/forecast.json")["validation"]["crps"]
-    assert report["reference_crps"] == pytest.approx(reference)
-    for name in study.ensemble:
-        assert {"trades.parquet", "equity.parquet", "backtest.json"} <= {
-            p.name for p in (folder / name / "0").iterdir()
-        }
-    lines = {line["method"]: line for line in trials(Path("runs/ledger.jsonl"))}
-    assert lines["vote"]["kind"] == "ensemble"
-    assert lines["vote"]["settings"]["ensemble"] == {"members": ["random-walk", "ewma-t", "drift"], "how": "vote"}
-    ballot = forecasts_of(read_cell(folder / "vote/0"))
-    assert isinstance(ballot, Ballot)
-    assert [float(member.mean[0, 2]) for member in ballot.members] == [
-        pd.read_parquet(folder / name / "0/forecasts.parquet")["mean"][2] for name in ("random-walk", "ewma-t", "drift")
-    ]
-    assert run(study).done == ()
-
-
-def test_what_members_depend_on_an_ensemble_depends_on(study: StudyConfig) -> None:
-    run(study)
-    again = run(replace(study, refit="never"))
-    assert {name.split("/")[1] for name in again.done} == {"drift", "mean", "vote"} or again.done == ()
-    votes = replace(study, ensemble={**study.ensemble, "mean": replace(study.ensemble["mean"], how="vote")})
-    assert [name.split("/")[1] for name in run(votes).done] == ["mean"]
-
-
-def test_members_that_failed_are_named(study: StudyConfig) -> None:
+    """A member fails, is mended, and then one ensemble alone is changed."""
     outcome = run(study, broken="ewma-t")
-    assert {name.split("/")[1] for name in outcome.failed} == {"ewma-t", "vote", "skill"}
+    assert set(names(outcome.failed)) == {"ewma-t", "vote", "skill"}
     said = outcome.failed["EURUSD-D1/vote/0"]
     assert said.startswith("member EURUSD-D1/ewma-t/0 of ensemble vote failed: broken")
-    assert {name.split("/")[1] for name in run(study).done} == {"ewma-t", "vote", "skill"}
+    mended = run(study)
+    assert names(mended.done) == ["ewma-t", "vote", "skill"]
+    check_files(study, outcome.folder / "EURUSD-D1")
+    changed = {**study.ensemble, "mean": replace(study.ensemble["mean"], how="vote")}
+    assert names(run(replace(study, ensemble=changed)).done) == ["mean"]
+
+
+def check_files(study: StudyConfig, folder: Path) -> None:
+    tables = {name: pd.read_parquet(folder / name / "0/forecasts.parquet") for name in (*study.baselines, "mean")}
+    wanted = (tables["random-walk"]["q90"] + tables["drift"]["q90"]) / 2
+    assert tables["mean"]["q90"].to_numpy() == pytest.approx(wanted.to_numpy())
+    reports = {name: read_json(folder / name / "0/forecast.json") for name in (*study.baselines, "skill")}
+    reference = reports["ewma-t"]["validation"]["crps"]
+    assert reports["skill"]["reference_crps"] == pytest.approx(reference)
+    weights = skill_weights([reports[name]["validation"]["crps"] for name in ("random-walk", "ewma-t")], reference)
+    assert list(reports["skill"]["members"].values()) == pytest.approx(weights)
+    for name in study.ensemble:
+        files = {path.name for path in (folder / name / "0").iterdir()}
+        assert {"trades.parquet", "equity.parquet", "backtest.json"} <= files
+        assert ("members.parquet" in files) == (name == "vote")
+    (line,) = (line for line in trials(Path("runs/ledger.jsonl")) if line["method"] == "vote" and "failed" not in line)
+    assert line["kind"] == "ensemble"
+    assert line["settings"]["ensemble"] == {"members": ["random-walk", "ewma-t", "drift"], "how": "vote"}
+    ballot = forecasts_of(read_cell(folder / "vote/0"))
+    assert isinstance(ballot, Ballot)
+    found = [float(member.mean[0, 2]) for member in ballot.members]
+    assert found == [tables[name]["mean"][2] for name in ("random-walk", "ewma-t", "drift")]
+
+
+def test_the_fingerprint_of_an_ensemble_covers_its_members(study: StudyConfig, tmp_path: Path) -> None:
+    def prints(changed: StudyConfig) -> dict[str, str]:
+        grid = cells(changed, tmp_path, {"ecb:EURUSD": bars})
+        return {
+            c.method: fingerprints(c, bars.instrument.sha256, base)["forecast"] for c in grid if c.kind == "ensemble"
+        }
+
+    bars, base = load_bars("ecb:EURUSD", study.source), find_base(study.base)
+    first = prints(study)
+    assert prints(replace(study, trading=replace(study.trading, lots=0.2))) == first
+    other = prints(replace(study, sampling=replace(study.sampling, seed=9)))
+    assert {name for name in first if other[name] != first[name]} == set(first)
 
 
 def test_an_ensemble_of_trained_methods_has_their_seeds(study: StudyConfig, tmp_path: Path) -> None:
-    from forecasting.bars import load_bars
-    from forecasting.base import find_base
-    from tunetrade.study import cells
-
     more = study_from(
         {**STUDY, "methods": ["full", "untuned"], "seeds": [3, 4]},
         [f'base="{study.base}"', 'ensemble.three.members=["full", "untuned", "drift"]'],
