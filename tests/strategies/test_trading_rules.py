@@ -1,8 +1,11 @@
 import dataclasses
+import re
+from pathlib import Path
 
 import pytest
 
 from forecasting.errors import ConfigError, OptionError
+from strategies.contract import BrokerRules
 from strategies.rules import TradingRules
 from strategies.signals import SignalRules
 
@@ -11,6 +14,16 @@ def test_defaults_hold_together_and_are_plain():
     values = dataclasses.asdict(TradingRules())
     assert all(isinstance(value, (int, float, str)) for value in values.values())
     assert TradingRules(**values) == TradingRules()
+
+
+def test_every_key_and_default_is_documented():
+    text = (Path(__file__).parents[2] / "docs" / "STUDY.md").read_text(encoding="utf-8")
+    for section, record in (("trading", TradingRules()), ("broker", BrokerRules())):
+        (row,) = (line for line in text.split("\n") if line.startswith(f"| `[{section}]`"))
+        for key, value in dataclasses.asdict(record).items():
+            assert f"`{key}`" in row, key
+            if isinstance(value, float) and value:
+                assert re.search(rf"`{key}`( and `\w+`)? {value:g}\b|`{key}` {value}0?\b", row), key
 
 
 @pytest.mark.parametrize(

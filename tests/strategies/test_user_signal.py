@@ -1,5 +1,9 @@
 """A user's own signal: found by name, held to the checks that ours pass, and wrong in one line."""
 
+import re
+from dataclasses import replace
+from pathlib import Path
+
 import numpy as np
 import pytest
 from made import make_bars, make_forecasts
@@ -33,6 +37,18 @@ def test_its_moves_decide_and_all_else_is_as_ever(tmp_path):
     assert found.stop[4] == pytest.approx(BARS.closes[4] - 0.001, abs=1e-12)
     assert found.reasons[4] == f"long: {file}:moves +0.0096 beyond 1e-05"
     assert plan(written(tmp_path, "return np.full(len(forecasts), 0.9e-5)")).side.tolist() == [0] * 12
+
+
+def test_the_example_of_the_documentation_trades(tmp_path):
+    text = (Path(__file__).parents[2] / "docs" / "EXECUTION.md").read_text(encoding="utf-8")
+    (code,) = re.findall(r"```python\n(.*?)```", text, flags=re.DOTALL)
+    file = tmp_path / "my_signal.py"
+    file.write_text(code, encoding="utf-8")
+    cone = np.array([0.99, 0.995, 0.998, 1.0, 1.002, 1.01, 1.02])
+    quantiles = BARS.closes[4:9, None, None] * np.stack([np.ones(7), cone], axis=1)
+    quantiles[3] = quantiles[3] * 0.98
+    found = plan(file, forecasts=replace(FORECASTS, quantiles=quantiles))
+    assert found.side[4:9].tolist() == [1, 1, 1, -1, 1]
 
 
 def test_its_file_is_part_of_what_a_result_depends_on(tmp_path):

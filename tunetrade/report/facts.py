@@ -10,6 +10,7 @@ from typing import Any
 
 import pandas as pd
 
+from strategies.rules import TradingRules
 from tunetrade.report.load import Cell, Json, Study, read_equity, read_forecasts
 
 Fact = tuple[str, str]
@@ -211,8 +212,24 @@ def _rules(cell: Cell) -> str:
         rules.pop("threshold_k", None)
     if cell.backtest.get("signal") != "probability":
         rules.pop("probability_margin", None)
+    rules = _in_use(rules, cell.backtest.get("signal"))
     known = [text.format(describe(rules.pop(key))).strip() for key, text in words.items() if key in rules]
     return ", ".join([*known, *filter(None, [describe(rules)])])
+
+
+_OF_SIZING = {
+    "fixed": "lots", "risk": "risk_percent", "volatility": "target_volatility", "kelly": "kelly_fraction",
+}  # fmt: skip
+_UNLESS_ASKED = ("sizing", "max_lots", "max_leverage", "stop", "take_profit", "trailing", "expiry_bars", "resize")
+
+
+def _in_use(rules: Json, signal: Any) -> Json:
+    """Trading rules that changed something: those of the signal and the sizing chosen, and what is not as usual."""
+    usual, sizing = TradingRules(), rules.get("sizing", "fixed")
+    idle = {name for how, name in _OF_SIZING.items() if how != sizing}
+    idle |= {name for name in _UNLESS_ASKED if rules.get(name) == getattr(usual, name)}
+    idle |= {"quantile_level"} if signal != "quantile" else set()
+    return {name: value for name, value in rules.items() if name not in idle}
 
 
 def _horizon(cells: Iterable[Cell], config: Json) -> str:
