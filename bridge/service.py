@@ -5,6 +5,7 @@ reach the model in the same `Contexts` record: a live forecast has the bytes of 
 comes from the same signal function. Pure apart from the model, so whatever was on the wire can be replayed in a test.
 """
 
+import math
 from collections.abc import Mapping
 from dataclasses import dataclass, replace
 from itertools import pairwise
@@ -18,7 +19,16 @@ from forecasting.errors import ConfigError
 from forecasting.forecaster import Forecaster
 from forecasting.forecasts import QUANTILE_LEVELS, Forecast
 from forecasting.windows import Contexts, WindowSpec
-from strategies.signals import MarketState, SignalRules, Target, check_horizon, find_signal, target_position
+from strategies.signals import (
+    ATR_BARS,
+    MarketState,
+    SignalRules,
+    Target,
+    average_true_range,
+    check_horizon,
+    find_signal,
+    target_position,
+)  # fmt: skip
 
 HEARTBEAT_MS = 2_000
 _LOW, _HIGH = QUANTILE_LEVELS.index(0.10), QUANTILE_LEVELS.index(0.90)
@@ -29,7 +39,8 @@ class Desk:
     """One series served by one model under one signal.
 
     round_trip_cost: spread and both commissions for one unit of base currency, in quote currency. point: price of one
-    point. close_only: orders fill at the next close.
+    point. close_only: orders fill at the next close. spread: in price; conversion: account currency for one unit of
+    quote currency; equity: of the account, which sizes that follow it need.
     """
 
     unique_id: str
@@ -40,10 +51,18 @@ class Desk:
     round_trip_cost: float
     point: float
     close_only: bool
+    spread: float = 0.0
+    conversion: float = 1.0
+    equity: float = math.nan
 
     def __post_init__(self) -> None:
         find_signal(self.signal.signal)
         check_horizon(self.windows.horizon, self.close_only)
+        if self.signal.asks_atr and not (self.close_only and self.history > ATR_BARS):
+            raise ConfigError(
+                f"{self.unique_id}: stops in ATR need highs and lows, and live bars are closes only; use points or "
+                "quantiles"
+            )
         if self.windows.horizon > MAX_HORIZON or self.history > MAX_HISTORY:
             raise ConfigError(
                 f"{self.unique_id}: a live forecast has at most {MAX_HORIZON} steps and {MAX_HISTORY} bars of history, "
@@ -150,12 +169,17 @@ def _disorder(times_ms: tuple[int, ...]) -> Error | None:
 def _forecast(session: Session, desk: Desk, now_ms: int) -> messages.Forecast:
     contexts = contexts_of(session, desk)
     forecast = desk.forecaster.predict(contexts).forecasts.row(0)
+    closes = contexts.closes[0]
     market = MarketState(
-        context_mean=float(contexts.closes[0, -desk.windows.context :].mean()),
+        context_mean=float(closes[-desk.windows.context :].mean()),
         last_close=forecast.anchor,
         round_trip_cost=desk.round_trip_cost,
         point=desk.point,
         close_only=desk.close_only,
+        spread=desk.spread,
+        conversion=desk.conversion,
+        atr=float(average_true_range(closes, closes, closes)[-1]),
+        equity=desk.equity,
     )
     return forecast_message(forecast, target_position(forecast, market, desk.signal), desk.forecaster.sha, now_ms)
 

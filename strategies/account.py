@@ -15,9 +15,6 @@ from strategies.run import REASONS, Closed
 SIGNAL, STOP_LOSS, TAKE_PROFIT, STOP_OUT, END_OF_DATA = range(len(REASONS))
 """Why a trade was closed: rows of `strategies.run.REASONS`."""
 
-EXACT = 1e-9
-"""How far below a whole number of lot steps a size still counts as whole: 0.29 / 0.01 is 28.999999999999996."""
-
 
 class Terms(NamedTuple):
     """What dealing costs at a moment: spread and slippage in price, account currency for one of the quote currency."""
@@ -73,16 +70,6 @@ class Ticket:
     def result(self, price: float, conversion: float) -> float:
         """Open result where the position would close at `price`: commission of the entry and swap included."""
         return self.side * self.units * (price - self.price) * conversion - self.commission + self.swap
-
-
-def lot_steps(lots: float, rules: BrokerRules) -> int:
-    """Whole lot steps of a size wanted, `lot_max` at most."""
-    return math.floor(min(lots, rules.lot_max) / rules.lot_step + EXACT)
-
-
-def least_steps(rules: BrokerRules) -> int:
-    """Lot steps of the least size that a broker takes, never none."""
-    return max(math.ceil(rules.lot_min / rules.lot_step - EXACT), 1)
 
 
 def stop_out_price(tickets: list[Ticket], balance: float, level: float, conversion: float) -> float:

@@ -1,7 +1,7 @@
 """Bars and forecasts -> trades, equity and figures.
 
-Three steps, each of its own: `targets` asks the pure signal at every cutoff; a plan lays the targets along the bars;
-Backtrader executes the plan. What a bar decides depends on nothing after it. docs/EXECUTION.md states every assumption.
+Three steps, each of its own: a plan lays the targets of the pure signal along the bars (`strategies.plans`); Backtrader
+executes the plan; trades and equity become figures. docs/EXECUTION.md states every assumption.
 """
 
 from dataclasses import dataclass, replace
@@ -12,24 +12,15 @@ import pandas as pd
 from forecasting.bars import Bars
 from forecasting.errors import ConfigError, UserError, unknown
 from forecasting.forecasts import Forecasts
-from strategies.account import EXACT, least_steps
 from strategies.broker import run_plan
 from strategies.contract import BrokerRules
-from strategies.market import (
-    Market,
-    account_currency,
-    check_spread,
-    conversions,
-    entries_allowed,
-    market_of,
-    spreads,
-    weekend_ahead,
-)  # fmt: skip
+from strategies.market import Market, account_currency, entries_allowed, market_of, weekend_ahead
 from strategies.metrics import figures
-from strategies.plan import NEVER, Plan, plain_plan, restricted
+from strategies.plan import Plan, plain_plan, restricted
+from strategies.plans import plan_of
 from strategies.rules import TradingRules
 from strategies.run import equity_frame, trades_frame
-from strategies.signals import MarketState, Target, check_horizon, target_position
+from strategies.sizing import EXACT, capped, least_steps
 
 STANDARD = BrokerRules()
 """The account that is traded where none is named."""
@@ -75,16 +66,16 @@ def run_backtest(
     """
     if policy not in POLICIES:
         raise ConfigError(unknown("policy", policy, POLICIES))
+    broker = capped(broker, rules.max_lots)
     traded = _between(bars, _span(bars, forecasts, span))
     market = market_of(traded, broker, conversion, finer)
     if policy == "signal":
         if forecasts is None:
             raise UserError("policy 'signal' needs forecasts; make them: `tunetrade forecast`, or trade a benchmark")
-        wanted = targets(bars, forecasts, rules, context, broker, conversion)
-        plan = _plan(traded.times, forecasts.cutoff, wanted)
+        plan = plan_of(bars, traded, forecasts, rules, broker, market, context)
     else:
         plan = _held(len(traded), policy, rules.lots)
-    plan = restricted(plan, entries_allowed(traded, broker), weekend_ahead(traded, broker))
+        plan = restricted(plan, entries_allowed(traded, broker), weekend_ahead(traded, broker))
     _check_deposit(bars, market, plan, broker)
     run = run_plan(market, plan, broker)
     trades, equity = trades_frame(run, market, broker.lot_units, plan.reasons), equity_frame(run, market)
@@ -98,86 +89,15 @@ def run_backtest(
     )
 
 
-def targets(
-    bars: Bars,
-    forecasts: Forecasts,
-    rules: TradingRules,
-    context: int,
-    broker: BrokerRules = STANDARD,
-    conversion: Bars | None = None,
-) -> list[Target]:
-    """The signal's target at each of the N cutoffs, from closes and spreads up to that cutoff only."""
-    check_horizon(forecasts.horizon, bars.instrument.close_only)
-    where = _positions(bars, forecasts)
-    if where[0] + 1 < context:
-        raise UserError(
-            f"the first forecast, at {forecasts.cutoff[0]}, has {where[0] + 1} closes behind it and the context mean "
-            f"needs {context}; load earlier bars or lower windows.context"
-        )
-    closes = bars.closes
-    if not np.allclose(forecasts.anchor, closes[where], rtol=1e-9, atol=0):
-        raise UserError(
-            f"forecasts of {forecasts.unique_id} were made from other closes than these bars hold; "
-            "make them anew: `tunetrade forecast`"
-        )
-    at_cutoffs = replace(bars, frame=bars.frame.iloc[where])
-    spread = spreads(at_cutoffs, broker)
-    check_spread(spread, at_cutoffs)
-    cost = spread + 2 * broker.commission_per_unit / conversions(at_cutoffs, broker, conversion)
-    return [
-        target_position(
-            forecasts.row(row),
-            MarketState(
-                context_mean=float(closes[bar - context + 1 : bar + 1].mean()),
-                last_close=float(closes[bar]),
-                round_trip_cost=float(cost[row]),
-                point=bars.instrument.point,
-                close_only=bars.instrument.close_only,
-            ),
-            rules.signal_rules,
-        )
-        for row, bar in enumerate(where)
-    ]
-
-
 def span_of(bars: Bars, forecasts: Forecasts) -> Span:
     """From the first cutoff to the end of the last cutoff's horizon, or to the last bar where that comes first."""
     return forecasts.cutoff[0], min(forecasts.ds[-1, -1], bars.times[-1])
-
-
-def _plan(times: np.ndarray, cutoffs: np.ndarray, wanted: list[Target]) -> Plan:
-    """Lay targets along bars [T]: the newest target at or before a close holds until its expiry, then flat."""
-    count = len(times)
-    side, lots, decided = np.zeros(count, np.int8), np.zeros(count), np.full(count, NEVER)
-    reasons = ["no forecast"] * count
-    for bar, row in enumerate((np.searchsorted(cutoffs, times, side="right") - 1).tolist()):
-        if row < 0:
-            continue
-        target = wanted[row]
-        decided[bar] = np.searchsorted(times, cutoffs[row], side="right") - 1
-        reasons[bar] = target.reason if times[bar] < target.expiry else "forecast expired"
-        if times[bar] < target.expiry:
-            side[bar], lots[bar] = np.sign(target.position), abs(target.position) * target.size
-    return replace(plain_plan(side, 0.0, tuple(reasons)), lots=lots, decided=decided)
 
 
 def _held(count: int, policy: str, lots: float) -> Plan:
     """The plan of a benchmark: decided once, at the first close."""
     side = np.full(count, policy == "buy-and-hold", np.int8)
     return replace(plain_plan(side, lots, (policy,) * count), decided=np.zeros(count, np.int64))
-
-
-def _positions(bars: Bars, forecasts: Forecasts) -> np.ndarray:
-    """Index of the bar that closes at each cutoff, int64 [N]."""
-    times, cutoffs = bars.times, forecasts.cutoff
-    where = np.minimum(np.searchsorted(times, cutoffs), len(times) - 1)
-    strange = cutoffs[times[where] != cutoffs]
-    if len(strange):
-        raise UserError(
-            f"no bar of {bars.instrument.unique_id} closes at the cutoff {strange[0]}; "
-            "use the bars that the forecasts were made from"
-        )
-    return where
 
 
 def _span(bars: Bars, forecasts: Forecasts | None, span: Span | None) -> Span:

@@ -106,7 +106,7 @@ class BrokerRules:
     def _check_choices(self) -> None:
         for name, known in (("preset", tuple(PRESETS)), ("account", ACCOUNTS), ("swap_triple", WEEKDAYS)):
             if getattr(self, name) not in known:
-                raise OptionError(unknown(name, getattr(self, name), known))
+                raise OptionError(unknown(name, getattr(self, name), known).removeprefix("unknown "))
         if self.currency and not _CURRENCY.match(self.currency):
             raise OptionError(f'currency is {self.currency!r}; it must be a code such as EUR, or "" for the quote\'s')
 

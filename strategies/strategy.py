@@ -2,8 +2,9 @@
 
 import backtrader as bt
 
-from strategies.account import Account, least_steps, lot_steps
+from strategies.account import Account
 from strategies.plan import Plan
+from strategies.sizing import least_steps, lot_steps
 
 
 class FollowPlan(bt.Strategy):

@@ -18,8 +18,10 @@ import numpy as np
 
 from forecasting.bars import Bars, load_bars
 from forecasting.files import read_json, remove_partials, sha256_of, write_json, write_parquet
+from strategies.user_signal import signal_sha
 from tunetrade.beside import series_beside, sha_until
 from tunetrade.config import StudyConfig, study_from
+from tunetrade.ensembles import combine, forecasts_of, members_of
 from tunetrade.layout import CellPaths, done_stages, mark, reopen
 from tunetrade.provenance import code_of, made_by, package_version
 
@@ -65,6 +67,8 @@ def stages(cell: Cell) -> dict[str, Stage]:
         return {"train": train, "validate": validate}
     if cell.kind == "benchmark":
         return {"backtest": backtest}
+    if cell.kind == "ensemble":
+        return {"forecast": combine, "backtest": backtest}
     if cell.kind == "baseline":
         return {"forecast": forecast, "backtest": backtest}
     return {"train": train, "forecast": forecast, "backtest": backtest}
@@ -77,8 +81,11 @@ def fingerprints(cell: Cell, data_sha: str, base: "Base") -> dict[str, str]:
     shared = [data_sha, *settings, base.sha, base.card]
     of_stage: dict[str, list[Any]] = {
         "train": _training_parts(cell) if cell.kind in ("method", "trial") else [],
-        "forecast": _forecasting_parts(cell) if cell.kind != "benchmark" else [],
+        "forecast": _forecasting_parts(cell) if cell.kind not in ("benchmark", "ensemble") else [],
     }
+    if cell.kind == "ensemble":
+        made_of = [fingerprints(member, data_sha, base)["forecast"] for member in members_of(cell)]
+        of_stage["forecast"] = [asdict(study.ensemble[cell.method]), made_of, code_of("combine")]
     result, so_far = {}, json.dumps(shared, sort_keys=True)
     for stage, parts in of_stage.items():
         if stage in stages(cell):
@@ -99,7 +106,8 @@ def _trading_parts(cell: Cell) -> list[Any]:
     """Rules of trading and broker, and the other series they call for; of a trial's, what comes before the test."""
     end = cell.study.split.test_start if cell.kind == "trial" else ""
     shas = [sha_until(bars, end) if bars else "" for bars in series_beside(cell.study)]
-    return [asdict(cell.study.trading), asdict(cell.study.broker), shas]
+    signal = signal_sha(cell.study.trading.signal)
+    return [asdict(cell.study.trading), asdict(cell.study.broker), shas, signal]
 
 
 def _after(before: str, stage: str, parts: list[Any]) -> str:
@@ -316,15 +324,12 @@ def backtest(cell: Cell, bars: Bars, fingerprint: str, emit: Emit) -> None:
 
 def trade(cell: Cell, bars: Bars) -> "tuple[BacktestResult, dict[str, Any]]":
     """The backtest of a cell's forecasts under its study's rules, and its record, the content of backtest.json."""
-    import pandas as pd
-
-    from forecasting.forecasts import from_table
     from strategies.backtest import run_backtest
     from tunetrade.prepared import prepare
 
     study = cell.study
     conversion, finer = series_beside(study)
-    forecasts = None if cell.kind == "benchmark" else from_table(pd.read_parquet(cell.paths.forecasts))
+    forecasts = None if cell.kind == "benchmark" else forecasts_of(cell)
     result = run_backtest(
         bars,
         forecasts,

@@ -26,6 +26,8 @@ from forecasting.train import TrainingOptions
 from forecasting.windows import SplitSpec, WindowSpec
 from strategies.contract import PRESETS, BrokerRules
 from strategies.rules import TradingRules
+from strategies.sizing import capped
+from tunetrade.ensembles import EnsembleOptions
 
 BENCHMARKS = ("buy-and-hold", "always-flat")
 
@@ -37,9 +39,10 @@ _NAME = re.compile(r"[A-Za-z0-9][A-Za-z0-9._-]*")
 class StudyConfig:
     """Everything a study depends on.
 
-    series x (methods x seeds + baselines + benchmarks) are its cells. `base` is `embedded` or a folder; `allow_seen`
-    lets validation or test reach into what the base has seen, and the report says so. `refit` says when baselines
-    that are fitted are fitted anew. `method` holds a section per method, only its differences from the defaults.
+    series x ((methods + ensembles) x seeds + baselines + benchmarks) are its cells. `base` is `embedded` or a folder;
+    `allow_seen` lets validation or test reach into what the base has seen, and the report says so. `refit` says when
+    baselines that are fitted are fitted anew. `method` holds a section per method, only its differences from the
+    defaults, `ensemble` one per ensemble.
     """
 
     name: str
@@ -60,6 +63,7 @@ class StudyConfig:
     trading: TradingRules = field(default_factory=TradingRules)
     broker: BrokerRules = field(default_factory=BrokerRules)
     method: Mapping[str, MethodOptions] = field(default_factory=dict)
+    ensemble: Mapping[str, EnsembleOptions] = field(default_factory=dict)
 
     def __post_init__(self) -> None:
         if not _NAME.fullmatch(self.name):
@@ -86,6 +90,30 @@ class StudyConfig:
             values = getattr(self, what)
             if len(set(values)) < len(values):
                 raise ConfigError(f"{what} names an entry twice: {', '.join(map(str, values))}")
+        if self.trading.expiry_bars > self.windows.horizon:
+            raise ConfigError(
+                f"trading.expiry_bars is {self.trading.expiry_bars}, beyond windows.horizon {self.windows.horizon}; "
+                "set it to at most that, or 0 for all of it"
+            )
+        capped(self.broker, self.trading.max_lots)
+        self._check_ensembles()
+
+    def _check_ensembles(self) -> None:
+        for name, options in self.ensemble.items():
+            if not _NAME.fullmatch(name) or name in (*METHODS, *BASELINES, *BENCHMARKS):
+                raise ConfigError(
+                    f"ensemble.{name}: give it a name of its own, of letters, digits, dot, dash, underscore"
+                )
+            for member in options.members:
+                if member not in (*self.methods, *self.baselines):
+                    known = unknown(f"member of ensemble.{name}", member, (*self.methods, *self.baselines))
+                    raise ConfigError(f"{known}; an ensemble's members are methods or baselines of its study")
+
+    def with_methods(self, names: Sequence[str]) -> "StudyConfig":
+        """The study with other methods, without the ensembles that then lack a member."""
+        there = {*names, *self.baselines}
+        whole = {name: options for name, options in self.ensemble.items() if set(options.members) <= there}
+        return dataclasses.replace(self, methods=tuple(names), ensemble=whole)
 
     def options_of(self, name: str) -> MethodOptions:
         """Settings of a method: its section, or its defaults."""
@@ -131,12 +159,23 @@ def study_from(values: Mapping[str, Any], overrides: Sequence[str] = (), where: 
     merged.pop("tune", None)  # read by tunetrade.tune alone
     if "broker" in merged:
         merged["broker"] = with_preset(merged["broker"])
-    sections = merged.pop("method", {})
-    if not isinstance(sections, Mapping):
-        raise ConfigError(f"{where}: method must hold sections such as [method.lora]")
+    sections, ensembles = merged.pop("method", {}), merged.pop("ensemble", {})
+    for kind, held, example in (("method", sections, "lora"), ("ensemble", ensembles, "both")):
+        if not isinstance(held, Mapping):
+            raise ConfigError(f"{where}: {kind} must hold sections such as [{kind}.{example}]")
+    _refuse_moved(merged.get("trading"))
     options = {name: build(method(name).options, section, f"method.{name}") for name, section in sections.items()}
-    study = build(StudyConfig, merged, "", skip=("method",))
-    return dataclasses.replace(study, method=options)
+    whole = {name: build(EnsembleOptions, section, f"ensemble.{name}") for name, section in ensembles.items()}
+    study = build(StudyConfig, merged, "", skip=("method", "ensemble"))
+    return dataclasses.replace(study, method=options, ensemble=whole)
+
+
+def _refuse_moved(section: Any) -> None:
+    """ConfigError for a key that the [trading] section had in version 0.1."""
+    kept = {item.name for item in dataclasses.fields(TradingRules)}
+    for item in dataclasses.fields(BrokerRules):
+        if isinstance(section, Mapping) and item.name in section and item.name not in kept:
+            raise ConfigError(f"trading.{item.name} moved to broker.{item.name}; set it in the section [broker]")
 
 
 def with_preset(section: Any) -> Any:

@@ -80,6 +80,11 @@ class CellPaths:
         return self.folder / "forecasts.parquet"
 
     @property
+    def members(self) -> Path:
+        """Long tables of the members of an ensemble that votes."""
+        return self.folder / "members.parquet"
+
+    @property
     def forecast(self) -> Path:
         """Errors, speed and latency."""
         return self.folder / "forecast.json"

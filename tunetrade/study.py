@@ -1,4 +1,4 @@
-"""A study: the grid series x (methods x seeds, baselines, benchmarks) worked off into run folders.
+"""A study: the grid series x (methods and ensembles x seeds, baselines, benchmarks) worked off into run folders.
 
 Each cell runs in a process of its own, so its peak memory is its own and a crash takes nothing else along. What is
 done is skipped, what was killed goes on, and a cell that fails is recorded as a row while the others go on.
@@ -18,7 +18,7 @@ from forecasting.base import find_base
 from forecasting.cache import limit_bytes
 from forecasting.errors import ConfigError
 from forecasting.files import read_json, write_json
-from forecasting.methods import method
+from forecasting.methods import METHODS, method
 from strategies.market import market_of, spreads
 from strategies.signals import check_horizon
 from tunetrade.beside import series_beside
@@ -66,6 +66,11 @@ def cells(study: StudyConfig, runs: Path, loaded: dict[str, Bars]) -> list[Cell]
     found += [("baseline", name, source, 0) for name in study.baselines for source in study.series]
     found += [("benchmark", name, source, 0) for name in study.benchmarks for source in study.series]
     found.sort(key=lambda cell: cell[0] != "method" or not method(cell[1]).trains)
+    for name, options in study.ensemble.items():
+        trained = any(member in METHODS and METHODS[member].trains for member in options.members)
+        found += [
+            ("ensemble", name, source, seed) for seed in (study.seeds if trained else (0,)) for source in study.series
+        ]
 
     def folder(source: str, name: str, seed: int) -> Path:
         return cell_folder(runs, study.name, loaded[source].instrument.unique_id, name, seed)
@@ -175,7 +180,7 @@ def work_off(
     done: list[str] = []
     failed: dict[str, str] = {}
     try:
-        with closing((runner or run_cells)(todo, slots, jobs, board)) as finished:
+        with closing(_in_order(runner or run_cells, todo, slots, jobs, board)) as finished:
             for cell, failure in finished:
                 update(cell.paths, status="failed" if failure else "done", failure=failure)
                 if failure:
@@ -189,6 +194,15 @@ def work_off(
     finally:
         board.close()
     return Outcome(folder, tuple(done), tuple(cell.name for cell in skipped), failed, _left_over(folder, grid))
+
+
+def _in_order(runner: Runner, todo: list[Cell], slots: int, jobs: int, board: Board) -> Generator[Finished, None, None]:
+    """Ensembles after all others, which are their members."""
+    for wanted in (False, True):
+        part = [cell for cell in todo if (cell.kind == "ensemble") == wanted]
+        if part:
+            with closing(runner(part, slots, jobs, board)) as finished:
+                yield from finished
 
 
 def _list(folder: Path, grid: list[Cell], whole: bool) -> None:

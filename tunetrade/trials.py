@@ -7,6 +7,7 @@ import pandas as pd
 from forecasting.base import find_base
 from forecasting.files import read_json
 from strategies.metrics import daily_returns
+from strategies.user_signal import signal_sha
 from tunetrade.cell import Cell, backtest_fingerprint, fingerprints
 from tunetrade.config import as_plain
 from tunetrade.ledger import Trial
@@ -25,8 +26,16 @@ def trial(cell: Cell, run: dict[str, Any], key: str) -> Trial:
         "method": cell.method,
         "seed": cell.seed,
         "data_sha": run["data_sha"],
-        "settings": {name: config[name] for name in SETTINGS} | {"method": config["method"].get(cell.method)},
+        "settings": {name: config[name] for name in SETTINGS} | _own(cell, config),
     }
+
+
+def _own(cell: Cell, config: dict[str, Any]) -> dict[str, Any]:
+    """Settings of the method or ensemble itself, and the hash of a signal of the user's own."""
+    sha = signal_sha(cell.study.trading.signal)
+    own = {"method": config["method"].get(cell.method)}
+    made_of = {"ensemble": config["ensemble"][cell.method]} if cell.kind == "ensemble" else {}
+    return own | made_of | ({"signal_sha": sha} if sha else {})
 
 
 def outcome(cell: Cell) -> Trial:

@@ -132,7 +132,7 @@ def tuned_file(study: StudyConfig, result: Json) -> str:
     short = short_of_budget(result)
     chosen = {name: own["settings"] for name, own in result["methods"].items() if name not in short}
     kept = {name: own for name, own in study.method.items() if name in chosen}
-    tried = with_settings(replace(study, methods=tuple(chosen), method=kept), chosen)
+    tried = with_settings(replace(study.with_methods(tuple(chosen)), method=kept), chosen)
     final = replace(tried, name=f"{study.name}-tuned", seeds=final_seeds(study.seeds))
     needed = {"name": final.name, "series": final.series, "methods": final.methods, "seeds": final.seeds}
     values = _difference(as_plain(final), as_plain(StudyConfig(final.name, final.series, final.methods)))

@@ -212,6 +212,7 @@ def train(asked: Arguments) -> int:
 
     chosen = method(asked.method)
     only = [f'series=["{_toml(asked.source)}"]', f'methods=["{chosen.name}"]', "baselines=[]", "benchmarks=[]"]
+    only += ["ensemble={}"]
     only += [f"seeds=[{asked.seed}]"]
     for name in SOURCE_FIELDS:
         value = getattr(asked, name)
@@ -298,6 +299,9 @@ def _test_part(cell: Any, asked: Arguments) -> int:
 
 
 def _latest(cell: Any, asked: Arguments) -> int:
+    if cell.kind == "ensemble":
+        names = ", ".join(cell.study.ensemble[cell.method].members)
+        raise UserError(f"{asked.run} is an ensemble, of {names}; name the run of a member for its latest forecast")
     from forecasting.bars import load_bars
     from forecasting.windows import contexts
     from tunetrade.checks import warn

@@ -15,7 +15,7 @@ from bridge.client import Client, LinkError
 from bridge.messages import MAX_FRAME_BYTES, Bar, Error, Forecast, Heartbeat, Hello, decode, encode
 from bridge.server import loopback_endpoint, serve
 from forecasting.errors import UserError
-from strategies.backtest import targets
+from strategies.plans import targets
 
 
 @pytest.fixture

@@ -8,8 +8,9 @@ from hypothesis import strategies as st
 from made import make_bars, make_forecasts, random_case
 
 from forecasting.errors import ConfigError, DataError, UserError
-from strategies.backtest import run_backtest, span_of, targets
+from strategies.backtest import run_backtest, span_of
 from strategies.contract import BrokerRules
+from strategies.plans import targets
 from strategies.rules import TradingRules
 from strategies.signals import SIGNALS
 

@@ -1,14 +1,16 @@
 import subprocess
 import sys
-from dataclasses import replace
+from dataclasses import fields, replace
 
 import numpy as np
 import pytest
 from scipy.stats import norm
 
 from forecasting.errors import ConfigError, UserError
-from forecasting.forecasts import QUANTILE_LEVELS, Forecast
-from strategies.signals import SIGNALS, MarketState, SignalRules, target_position
+from forecasting.forecasts import QUANTILE_LEVELS, Forecast, Forecasts
+from strategies.contract import BrokerRules
+from strategies.signals import SIGNALS, Ballot, MarketState, MarketStates, SignalRules, decide, target_position
+from strategies.sizing import steps_of
 
 ON_PRICES = sorted(set(SIGNALS) - {"probability"})
 CUTOFF = np.datetime64("2021-03-01T10:00", "ns")
@@ -159,6 +161,97 @@ def test_chances_of_0_and_1_are_positions_too():
         assert on_chances([0.5, 0.0], close_only=close_only).position == -1
 
 
+def on_quantiles(low, high, level=0.10, **state):
+    """Position where the quantiles of the last step at `level` and its mirror are as given."""
+    wide = np.interp(QUANTILE_LEVELS, [level, 1 - level], [low, high], left=low - 1, right=high + 1)
+    believed = replace(forecast([1.1, 1.1]), quantiles=np.stack([np.full(7, 1.1), wide], axis=1))
+    return target_position(believed, market(**state), SignalRules("quantile", 1.0, 0.1, quantile_level=level)).position
+
+
+@pytest.mark.parametrize("level", [0.05, 0.10, 0.25])
+def test_quantile_trades_where_the_cone_leaves_the_last_close_and_the_cost_out(level):
+    assert on_quantiles(1.10011, 1.2, level) == 1
+    assert on_quantiles(1.10009, 1.2, level) == 0
+    assert on_quantiles(1.0, 1.09989, level) == -1
+    assert on_quantiles(1.0, 1.09991, level) == 0
+    assert on_quantiles(1.05, 1.15, level) == 0
+    assert on_quantiles(1.10011, 1.2, level, last_close=1.2, close_only=True) == 1  # the fill is the predicted 1.1
+
+
+SETTINGS = [
+    {},
+    {"sizing": "risk", "stop": "atr:2.0", "take_profit": "quantile:0.95"},
+    {"sizing": "kelly", "stop": "quantile:0.05", "trailing": "points:200"},
+    {"sizing": "volatility", "bars_per_year": 250.0, "expiry_bars": 2},
+]
+
+
+@pytest.mark.parametrize("close_only", [False, True])
+@pytest.mark.parametrize("signal", SIGNALS)
+def test_a_row_alone_gives_the_bytes_it_gives_in_the_batch(signal, close_only):
+    """Whatever the layout: rows, columns, every other row."""
+    rng = np.random.default_rng(5)
+    count, horizon = 67, 11
+    mean = 1.1 + rng.normal(0, 0.004, (count, horizon))
+    believed = Forecasts(
+        "EURUSD-H1", CUTOFF + np.timedelta64(1, "h") * np.arange(count),
+        CUTOFF + np.timedelta64(1, "h") * (np.arange(count)[:, None] + np.arange(1, horizon + 1)), np.full(count, 1.1),
+        rng.uniform(1e-4, 1e-3, count), mean, rng.uniform(0, 1e-4, mean.shape),
+        mean[:, None] + np.sort(rng.normal(0, 0.003, (count, 7, horizon)), axis=1),
+        rng.uniform(0, 1, mean.shape), rng.uniform(0, 0.01, mean.shape), np.full(count, "0"),
+    )  # fmt: skip
+    columns = rng.uniform(1.0999, 1.1001, (2, count))
+    states = MarketStates(
+        *columns, *rng.uniform(1e-4, 3e-4, (2, count)), *rng.uniform(0.5, 1, (1, count)),
+        rng.uniform(1e-3, 2e-3, count), 1e-5, close_only,
+    )  # fmt: skip
+    fortran = replace(believed, **{n: np.asfortranarray(getattr(believed, n)) for n in ("mean", "p_up", "quantiles")})
+    seen = set()
+    for settings in SETTINGS:
+        asked = SignalRules(signal, 0.5, 0.1, quantile_level=0.25, **settings)
+        batch, other = decide(believed, states, asked), decide(fortran, states, asked)
+        seen |= set(batch.side.tolist())
+        for row in range(count):
+            state = MarketState(
+                *(float(getattr(states, n)[row]) for n in ("context_mean", "last_close", "round_trip_cost")), 1e-5,
+                close_only, *(float(getattr(states, n)[row]) for n in ("spread", "conversion", "atr")), 12_345.0,
+            )  # fmt: skip
+            alone = target_position(believed.row(row), state, asked)
+            for decided in (batch, other):
+                assert alone.position == decided.side[row]
+                prices = [
+                    np.nan if value is None else value for value in (alone.stop, alone.take_profit, alone.trailing)
+                ]
+                wanted = [decided.stop[row], decided.take_profit[row], decided.trailing[row]]
+                assert np.array(prices).tobytes() == np.array(wanted).tobytes()
+                lots = decided.lots[row] + decided.lots_per_money[row] * 12_345.0
+                assert alone.size == steps_of(lots, BrokerRules()) * 0.01
+                assert (alone.expiry, alone.reason.split("; ")[0]) == (decided.expiry[row], decided.reason(row))
+    assert seen == {-1, 0, 1}
+
+
+def test_a_vote_is_the_side_of_more_than_half():
+    """Members that rise, fall or stand still; the mean's side does not count."""
+
+    def sides(*moves):
+        members = tuple(_alone(forecast([1.1 + move] * 2)) for move in moves)
+        arrays = {field.name: getattr(members[0], field.name) for field in fields(Forecasts)}
+        states = MarketStates(*np.full((5, 1), 1.1), np.full(1, np.nan), 1e-5, False)
+        return decide(Ballot(**arrays, members=members), states, rules("mean-vs-last"))
+
+    up, down = 0.01, -0.01
+    assert [int(sides(*moves).side[0]) for moves in ((up, up, down), (down, down, up), (up, down), (up, 0, 0))] == [
+        1, -1, 0, 0,
+    ]  # fmt: skip
+    assert sides(down, up, up).reason(0) == "long: vote of mean-vs-last +2 beyond 1.5"
+    assert sides(up, up, down, down).reason(0) == "flat: vote of mean-vs-last +2 within 2"
+
+
+def _alone(believed):
+    single = {name: np.asarray(value)[None] for name, value in vars(believed).items() if name != "unique_id"}
+    return Forecasts(unique_id=believed.unique_id, **single)
+
+
 def test_target_says_size_expiry_and_why():
     wanted = target_position(forecast([1.101, 1.102]), market(), rules("mean-vs-last"))
     assert (wanted.position, wanted.size, wanted.stop, wanted.take_profit) == (1.0, 0.1, None, None)
@@ -167,6 +260,10 @@ def test_target_says_size_expiry_and_why():
     flat = target_position(forecast([1.1, 1.1]), market(), rules("mean-vs-last"))
     assert (flat.position, flat.size) == (0.0, 0.0)
     assert flat.reason.startswith("flat: mean-vs-last")
+    soon = target_position(forecast([1.101, 1.102]), market(), replace(rules("mean-vs-last"), expiry_bars=1))
+    assert soon.expiry == np.datetime64("2021-03-01T11:00", "ns")
+    with pytest.raises(UserError, match="expiry_bars is 3, beyond the forecast's horizon of 2"):
+        target_position(forecast([1.101, 1.102]), market(), replace(rules("mean-vs-last"), expiry_bars=3))
 
 
 def test_nan_is_an_error_not_a_position():

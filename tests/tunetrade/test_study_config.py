@@ -17,6 +17,7 @@ from forecasting.windows import SplitSpec, WindowSpec
 from strategies.contract import BrokerRules
 from strategies.rules import TradingRules
 from tunetrade.config import StudyConfig, as_plain, load_study, study_from, with_rules
+from tunetrade.ensembles import EnsembleOptions
 from tunetrade.verbs import study_file
 
 MINIMAL: dict[str, Any] = {"name": "s", "series": ["ecb:EURUSD"]}
@@ -59,6 +60,34 @@ def test_a_setting_out_of_range_is_named_by_the_key_that_set_takes(name: str) ->
         ('refit="yearl"', ("did you mean 'yearly'?",)),
         ('benchmarks=["hold"]', ("always-flat, buy-and-hold",)),
         ("trading.signal=mean-vs-lst", ("did you mean 'mean-vs-last'?",)),
+        ("trading.signal=mine.py:moves", ("there is no file mine.py",)),
+        ("trading.stop=150", ("trading.stop is 150", "text in quotes")),
+        ("trading.stop=pips:150", ("trading.stop is 'pips:150'", '"points:150"')),
+        ("trading.sizing=kely", ("trading.sizing 'kely'", "did you mean 'kelly'?")),
+        ("trading.sizing=risk", ('trading.sizing is "risk"', "needs a stop")),
+        ("trading.expiry_bars=6", ("trading.expiry_bars is 6", "windows.horizon 5")),
+        ("trading.max_lots=0.001", ("lots is 0.1, above max_lots 0.001",)),
+        ("trading.spread_points=8", ("trading.spread_points moved to broker.spread_points", "[broker]")),
+        ("trading.deposit=8", ("trading.deposit moved to broker.deposit",)),
+        ("trading.lot_units=8", ("trading.lot_units moved to broker.lot_units",)),
+        ("trading.spread_point=8", ("unknown key 'trading.spread_point'",)),
+        ("broker.preset=ecm", ("broker.preset 'ecm'", "did you mean 'ecn'?")),
+        ("ensemble.both=3", ("ensemble.both is 3", "section")),
+        ("ensemble=3", ("ensemble must hold sections such as [ensemble.both]",)),
+        ('ensemble.both.members=["full"]', ("ensemble.both.members is ['full']", "at least two")),
+        ('ensemble.both.members=["full", "full"]', ("at least two, each once",)),
+        ("ensemble.both.how=mean", ("missing: ensemble.both.members",)),
+        (
+            'ensemble.both={members=["full", "lora"], how="mode"}',
+            ("ensemble.both.how 'mode'", "known: mean, skill, vote"),
+        ),
+        (
+            'ensemble.both.members=["full", "lorra"]',
+            ("'lorra' (did you mean 'lora'?)", "methods or baselines of its study"),
+        ),
+        ('ensemble.both.members=["full", "garch"]', ("unknown member of ensemble.both 'garch'",)),
+        ('ensemble.full.members=["full", "lora"]', ("ensemble.full: give it a name of its own",)),
+        ('ensemble."a/b".members=["full", "lora"]', ("ensemble.",)),
         ("training.steps=many", ("training.steps is 'many'", "whole number")),
         ("training.steps=2.5", ("training.steps is 2.5", "whole number")),
         ("training.steps=true", ("training.steps is True", "whole number")),
@@ -102,6 +131,24 @@ def test_overrides_are_toml_or_else_text() -> None:
 
 def test_a_date_needs_no_quotes() -> None:
     assert study_from(MINIMAL, ["split.test_end=2022-02-03"]).split.test_end == "2022-02-03"
+
+
+def test_a_preset_gives_what_the_section_does_not() -> None:
+    chosen = study_from(MINIMAL, ["broker.preset=ecn", "broker.spread_points=1"]).broker
+    assert (chosen.spread_points, chosen.commission_per_lot, chosen.slippage_points) == (1.0, 3.5, 1.0)
+    free = study_from(MINIMAL, ["broker.preset=zero"]).broker
+    assert (free.spread_points, free.commission_per_lot, free.lot_step) == (0.0, 0.0, 1e-5)
+    assert study_from(MINIMAL).broker == BrokerRules()
+    plain = as_plain(study_from(MINIMAL, ["broker.preset=ecn", "broker.slippage_points=0"]))
+    assert study_from(json.loads(json.dumps(plain))).broker.slippage_points == 0.0
+
+
+def test_fewer_methods_take_the_ensembles_along_that_lack_a_member() -> None:
+    study = study_from(
+        MINIMAL, ['ensemble.a.members=["full", "lora"]', 'ensemble.b.members=["lora", "random-walk"]', "seeds=[2]"]
+    )
+    assert set(study.with_methods(("lora",)).ensemble) == {"b"}
+    assert study.with_methods(("full", "lora")).ensemble == study.ensemble
 
 
 def test_overrides_leave_the_values_they_are_given_alone() -> None:
@@ -152,7 +199,24 @@ EVERYTHING = StudyConfig(
     split=SplitSpec("2015-01-01", "2016-01-01", "2017-01-01", "2018-01-01", 9),
     training=TrainingOptions(11, 3, 0.002, 0.3, 0.02, 0.5, 2, 4, 6, 2, 7, 3, "cosine", "bf16", True, True, "cpu"),
     sampling=SamplingOptions(8, 3, 2, 17, "cuda", "bfloat16"),
-    trading=TradingRules("threshold", 2.0, 0.2, 0.1),
+    trading=TradingRules(
+        "threshold",
+        2.0,
+        0.2,
+        0.1,
+        0.25,
+        "risk",
+        2.0,
+        0.2,
+        0.5,
+        5.0,
+        3.0,
+        "atr:2.0",
+        "quantile:0.95",
+        "points:9",
+        4,
+        True,
+    ),
     broker=BrokerRules(
         preset="ecn",
         deposit=500.0,
@@ -185,6 +249,7 @@ EVERYTHING = StudyConfig(
         "full": METHODS["full"].options(learning_rate=0.5),
         "untuned": METHODS["untuned"].options(),
     },
+    ensemble={"both": EnsembleOptions(("lora", "random-walk"), "skill")},
 )
 
 

@@ -20,7 +20,7 @@ from forecasting.checkpoint import load_checkpoint, new_model, save_checkpoint
 from forecasting.evaluate import rolling_forecasts
 from forecasting.files import read_json
 from forecasting.forecasts import from_table
-from strategies.backtest import targets
+from strategies.plans import targets
 from tunetrade import provenance
 from tunetrade.cell import fingerprints, read_cell, run_cell
 from tunetrade.cli import main

@@ -11,6 +11,7 @@ from typing import Any
 import pandas as pd
 
 from strategies.contract import BrokerRules
+from strategies.rules import TradingRules
 from tunetrade.report.load import Cell, Json, Study, read_equity, read_forecasts
 
 Fact = tuple[str, str]
@@ -196,8 +197,8 @@ def _split(config: Json) -> str:
 
 def _rules(cell: Cell) -> str:
     """Costs and size in the words of a trader; what is not known here follows as it is."""
-    rules = {**_mapping(cell.backtest.get("rules")), **_unusual(_mapping(cell.backtest.get("broker")))}
-    rules.pop("signal", None)
+    rules = _in_use(_mapping(cell.backtest.get("rules")), cell.backtest.get("signal"))
+    rules |= _unusual(_mapping(cell.backtest.get("broker")))
     words = {
         "spread_points": "spread {} points",
         "spread_sessions": "spread by the hour {}",
@@ -224,10 +225,6 @@ def _rules(cell: Cell) -> str:
         "threshold_k": "threshold {} round-trip costs",
         "probability_margin": "margin {} of a chance",
     }
-    if cell.backtest.get("signal") != "threshold":
-        rules.pop("threshold_k", None)
-    if cell.backtest.get("signal") != "probability":
-        rules.pop("probability_margin", None)
     known = [text.format(describe(rules.pop(key))).strip() for key, text in words.items() if key in rules]
     return ", ".join([*known, *filter(None, [describe(rules)])])
 
@@ -242,6 +239,22 @@ def _unusual(broker: Json) -> Json:
 
 def _plain(value: Any) -> Any:
     return list(value) if isinstance(value, tuple) else value
+
+
+_OF_SIZING = {
+    "fixed": "lots", "risk": "risk_percent", "volatility": "target_volatility", "kelly": "kelly_fraction",
+}  # fmt: skip
+_OF_SIGNAL = {"threshold": "threshold_k", "probability": "probability_margin", "quantile": "quantile_level"}
+_UNLESS_ASKED = ("sizing", "max_lots", "max_leverage", "stop", "take_profit", "trailing", "expiry_bars", "resize")
+
+
+def _in_use(rules: Json, signal: Any) -> dict[str, Any]:
+    """Trading rules that changed something: those of the signal and the sizing chosen, and what is not as usual."""
+    usual, sizing = TradingRules(), rules.get("sizing", "fixed")
+    idle = {"signal", *(name for how, name in _OF_SIZING.items() if how != sizing)}
+    idle |= {name for chosen, name in _OF_SIGNAL.items() if chosen != signal}
+    idle |= {name for name in _UNLESS_ASKED if rules.get(name) == getattr(usual, name)}
+    return {name: value for name, value in rules.items() if name not in idle}
 
 
 def _horizon(cells: Iterable[Cell], config: Json) -> str:

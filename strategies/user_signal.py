@@ -1,0 +1,127 @@
+"""A user's own signal, `signal = "path/to/file.py:function"`: found, loaded and checked as strictly as ours.
+
+The file is code of the user's own and runs as such; its hash stands in every fingerprint and every line of the ledger.
+"""
+
+import importlib.util
+from collections.abc import Callable
+from dataclasses import fields, replace
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+
+from forecasting.errors import ConfigError, UserError
+from forecasting.files import sha256_of
+
+Moves = Callable[[Any, Any, Any], Any]
+"""(forecasts, market, rules) -> moves [N]; see `strategies.signals`."""
+
+_loaded: dict[tuple[str, str], Moves] = {}
+
+
+def is_user_signal(name: str) -> bool:
+    """Whether a signal's name is a place in a Python file rather than one of ours."""
+    return name.endswith(".py") or ".py:" in name
+
+
+def place_of(name: str) -> tuple[Path, str]:
+    """File and function of a name; ConfigError where it is not one or the file is not there."""
+    path, colon, function = name.rpartition(":")
+    if not colon or not path.endswith(".py") or not function.isidentifier():
+        raise ConfigError(f"signal {name!r} must be a file and a function, such as my_signal.py:moves")
+    file = Path(path)
+    if not file.is_file():
+        raise ConfigError(f"signal {name!r}: there is no file {path}; name it as seen from {Path.cwd()}")
+    return file, function
+
+
+def signal_sha(name: str) -> str:
+    """Hash of the file of a user's signal, "" for ours: part of what a result depends on."""
+    return sha256_of(place_of(name)[0]) if is_user_signal(name) else ""
+
+
+def user_moves(name: str) -> Moves:
+    """The function of a name, loaded once for each content of its file; ConfigError says what is wrong with it."""
+    file, function = place_of(name)
+    key = (name, sha256_of(file))
+    if key not in _loaded:
+        _loaded[key] = _load(name, file, function)
+    return _loaded[key]
+
+
+def _load(name: str, file: Path, function: str) -> Moves:
+    spec = importlib.util.spec_from_file_location(f"tunetrade_signal_{sha256_of(str(file))[:16]}", file)
+    assert spec is not None
+    assert spec.loader is not None
+    module = importlib.util.module_from_spec(spec)
+    try:
+        spec.loader.exec_module(module)
+    except Exception as error:  # whatever the user's code raises
+        raise ConfigError(f"signal {name!r}: {file} cannot be loaded: {_cause(error, file)}; mend the file") from error
+    found = getattr(module, function, None)
+    if not callable(found):
+        raise ConfigError(f"signal {name!r}: {file} has no function {function}; define `def {function}(...)` there")
+    return found  # type: ignore[no-any-return]
+
+
+def asked(name: str, forecasts: Any, market: Any, rules: Any) -> np.ndarray:
+    """Moves [N] of a user's signal, float64; UserError in one line names the file, the function and the cause.
+
+    The function gets records it cannot write to. Rows are asked for alone too, the first, the middle and the last: a
+    signal whose answer depends on other cutoffs than its own would not trade live as it did in the backtest.
+    """
+    moves = _checked(name, forecasts, market, rules)
+    count = len(moves)
+    for row in sorted({0, count // 2, count - 1}) if count > 1 else ():
+        alone = _checked(name, one_row(forecasts, row), one_row(market, row), rules)[0]
+        if not np.isclose(alone, moves[row], rtol=1e-9, atol=0):
+            raise UserError(
+                f"signal {name!r}: its move at {forecasts.cutoff[row]} is {moves[row]:g} among {count} cutoffs and "
+                f"{alone:g} alone; each row must depend on its own row only"
+            )
+    return moves
+
+
+def one_row(record: Any, row: int) -> Any:
+    """A record of arrays [N, ...] reduced to one of its rows, N = 1."""
+    arrays = {field.name: getattr(record, field.name) for field in fields(record)}
+    return replace(record, **{k: v[row : row + 1] for k, v in arrays.items() if isinstance(v, np.ndarray)})
+
+
+def _checked(name: str, forecasts: Any, market: Any, rules: Any) -> np.ndarray:
+    count = len(forecasts)
+    try:
+        moves = np.asarray(user_moves(name)(_read_only(forecasts), _read_only(market), rules), np.float64)
+    except UserError:
+        raise
+    except Exception as error:  # whatever the user's code raises
+        raise UserError(f"signal {name!r} failed: {_cause(error, place_of(name)[0])}; mend that function") from error
+    if moves.shape != (count,):
+        raise UserError(f"signal {name!r} gave shape {moves.shape} for {count} cutoffs; give one move for each")
+    wrong = ~np.isfinite(moves)
+    if wrong.any():
+        at = int(np.flatnonzero(wrong)[0])
+        raise UserError(
+            f"signal {name!r} gave {moves[at]} (NaN or endless) at {forecasts.cutoff[at]}; give 0 to stay flat"
+        )
+    return moves
+
+
+def _read_only(record: Any) -> Any:
+    arrays = {field.name: getattr(record, field.name) for field in fields(record)}
+    views = {name: value.view() for name, value in arrays.items() if isinstance(value, np.ndarray)}
+    for view in views.values():
+        view.flags.writeable = False
+    return replace(record, **views)
+
+
+def _cause(error: Exception, file: Path) -> str:
+    """Type and message of an exception and the line of the user's file that led to it, in one line."""
+    trace, line = error.__traceback__, getattr(error, "lineno", None)
+    while trace:
+        if trace.tb_frame.f_code.co_filename == str(file):
+            line = trace.tb_lineno
+        trace = trace.tb_next
+    where = f" (line {line})" if line else ""
+    return f"{type(error).__name__}: {' '.join(str(error).split())}{where}"
