@@ -1,0 +1,434 @@
+"""The account of docs/EXECUTION.md in compiled code, one bar after the other.
+
+Scalars travel in one-element records and tickets in an array of records, so that a run allocates nothing but its
+results and threads share nothing. No fast mathematics: sums are done in the order of the formulas, as the Backtrader
+engine does them, so that prices agree to the bit. Compiled on first use and cached on disk.
+"""
+
+from typing import Any
+
+import numpy as np
+from numba import njit
+
+from strategies.twin_records import TRADE, MarketArrays, PlanArrays
+
+Record = Any
+"""A record of one of the layouts of `strategies.twin_records`."""
+
+SIGNAL, STOP, PROFIT, STOP_OUT, END = range(5)
+"""Rows of `strategies.run.REASONS`."""
+
+_GUARD = 1e-9
+"""Steps are counted with this much to spare, since 0.3 / 0.1 is less than 3."""
+
+
+@njit(cache=True, error_model="numpy")
+def leaving(shown: float, side: float, spread: float, close_only: bool) -> float:
+    """Price at which a position closes where `shown` is shown."""
+    if close_only:
+        return shown - side * (spread / 2)
+    return shown if side > 0 else shown + spread
+
+
+@njit(cache=True, error_model="numpy")
+def entering(shown: float, side: float, spread: float, close_only: bool) -> float:
+    """Price at which a position opens where `shown` is shown."""
+    if close_only:
+        return shown + side * (spread / 2)
+    return shown + spread if side > 0 else shown
+
+
+@njit(cache=True, error_model="numpy")
+def spread_paid(opens: bool, side: float, spread: float, close_only: bool) -> float:
+    """The part of a spread that a fill pays: a purchase all of it, a sale nothing; at mids each pays half."""
+    if close_only:
+        return spread / 2
+    return spread if opens == (side > 0) else 0.0
+
+
+@njit(cache=True, error_model="numpy")
+def steps_of(lots: float, rules: Record) -> int:
+    """Whole lot steps in `lots`, at most lot_max."""
+    return int(min(np.floor(lots / rules.lot_step + _GUARD), np.floor(rules.lot_max / rules.lot_step + _GUARD)))
+
+
+@njit(cache=True, error_model="numpy")
+def open_result(ticket: Record, price: float, conversion: float) -> float:
+    """Result of a ticket that would close at `price`, before the commission of that."""
+    return ticket.units * (price - ticket.entry_price) * conversion - ticket.commission + ticket.swap
+
+
+@njit(cache=True, error_model="numpy")
+def stop_out_price(account: Record, tickets: np.ndarray, conversion: float) -> float:
+    """Exit price at which equity is stop_out x margin."""
+    margins = commissions = swaps = units = value = 0.0
+    for i in range(account.open):
+        ticket = tickets[i]
+        margins += ticket.margin
+        commissions += ticket.commission
+        swaps += ticket.swap
+        units += ticket.units
+        value += ticket.units * ticket.entry_price
+    lacking = account.stop_out * margins - account.balance + commissions - swaps
+    return (lacking + conversion * value) / (conversion * units)
+
+
+@njit(cache=True, error_model="numpy")
+def book(account: Record, tickets: np.ndarray, i: int, steps: int, fill: Record, trades: np.ndarray) -> None:
+    """Close `steps` of ticket i at a fill: balance, the row of `trades` where they are kept, and what remains open."""
+    ticket, side = tickets[i], account.side
+    units = side * (steps * account.step_units)
+    whole = steps == ticket.steps
+    share = 1.0 if whole else steps / ticket.steps
+    size, conversion = abs(units), fill.conversion
+    best, worst = ticket.best, ticket.worst
+    if side * (fill.price - best) > 0:
+        best = fill.price
+    if side * (fill.price - worst) < 0:
+        worst = fill.price
+    paid_spread = spread_paid(False, side, fill.spread, account.close_only)
+    commission = size * account.commission
+    result = units * (fill.price - ticket.entry_price) * conversion
+    entry_commission, swap = ticket.commission * share, ticket.swap * share
+    account.balance += result - (entry_commission + commission) + swap
+    account.paid += size * conversion * (paid_spread + fill.slippage) + commission
+    if account.keep:
+        row = trades[account.trades]
+        row.entry_bar = ticket.entry_bar
+        row.exit_bar = fill.bar
+        row.decided_bar = ticket.decided_bar
+        row.units = units
+        row.entry_price = ticket.entry_price
+        row.exit_price = fill.price
+        row.quote_in = ticket.quote
+        row.quote_out = fill.quote
+        row.result = result
+        row.spread_cost = size * conversion * (ticket.spread + paid_spread)
+        row.slippage_cost = size * conversion * (ticket.slippage + fill.slippage)
+        row.commission = entry_commission + commission
+        row.swap = swap
+        row.mfe = units * (best - ticket.entry_price) * conversion
+        row.mae = units * (worst - ticket.entry_price) * conversion
+        row.why = fill.why
+    account.trades += 1
+    account.deals += 1
+    account.steps -= steps
+    account.changed = True
+    if fill.why in (STOP, PROFIT, STOP_OUT):
+        account.stopped = fill.bar
+    if whole:
+        for later in range(i, account.open - 1):
+            tickets[later] = tickets[later + 1]
+        account.open -= 1
+        return
+    ticket.steps -= steps
+    ticket.units = side * (ticket.steps * account.step_units)
+    ticket.commission -= entry_commission
+    ticket.swap -= swap
+    ticket.margin -= ticket.margin * share
+    ticket.best, ticket.worst = best, worst
+
+
+@njit(cache=True, error_model="numpy")
+def charge(account: Record, tickets: np.ndarray, nights: int, conversion: float) -> None:
+    """Swap of positions held over nights."""
+    if nights == 0:
+        return
+    for i in range(account.open):
+        ticket = tickets[i]
+        points = account.swap_long if ticket.units > 0 else account.swap_short
+        amount = points * account.point * conversion * abs(ticket.units) * nights
+        ticket.swap += amount
+        account.changed = True
+        account.paid -= amount
+
+
+@njit(cache=True, error_model="numpy")
+def leave(account: Record, tickets: np.ndarray, steps: int, fill: Record, shown: float, trades: np.ndarray) -> None:
+    """Close `steps`, oldest ticket first, by order at the open."""
+    side = account.side
+    fill.quote, fill.why = shown, SIGNAL
+    fill.price = leaving(shown, side, fill.spread, account.close_only) - side * fill.slippage
+    while steps > 0:
+        part = min(steps, tickets[0].steps)
+        book(account, tickets, 0, part, fill, trades)
+        steps -= part
+
+
+@njit(cache=True, error_model="numpy")
+def enter(account: Record, tickets: np.ndarray, order: Record, fill: Record, shown: float) -> bool:
+    """Open or enlarge at the open; False where that is refused."""
+    side, steps = order.side, order.steps
+    conversion, close_only = fill.conversion, account.close_only
+    exit_price = leaving(shown, side, fill.spread, close_only)
+    price = entering(shown, side, fill.spread, close_only) + side * fill.slippage
+    units = side * (steps * account.step_units)
+    commission = abs(units) * account.commission
+    margin = abs(units) * price * conversion / account.leverage
+    enlarges = account.open > 0 and not account.hedging
+    stop, profit = order.stop, order.profit
+    if enlarges:
+        stop, profit = tickets[0].stop, tickets[0].profit
+    elif np.isnan(stop) and not np.isnan(order.trailing):
+        stop = exit_price - side * order.trailing
+    if side * (exit_price - stop) <= 0 or side * (exit_price - profit) >= 0:
+        return False
+    results = margins = 0.0
+    for i in range(account.open):
+        results += open_result(tickets[i], exit_price, conversion)
+        margins += tickets[i].margin
+    if account.balance + results - margins - commission - margin < 0:
+        return False
+    spread = spread_paid(True, side, fill.spread, close_only)
+    account.paid += abs(units) * conversion * (spread + fill.slippage) + commission
+    account.deals += 1
+    account.steps += steps
+    account.side, account.changed = side, True
+    if enlarges:
+        ticket = tickets[0]
+        old, new = abs(ticket.units), abs(units)
+        ticket.steps += steps
+        ticket.units = side * (ticket.steps * account.step_units)
+        total = old + new
+        ticket.entry_price = (old * ticket.entry_price + new * price) / total
+        ticket.quote = (old * ticket.quote + new * shown) / total
+        ticket.spread = (old * ticket.spread + new * spread) / total
+        ticket.slippage = (old * ticket.slippage + new * fill.slippage) / total
+        ticket.margin += margin
+        ticket.commission += commission
+        if side * (ticket.entry_price - ticket.best) > 0:
+            ticket.best = ticket.entry_price
+        if side * (ticket.entry_price - ticket.worst) < 0:
+            ticket.worst = ticket.entry_price
+        return True
+    ticket = tickets[account.open]
+    account.open += 1
+    ticket.steps, ticket.units = steps, units
+    ticket.entry_price, ticket.quote, ticket.spread, ticket.slippage = price, shown, spread, fill.slippage
+    ticket.margin, ticket.commission, ticket.swap = margin, commission, 0.0
+    ticket.stop, ticket.profit, ticket.trailing = stop, profit, order.trailing
+    ticket.best = ticket.worst = price
+    ticket.entry_bar, ticket.decided_bar = fill.bar, fill.bar - 1
+    return True
+
+
+@njit(cache=True, error_model="numpy")
+def execute(account: Record, tickets: np.ndarray, order: Record, fill: Record, shown: float, trades: np.ndarray) -> None:
+    """The order decided at the close before, at the open: closing before opening."""
+    held = order.leave > 0
+    if held:
+        leave(account, tickets, order.leave, fill, shown, trades)
+    if order.steps > 0:
+        made = enter(account, tickets, order, fill, shown)
+        if not made:
+            account.refused += 1
+        elif held and not account.hedging:
+            account.deals -= 1  # a reversal is one deal
+
+
+@njit(cache=True, error_model="numpy")
+def pass_price(account: Record, tickets: np.ndarray, price: float) -> None:
+    """Let open positions meet an exit price."""
+    side = account.side
+    for i in range(account.open):
+        ticket = tickets[i]
+        if side * (price - ticket.best) > 0:
+            ticket.best = price
+        if side * (price - ticket.worst) < 0:
+            ticket.worst = price
+
+
+@njit(cache=True, error_model="numpy")
+def largest_loss(account: Record, tickets: np.ndarray, price: float, conversion: float) -> int:
+    """Ticket that has lost most at an exit price, the oldest of equals."""
+    worst = 0
+    for i in range(1, account.open):
+        if open_result(tickets[i], price, conversion) < open_result(tickets[worst], price, conversion):
+            worst = i
+    return worst
+
+
+@njit(cache=True, error_model="numpy")
+def set_levels(account: Record, tickets: np.ndarray, conversion: float) -> None:
+    """Nearest exit prices at which something acts: of stops and stop-out against the position, of profits for it."""
+    side = account.side
+    account.level, account.profit, account.trails = stop_out_price(account, tickets, conversion), np.nan, False
+    for i in range(account.open):
+        ticket = tickets[i]
+        if side * (ticket.stop - account.level) > 0:
+            account.level = ticket.stop
+        if np.isnan(account.profit) or side * (ticket.profit - account.profit) < 0:
+            account.profit = ticket.profit
+        account.trails |= not np.isnan(ticket.trailing)
+    account.conversion, account.changed = conversion, False
+
+
+@njit(cache=True, error_model="numpy")
+def go_against(account: Record, tickets: np.ndarray, fill: Record, first: float, extreme: float, trades: np.ndarray) -> None:
+    """Stops and stop-outs on the way from a finer bar's open to its adverse extreme, nearest level first."""
+    side = account.side
+    while account.open > 0:
+        level, hit = stop_out_price(account, tickets, fill.conversion), -1
+        for i in range(account.open):
+            if side * (tickets[i].stop - level) > 0 or (hit < 0 and tickets[i].stop == level):
+                level, hit = tickets[i].stop, i
+        if side * (extreme - level) > 0:
+            return
+        reached = level if side * (first - level) > 0 else first
+        fill.why = STOP if hit >= 0 else STOP_OUT
+        if hit < 0:
+            hit = largest_loss(account, tickets, reached, fill.conversion)
+        fill.price = reached - side * fill.slippage
+        fill.quote = shown_at(reached, side, fill.spread, account.close_only)
+        book(account, tickets, hit, tickets[hit].steps, fill, trades)
+
+
+@njit(cache=True, error_model="numpy")
+def shown_at(price: float, side: float, spread: float, close_only: bool) -> float:
+    """Quote shown where a position closes at `price`: the inverse of `leaving`."""
+    if close_only:
+        return price + side * (spread / 2)
+    return price if side > 0 else price - spread
+
+
+@njit(cache=True, error_model="numpy")
+def go_for(account: Record, tickets: np.ndarray, fill: Record, extreme: float, trades: np.ndarray) -> None:
+    """Profits taken on the way to a finer bar's favourable extreme, nearest level first."""
+    side = account.side
+    while account.open > 0:
+        hit = -1
+        for i in range(account.open):
+            level = tickets[i].profit
+            if side * (extreme - level) >= 0 and (hit < 0 or side * (level - tickets[hit].profit) < 0):
+                hit = i
+        if hit < 0:
+            return
+        slippage, fill.slippage = fill.slippage, 0.0
+        fill.price, fill.why = tickets[hit].profit, PROFIT
+        fill.quote = shown_at(fill.price, side, fill.spread, account.close_only)
+        book(account, tickets, hit, tickets[hit].steps, fill, trades)
+        fill.slippage = slippage
+
+
+@njit(cache=True, error_model="numpy")
+def visit(
+    account: Record, tickets: np.ndarray, fill: Record, first: float, against: float, favourable: float, trades: np.ndarray
+) -> None:
+    """Go through a bar within the bar, given as exit prices: its open, adverse and favourable extreme."""
+    pass_price(account, tickets, first)
+    go_against(account, tickets, fill, first, against, trades)
+    pass_price(account, tickets, against)
+    go_for(account, tickets, fill, favourable, trades)
+    pass_price(account, tickets, favourable)
+
+
+@njit(cache=True, error_model="numpy")
+def trail(account: Record, tickets: np.ndarray, price: float) -> None:
+    """Move trailing stops to their distance from a close where that is nearer."""
+    side = account.side
+    for i in range(account.open):
+        ticket = tickets[i]
+        if not np.isnan(ticket.trailing) and side * (price - side * ticket.trailing - ticket.stop) > 0:
+            account.changed = True
+            ticket.stop = price - side * ticket.trailing
+
+
+@njit(cache=True, error_model="numpy")
+def decide(account: Record, order: Record, side: float, may_enter: bool, resize: bool, lots: float) -> None:
+    """What to execute at the next open where `side` and `lots` are wanted."""
+    held = account.steps
+    same = held > 0 and side == account.side
+    order.leave, order.steps, order.side = (0 if same else held), 0, side
+    if side == 0 or (same and not resize) or not (same or may_enter):
+        return
+    wanted = steps_of(lots, account)
+    if same:
+        if wanted < account.least_steps:
+            return
+        order.leave = max(held - wanted, 0)
+        wanted -= held
+        if wanted <= 0 or not may_enter:
+            return
+    if wanted < account.least_steps:
+        account.refused += 1
+        return
+    order.steps = wanted
+
+
+@njit(cache=True, error_model="numpy")
+def finish(
+    account: Record, tickets: np.ndarray, fill: Record, shown: float, spread: float, conversion: float, trades: np.ndarray
+) -> None:
+    """Close all at the last close, at its own spread and conversion, after the nights within the bar."""
+    fill.spread, fill.slippage, fill.conversion = spread, 0.0, conversion
+    charge(account, tickets, account.nights_end, conversion)
+    fill.quote, fill.price, fill.why = shown, leaving(shown, account.side, spread, account.close_only), END
+    while account.open > 0:
+        book(account, tickets, 0, tickets[0].steps, fill, trades)
+
+
+@njit(cache=True, error_model="numpy")
+def grown(trades: np.ndarray, count: int) -> np.ndarray:
+    """A larger array of trades with those kept so far."""
+    larger = np.empty(max(count, 2 * len(trades)), TRADE)
+    larger[: len(trades)] = trades
+    return larger
+
+
+@njit(cache=True, error_model="numpy", nogil=True)
+def run(account: Record, tickets: np.ndarray, order: Record, fill: Record, market: MarketArrays, plan: PlanArrays, curves: np.ndarray, trades: np.ndarray) -> np.ndarray:
+    """An account along a market; fills `curves` and returns the trades, which may have outgrown the array given.
+
+    account, order, fill: one record each. tickets: as many as can be open at once. curves: a row a bar.
+    """
+    opens, closes, spread, slippage, nights, conversions, finer, begin = market
+    plan_side, plan_lots, plan_lots_per_money, plan_stop, plan_profit, plan_trailing, plan_entry, plan_decided, resize = plan
+    count = len(closes)
+    for t in range(count):
+        if t > 0:
+            fill.bar, fill.spread, fill.slippage = t, spread[t - 1], slippage[t]
+            fill.conversion = conversions[t - 1]
+            if account.keep and account.trades + 2 * account.open + 2 > len(trades):
+                trades = grown(trades, account.trades + 2 * account.open + 2)
+            charge(account, tickets, nights[t], fill.conversion)
+            if order.leave > 0 or order.steps > 0:
+                execute(account, tickets, order, fill, opens[t], trades)
+            if account.open > 0 and (account.changed or account.conversion != fill.conversion):
+                set_levels(account, tickets, fill.conversion)
+            for j in range(begin[t], begin[t + 1]):
+                if account.open == 0:
+                    break
+                side = account.side
+                first = leaving(finer[0, j], side, fill.spread, account.close_only)
+                high = leaving(finer[1, j], side, fill.spread, account.close_only)
+                low = leaving(finer[2, j], side, fill.spread, account.close_only)
+                against, favourable = (low, high) if side > 0 else (high, low)
+                acts = side * (against - account.level) <= 0 or side * (favourable - account.profit) >= 0
+                if acts or account.keep:
+                    visit(account, tickets, fill, first, against, favourable, trades)
+                    if account.changed and account.open > 0:
+                        set_levels(account, tickets, fill.conversion)
+        row = curves[t]
+        conversion = conversions[t]
+        if t == count - 1 and account.open > 0:
+            finish(account, tickets, fill, closes[t], spread[t], conversion, trades)
+        results = margin = position = 0.0
+        if account.open > 0:
+            side = account.side
+            price = leaving(closes[t], side, spread[t], account.close_only)
+            if account.trails:
+                trail(account, tickets, price)
+            for i in range(account.open):
+                results += open_result(tickets[i], price, conversion)
+                margin += tickets[i].margin
+                position += tickets[i].units
+        row.equity = account.balance + results
+        row.balance, row.position, row.margin, row.paid = account.balance, position, margin, account.paid
+        if row.equity < account.margin_call * margin:
+            account.margin_calls += 1
+        may_enter = plan_entry[t] and plan_decided[t] >= account.stopped
+        lots = plan_lots[t] + plan_lots_per_money[t] * row.equity
+        decide(account, order, plan_side[t], may_enter, resize, lots)
+        if order.steps > 0:
+            order.stop, order.profit, order.trailing = plan_stop[t], plan_profit[t], plan_trailing[t]
+    return trades
