@@ -88,3 +88,22 @@ def plan_arrays(plan: Plan) -> PlanArrays:
 
 def _array(owner: Market | Plan, name: str) -> np.ndarray:
     return np.ascontiguousarray(getattr(owner, name), _KINDS.get(name, np.float64))
+
+
+SETTING = _layout(f8="threshold lots lots_per_money stop take_profit trailing")
+"""As `strategies.twin_sweep.Settings`, one setting."""
+
+FIGURES = _layout(f8="net_profit costs max_drawdown sharpe", i8="trades refused")
+"""As `strategies.twin_sweep.Figures`, one setting."""
+
+
+class ViewArrays(NamedTuple):
+    """As `strategies.twin_sweep.Views`."""
+
+    move: np.ndarray
+    band: np.ndarray
+    hurdle: np.ndarray
+    reach: np.ndarray
+    size: np.ndarray
+    decided: np.ndarray
+    flat: np.ndarray
