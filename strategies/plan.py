@@ -8,6 +8,8 @@ from dataclasses import dataclass, replace
 
 import numpy as np
 
+from forecasting.errors import UserError
+
 NEVER = -1
 """Row of `Plan.decided` of a bar that no target governs."""
 
@@ -65,3 +67,23 @@ def restricted(plan: Plan, entry: np.ndarray, flat: np.ndarray) -> Plan:
         entry=plan.entry & entry & ~flat,
         reasons=tuple("weekend ahead" if f else r for f, r in zip(flat.tolist(), plan.reasons, strict=True)),
     )
+
+
+def check_plan(plan: Plan, count: int) -> None:
+    """UserError where a plan is not of `count` bars, or holds what no account could follow."""
+    for name in ("side", "lots", "lots_per_money", "stop", "take_profit", "trailing", "entry", "decided", "reasons"):
+        if len(getattr(plan, name)) != count:
+            raise UserError(f"the plan's {name} has {len(getattr(plan, name))} rows for {count} bars; give one a bar")
+    rules = {
+        "side": (np.isin(plan.side, (-1, 0, 1)), "1, -1 or 0"),
+        "lots": (np.isfinite(plan.lots) & (plan.lots >= 0), "a number of 0 or more"),
+        "lots_per_money": (np.isfinite(plan.lots_per_money) & (plan.lots_per_money >= 0), "a number of 0 or more"),
+        "stop": (~np.isinf(plan.stop), "a price, or NaN for none"),
+        "take_profit": (~np.isinf(plan.take_profit), "a price, or NaN for none"),
+        "trailing": (np.isnan(plan.trailing) | ((plan.trailing > 0) & np.isfinite(plan.trailing)), "above 0, or NaN"),
+        "decided": ((plan.decided >= NEVER) & (plan.decided <= np.arange(count)), "a bar no later than its own"),
+    }
+    for name, (good, what) in rules.items():
+        if not good.all():
+            bar = int(np.flatnonzero(~good)[0])
+            raise UserError(f"the plan's {name} of bar {bar} is {getattr(plan, name)[bar]}; it must be {what}")

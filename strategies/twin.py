@@ -10,10 +10,9 @@ from dataclasses import fields
 
 import numpy as np
 
-from forecasting.errors import UserError
 from strategies.contract import BrokerRules
 from strategies.market import Market
-from strategies.plan import Plan
+from strategies.plan import Plan, check_plan
 from strategies.run import Closed, Run
 from strategies.twin_records import ACCOUNT, CURVES, FILL, ORDER, TICKET, TRADE, market_arrays, plan_arrays
 
@@ -27,7 +26,7 @@ def simulate(market: Market, plan: Plan, broker: BrokerRules) -> Run:
     """The account of `broker` following `plan` along `market`: what `strategies.backtest.run_plan` gives."""
     from strategies import twin_kernel
 
-    check_plan(plan, market)
+    check_plan(plan, len(market))
     account = account_of(market, broker, keep=True)
     curves = np.zeros(len(market), CURVES)
     order, fill = np.zeros(1, ORDER), np.zeros(1, FILL)
@@ -60,8 +59,8 @@ def account_of(market: Market, broker: BrokerRules, *, keep: bool) -> np.ndarray
     account["commission"] = broker.commission_per_unit
     account["point"], account["close_only"], account["nights_end"] = market.point, market.close_only, market.nights_end
     account["step_units"] = broker.lot_step * broker.lot_units
-    account["least_steps"] = math.ceil(broker.lot_min / broker.lot_step - _STEPS)
-    account["hedging"], account["keep"], account["stopped"] = broker.account == "hedging", keep, -2
+    account["least_steps"] = max(math.ceil(broker.lot_min / broker.lot_step - _STEPS), 1)
+    account["hedging"], account["keep"], account["stopped"] = broker.account == "hedging", keep, -1
     return account
 
 
@@ -70,13 +69,3 @@ def most_tickets(market: Market, broker: BrokerRules, resize: bool) -> int:
     if not resize or broker.account != "hedging":
         return 1
     return min(len(market), int(broker.lot_max / broker.lot_min + 1)) + 1
-
-
-def check_plan(plan: Plan, market: Market) -> None:
-    """UserError where a plan is of another length than its market, or asks for lots that are no number."""
-    if len(plan) != len(market):
-        raise UserError(f"the plan has {len(plan)} bars and the market {len(market)}; lay it over the same span")
-    for name in ("lots", "lots_per_money"):
-        if np.isnan(getattr(plan, name)).any():
-            at = int(np.flatnonzero(np.isnan(getattr(plan, name)))[0])
-            raise UserError(f"the plan's {name} at {market.times[at]} is NaN; check the forecasts and sizing settings")

@@ -23,54 +23,47 @@ _GUARD = 1e-9
 
 
 @njit(cache=True, error_model="numpy")
+def entry_spread(side: float, spread: float, close_only: bool) -> float:
+    """What opening loses against the price shown: a purchase a spread, a sale nothing; at mids each half."""
+    return spread / 2 if close_only else spread if side > 0 else 0.0
+
+
+@njit(cache=True, error_model="numpy")
+def exit_spread(side: float, spread: float, close_only: bool) -> float:
+    """What closing loses against the price shown."""
+    return spread / 2 if close_only else 0.0 if side > 0 else spread
+
+
+@njit(cache=True, error_model="numpy")
 def leaving(shown: float, side: float, spread: float, close_only: bool) -> float:
-    """Price at which a position closes where `shown` is shown."""
-    if close_only:
-        return shown - side * (spread / 2)
-    return shown if side > 0 else shown + spread
+    """Price at which a position closes where `shown` is shown, slippage apart."""
+    return float(shown - side * exit_spread(side, spread, close_only))
 
 
 @njit(cache=True, error_model="numpy")
-def entering(shown: float, side: float, spread: float, close_only: bool) -> float:
-    """Price at which a position opens where `shown` is shown."""
-    if close_only:
-        return shown + side * (spread / 2)
-    return shown + spread if side > 0 else shown
-
-
-@njit(cache=True, error_model="numpy")
-def spread_paid(opens: bool, side: float, spread: float, close_only: bool) -> float:
-    """The part of a spread that a fill pays: a purchase all of it, a sale nothing; at mids each pays half."""
-    if close_only:
-        return spread / 2
-    return spread if opens == (side > 0) else 0.0
-
-
-@njit(cache=True, error_model="numpy")
-def steps_of(lots: float, rules: Record) -> int:
+def steps_of(lots: float, account: Record) -> int:
     """Whole lot steps in `lots`, at most lot_max."""
-    return int(min(np.floor(lots / rules.lot_step + _GUARD), np.floor(rules.lot_max / rules.lot_step + _GUARD)))
+    return int(min(np.floor(lots / account.lot_step + _GUARD), np.floor(account.lot_max / account.lot_step + _GUARD)))
 
 
 @njit(cache=True, error_model="numpy")
 def open_result(ticket: Record, price: float, conversion: float) -> float:
     """Result of a ticket that would close at `price`, before the commission of that."""
-    return ticket.units * (price - ticket.entry_price) * conversion - ticket.commission + ticket.swap
+    return float(ticket.units * (price - ticket.entry_price) * conversion - ticket.commission + ticket.swap)
 
 
 @njit(cache=True, error_model="numpy")
 def stop_out_price(account: Record, tickets: np.ndarray, conversion: float) -> float:
     """Exit price at which equity is stop_out x margin."""
-    margins = commissions = swaps = units = value = 0.0
+    margins = charges = units = value = 0.0
     for i in range(account.open):
         ticket = tickets[i]
         margins += ticket.margin
-        commissions += ticket.commission
-        swaps += ticket.swap
+        charges += ticket.commission - ticket.swap
         units += ticket.units
         value += ticket.units * ticket.entry_price
-    lacking = account.stop_out * margins - account.balance + commissions - swaps
-    return (lacking + conversion * value) / (conversion * units)
+    lacking = account.stop_out * margins - account.balance + charges
+    return float((lacking + conversion * value) / (conversion * units))
 
 
 @njit(cache=True, error_model="numpy")
@@ -86,30 +79,29 @@ def book(account: Record, tickets: np.ndarray, i: int, steps: int, fill: Record,
         best = fill.price
     if side * (fill.price - worst) < 0:
         worst = fill.price
-    paid_spread = spread_paid(False, side, fill.spread, account.close_only)
-    commission = size * account.commission
-    result = units * (fill.price - ticket.entry_price) * conversion
+    lost = exit_spread(side, fill.spread, account.close_only)
+    result = units * conversion * (fill.price - ticket.entry_price)
     entry_commission, swap = ticket.commission * share, ticket.swap * share
-    account.balance += result - (entry_commission + commission) + swap
-    account.paid += size * conversion * (paid_spread + fill.slippage) + commission
+    commission = entry_commission + size * account.commission
+    spread_cost = size * conversion * (ticket.spread + lost)
+    slippage_cost = size * conversion * (ticket.slippage + fill.slippage)
+    account.balance += result - commission + swap
+    account.paid += spread_cost + slippage_cost + commission - swap
     if account.keep:
         row = trades[account.trades]
-        row.entry_bar = ticket.entry_bar
-        row.exit_bar = fill.bar
-        row.decided_bar = ticket.decided_bar
-        row.units = units
-        row.entry_price = ticket.entry_price
-        row.exit_price = fill.price
-        row.quote_in = ticket.quote
-        row.quote_out = fill.quote
-        row.result = result
-        row.spread_cost = size * conversion * (ticket.spread + paid_spread)
-        row.slippage_cost = size * conversion * (ticket.slippage + fill.slippage)
-        row.commission = entry_commission + commission
-        row.swap = swap
-        row.mfe = units * (best - ticket.entry_price) * conversion
-        row.mae = units * (worst - ticket.entry_price) * conversion
-        row.why = fill.why
+        row.entry_bar, row.exit_bar, row.decided_bar, row.why = (
+            ticket.entry_bar,
+            fill.bar,
+            ticket.entry_bar - 1,
+            fill.why,
+        )
+        row.why, row.units, row.entry_price, row.exit_price = fill.why, units, ticket.entry_price, fill.price
+        row.quote_in = ticket.entry_price - side * (ticket.spread + ticket.slippage)
+        row.quote_out = fill.price + side * (lost + fill.slippage)
+        row.result, row.commission, row.swap = result, commission, swap
+        row.spread_cost, row.slippage_cost = spread_cost, slippage_cost
+        row.mfe = units * conversion * (best - ticket.entry_price)
+        row.mae = units * conversion * (worst - ticket.entry_price)
     account.trades += 1
     account.deals += 1
     account.steps -= steps
@@ -126,7 +118,6 @@ def book(account: Record, tickets: np.ndarray, i: int, steps: int, fill: Record,
     ticket.commission -= entry_commission
     ticket.swap -= swap
     ticket.margin -= ticket.margin * share
-    ticket.best, ticket.worst = best, worst
 
 
 @njit(cache=True, error_model="numpy")
@@ -137,17 +128,15 @@ def charge(account: Record, tickets: np.ndarray, nights: int, conversion: float)
     for i in range(account.open):
         ticket = tickets[i]
         points = account.swap_long if ticket.units > 0 else account.swap_short
-        amount = points * account.point * conversion * abs(ticket.units) * nights
-        ticket.swap += amount
+        ticket.swap += abs(ticket.units) * nights * points * account.point * conversion
         account.changed = True
-        account.paid -= amount
 
 
 @njit(cache=True, error_model="numpy")
 def leave(account: Record, tickets: np.ndarray, steps: int, fill: Record, shown: float, trades: np.ndarray) -> None:
     """Close `steps`, oldest ticket first, by order at the open."""
     side = account.side
-    fill.quote, fill.why = shown, SIGNAL
+    fill.why = SIGNAL
     fill.price = leaving(shown, side, fill.spread, account.close_only) - side * fill.slippage
     while steps > 0:
         part = min(steps, tickets[0].steps)
@@ -161,7 +150,8 @@ def enter(account: Record, tickets: np.ndarray, order: Record, fill: Record, sho
     side, steps = order.side, order.steps
     conversion, close_only = fill.conversion, account.close_only
     exit_price = leaving(shown, side, fill.spread, close_only)
-    price = entering(shown, side, fill.spread, close_only) + side * fill.slippage
+    spread = entry_spread(side, fill.spread, close_only)
+    price = shown + side * (spread + fill.slippage)
     units = side * (steps * account.step_units)
     commission = abs(units) * account.commission
     margin = abs(units) * price * conversion / account.leverage
@@ -179,8 +169,6 @@ def enter(account: Record, tickets: np.ndarray, order: Record, fill: Record, sho
         margins += tickets[i].margin
     if account.balance + results - margins - commission - margin < 0:
         return False
-    spread = spread_paid(True, side, fill.spread, close_only)
-    account.paid += abs(units) * conversion * (spread + fill.slippage) + commission
     account.deals += 1
     account.steps += steps
     account.side, account.changed = side, True
@@ -191,7 +179,6 @@ def enter(account: Record, tickets: np.ndarray, order: Record, fill: Record, sho
         ticket.units = side * (ticket.steps * account.step_units)
         total = old + new
         ticket.entry_price = (old * ticket.entry_price + new * price) / total
-        ticket.quote = (old * ticket.quote + new * shown) / total
         ticket.spread = (old * ticket.spread + new * spread) / total
         ticket.slippage = (old * ticket.slippage + new * fill.slippage) / total
         ticket.margin += margin
@@ -204,26 +191,44 @@ def enter(account: Record, tickets: np.ndarray, order: Record, fill: Record, sho
     ticket = tickets[account.open]
     account.open += 1
     ticket.steps, ticket.units = steps, units
-    ticket.entry_price, ticket.quote, ticket.spread, ticket.slippage = price, shown, spread, fill.slippage
+    ticket.entry_price, ticket.spread, ticket.slippage = price, spread, fill.slippage
     ticket.margin, ticket.commission, ticket.swap = margin, commission, 0.0
     ticket.stop, ticket.profit, ticket.trailing = stop, profit, order.trailing
     ticket.best = ticket.worst = price
-    ticket.entry_bar, ticket.decided_bar = fill.bar, fill.bar - 1
+    ticket.entry_bar = fill.bar
     return True
 
 
 @njit(cache=True, error_model="numpy")
-def execute(account: Record, tickets: np.ndarray, order: Record, fill: Record, shown: float, trades: np.ndarray) -> None:
-    """The order decided at the close before, at the open: closing before opening."""
-    held = order.leave > 0
-    if held:
+def set_levels(account: Record, tickets: np.ndarray, conversion: float) -> None:
+    """Nearest exit prices at which something acts: of stops and stop-out against the position, of profits for it."""
+    side = account.side
+    account.level, account.profit, account.trails = stop_out_price(account, tickets, conversion), np.nan, False
+    for i in range(account.open):
+        ticket = tickets[i]
+        if side * (ticket.stop - account.level) > 0:
+            account.level = ticket.stop
+        if np.isnan(account.profit) or side * (ticket.profit - account.profit) < 0:
+            account.profit = ticket.profit
+        account.trails |= not np.isnan(ticket.trailing)
+    account.conversion, account.changed = conversion, False
+
+
+@njit(cache=True, error_model="numpy")
+def execute(
+    account: Record, tickets: np.ndarray, order: Record, fill: Record, nights: int, shown: float, trades: np.ndarray
+) -> None:
+    """A bar's swap, and the order decided at the close before, at the open: closing before opening."""
+    charge(account, tickets, nights, fill.conversion)
+    if order.leave > 0:
         leave(account, tickets, order.leave, fill, shown, trades)
     if order.steps > 0:
-        made = enter(account, tickets, order, fill, shown)
-        if not made:
+        if not enter(account, tickets, order, fill, shown):
             account.refused += 1
-        elif held and not account.hedging:
+        elif order.leave > 0 and not account.hedging:
             account.deals -= 1  # a reversal is one deal
+    if account.open > 0 and (account.changed or account.conversion != fill.conversion):
+        set_levels(account, tickets, fill.conversion)
 
 
 @njit(cache=True, error_model="numpy")
@@ -249,22 +254,9 @@ def largest_loss(account: Record, tickets: np.ndarray, price: float, conversion:
 
 
 @njit(cache=True, error_model="numpy")
-def set_levels(account: Record, tickets: np.ndarray, conversion: float) -> None:
-    """Nearest exit prices at which something acts: of stops and stop-out against the position, of profits for it."""
-    side = account.side
-    account.level, account.profit, account.trails = stop_out_price(account, tickets, conversion), np.nan, False
-    for i in range(account.open):
-        ticket = tickets[i]
-        if side * (ticket.stop - account.level) > 0:
-            account.level = ticket.stop
-        if np.isnan(account.profit) or side * (ticket.profit - account.profit) < 0:
-            account.profit = ticket.profit
-        account.trails |= not np.isnan(ticket.trailing)
-    account.conversion, account.changed = conversion, False
-
-
-@njit(cache=True, error_model="numpy")
-def go_against(account: Record, tickets: np.ndarray, fill: Record, first: float, extreme: float, trades: np.ndarray) -> None:
+def go_against(
+    account: Record, tickets: np.ndarray, fill: Record, first: float, extreme: float, trades: np.ndarray
+) -> None:
     """Stops and stop-outs on the way from a finer bar's open to its adverse extreme, nearest level first."""
     side = account.side
     while account.open > 0:
@@ -279,16 +271,7 @@ def go_against(account: Record, tickets: np.ndarray, fill: Record, first: float,
         if hit < 0:
             hit = largest_loss(account, tickets, reached, fill.conversion)
         fill.price = reached - side * fill.slippage
-        fill.quote = shown_at(reached, side, fill.spread, account.close_only)
         book(account, tickets, hit, tickets[hit].steps, fill, trades)
-
-
-@njit(cache=True, error_model="numpy")
-def shown_at(price: float, side: float, spread: float, close_only: bool) -> float:
-    """Quote shown where a position closes at `price`: the inverse of `leaving`."""
-    if close_only:
-        return price + side * (spread / 2)
-    return price if side > 0 else price - spread
 
 
 @njit(cache=True, error_model="numpy")
@@ -305,14 +288,19 @@ def go_for(account: Record, tickets: np.ndarray, fill: Record, extreme: float, t
             return
         slippage, fill.slippage = fill.slippage, 0.0
         fill.price, fill.why = tickets[hit].profit, PROFIT
-        fill.quote = shown_at(fill.price, side, fill.spread, account.close_only)
         book(account, tickets, hit, tickets[hit].steps, fill, trades)
         fill.slippage = slippage
 
 
 @njit(cache=True, error_model="numpy")
 def visit(
-    account: Record, tickets: np.ndarray, fill: Record, first: float, against: float, favourable: float, trades: np.ndarray
+    account: Record,
+    tickets: np.ndarray,
+    fill: Record,
+    first: float,
+    against: float,
+    favourable: float,
+    trades: np.ndarray,
 ) -> None:
     """Go through a bar within the bar, given as exit prices: its open, adverse and favourable extreme."""
     pass_price(account, tickets, first)
@@ -320,6 +308,8 @@ def visit(
     pass_price(account, tickets, against)
     go_for(account, tickets, fill, favourable, trades)
     pass_price(account, tickets, favourable)
+    if account.changed and account.open > 0:
+        set_levels(account, tickets, fill.conversion)
 
 
 @njit(cache=True, error_model="numpy")
@@ -347,22 +337,47 @@ def decide(account: Record, order: Record, side: float, may_enter: bool, resize:
             return
         order.leave = max(held - wanted, 0)
         wanted -= held
-        if wanted <= 0 or not may_enter:
-            return
-    if wanted < account.least_steps:
+        if wanted > 0 and may_enter:
+            order.steps = wanted
+    elif wanted < account.least_steps:
         account.refused += 1
-        return
-    order.steps = wanted
+    else:
+        order.steps = wanted
+
+
+@njit(cache=True, error_model="numpy")
+def mark(account: Record, tickets: np.ndarray, shown: float, spread: float, conversion: float, row: Record) -> None:
+    """Open positions into the row of a close, which holds the account's balance and costs; move trailing stops."""
+    price = leaving(shown, account.side, spread, account.close_only)
+    if account.trails:
+        trail(account, tickets, price)
+    results = margin = position = costs = 0.0
+    for i in range(account.open):
+        ticket = tickets[i]
+        results += open_result(ticket, price, conversion)
+        margin += ticket.margin
+        position += ticket.units
+        lost = abs(ticket.units) * conversion * (ticket.spread + ticket.slippage)
+        costs += lost + ticket.commission - ticket.swap
+    row.equity, row.position, row.margin, row.paid = account.balance + results, position, margin, account.paid + costs
+    if row.equity < account.margin_call * margin:
+        account.margin_calls += 1
 
 
 @njit(cache=True, error_model="numpy")
 def finish(
-    account: Record, tickets: np.ndarray, fill: Record, shown: float, spread: float, conversion: float, trades: np.ndarray
+    account: Record,
+    tickets: np.ndarray,
+    fill: Record,
+    shown: float,
+    spread: float,
+    conversion: float,
+    trades: np.ndarray,
 ) -> None:
     """Close all at the last close, at its own spread and conversion, after the nights within the bar."""
+    charge(account, tickets, account.nights_end, fill.conversion)
     fill.spread, fill.slippage, fill.conversion = spread, 0.0, conversion
-    charge(account, tickets, account.nights_end, conversion)
-    fill.quote, fill.price, fill.why = shown, leaving(shown, account.side, spread, account.close_only), END
+    fill.price, fill.why = leaving(shown, account.side, spread, account.close_only), END
     while account.open > 0:
         book(account, tickets, 0, tickets[0].steps, fill, trades)
 
@@ -376,25 +391,29 @@ def grown(trades: np.ndarray, count: int) -> np.ndarray:
 
 
 @njit(cache=True, error_model="numpy", nogil=True)
-def run(account: Record, tickets: np.ndarray, order: Record, fill: Record, market: MarketArrays, plan: PlanArrays, curves: np.ndarray, trades: np.ndarray) -> np.ndarray:
+def run(
+    account: Record,
+    tickets: np.ndarray,
+    order: Record,
+    fill: Record,
+    market: MarketArrays,
+    plan: PlanArrays,
+    curves: np.ndarray,
+    trades: np.ndarray,
+) -> np.ndarray:
     """An account along a market; fills `curves` and returns the trades, which may have outgrown the array given.
 
     account, order, fill: one record each. tickets: as many as can be open at once. curves: a row a bar.
     """
     opens, closes, spread, slippage, nights, conversions, finer, begin = market
-    plan_side, plan_lots, plan_lots_per_money, plan_stop, plan_profit, plan_trailing, plan_entry, plan_decided, resize = plan
-    count = len(closes)
-    for t in range(count):
-        if t > 0:
-            fill.bar, fill.spread, fill.slippage = t, spread[t - 1], slippage[t]
-            fill.conversion = conversions[t - 1]
+    sides, lots, lots_per_money, stops, profits, trailing, entry, decided, resize = plan
+    last = len(closes) - 1
+    for t in range(last + 1):
+        if account.open > 0 or order.leave > 0 or order.steps > 0:
+            fill.bar, fill.spread, fill.slippage, fill.conversion = t, spread[t - 1], slippage[t], conversions[t - 1]
             if account.keep and account.trades + 2 * account.open + 2 > len(trades):
                 trades = grown(trades, account.trades + 2 * account.open + 2)
-            charge(account, tickets, nights[t], fill.conversion)
-            if order.leave > 0 or order.steps > 0:
-                execute(account, tickets, order, fill, opens[t], trades)
-            if account.open > 0 and (account.changed or account.conversion != fill.conversion):
-                set_levels(account, tickets, fill.conversion)
+            execute(account, tickets, order, fill, nights[t], opens[t], trades)
             for j in range(begin[t], begin[t + 1]):
                 if account.open == 0:
                     break
@@ -406,29 +425,16 @@ def run(account: Record, tickets: np.ndarray, order: Record, fill: Record, marke
                 acts = side * (against - account.level) <= 0 or side * (favourable - account.profit) >= 0
                 if acts or account.keep:
                     visit(account, tickets, fill, first, against, favourable, trades)
-                    if account.changed and account.open > 0:
-                        set_levels(account, tickets, fill.conversion)
+        if t == last and account.open > 0:
+            finish(account, tickets, fill, closes[t], spread[t], conversions[t], trades)
         row = curves[t]
-        conversion = conversions[t]
-        if t == count - 1 and account.open > 0:
-            finish(account, tickets, fill, closes[t], spread[t], conversion, trades)
-        results = margin = position = 0.0
+        row.equity = row.balance = account.balance
+        row.position, row.margin, row.paid = 0.0, 0.0, account.paid
         if account.open > 0:
-            side = account.side
-            price = leaving(closes[t], side, spread[t], account.close_only)
-            if account.trails:
-                trail(account, tickets, price)
-            for i in range(account.open):
-                results += open_result(tickets[i], price, conversion)
-                margin += tickets[i].margin
-                position += tickets[i].units
-        row.equity = account.balance + results
-        row.balance, row.position, row.margin, row.paid = account.balance, position, margin, account.paid
-        if row.equity < account.margin_call * margin:
-            account.margin_calls += 1
-        may_enter = plan_entry[t] and plan_decided[t] >= account.stopped
-        lots = plan_lots[t] + plan_lots_per_money[t] * row.equity
-        decide(account, order, plan_side[t], may_enter, resize, lots)
-        if order.steps > 0:
-            order.stop, order.profit, order.trailing = plan_stop[t], plan_profit[t], plan_trailing[t]
+            mark(account, tickets, closes[t], spread[t], conversions[t], row)
+        if t < last:
+            may_enter = entry[t] and decided[t] >= account.stopped
+            wanted = lots[t] + lots_per_money[t] * row.equity
+            decide(account, order, sides[t], may_enter, resize, wanted)
+            order.stop, order.profit, order.trailing = stops[t], profits[t], trailing[t]
     return trades

@@ -13,10 +13,10 @@ def _layout(**fields: str) -> np.dtype:
 
 
 TICKET = _layout(
-    f8="units entry_price quote spread slippage margin commission swap stop profit trailing best worst",
-    i8="steps entry_bar decided_bar",
+    f8="units entry_price spread slippage margin commission swap stop profit trailing best worst",
+    i8="steps entry_bar",
 )
-"""An open position. units: signed. quote, spread, slippage: what was shown and paid at entry, per unit. margin,
+"""An open position. units: signed. spread, slippage: what entering lost, in price. margin,
 commission, swap: money. best, worst: exit prices met."""
 
 TRADE = _layout(
@@ -26,7 +26,8 @@ TRADE = _layout(
 """As `strategies.run.Closed`."""
 
 ACCOUNT = _layout(
-    f8="balance paid commission swap_long swap_short point leverage margin_call stop_out lot_step lot_max step_units side level profit conversion",
+    f8="balance paid commission swap_long swap_short point leverage margin_call stop_out lot_step lot_max step_units"
+    " side level profit conversion",
     i8="least_steps nights_end steps open trades deals refused margin_calls stopped",
     b1="hedging close_only keep changed trails",
 )
@@ -39,8 +40,8 @@ to be found anew once `changed`."""
 ORDER = _layout(f8="side stop profit trailing", i8="leave steps")
 """Decided at a close: lot steps to close, then lot steps to open on `side`."""
 
-FILL = _layout(f8="spread slippage conversion price quote", i8="bar why")
-"""Where something executes: what holds within the bar, and the price paid and shown."""
+FILL = _layout(f8="spread slippage conversion price", i8="bar why")
+"""Where something executes: what holds within the bar, and the price paid."""
 
 CURVES = _layout(f8="equity balance position margin paid")
 """An account at a close."""
@@ -83,7 +84,9 @@ def market_arrays(market: Market) -> MarketArrays:
 
 def plan_arrays(plan: Plan) -> PlanArrays:
     """Arrays of a plan in the types that were compiled for."""
-    return PlanArrays(*(_array(plan, name) for name in PlanArrays._fields[:-1]), bool(plan.resize))
+    return PlanArrays(
+        **{name: _array(plan, name) for name in PlanArrays._fields if name != "resize"}, resize=plan.resize
+    )
 
 
 def _array(owner: Market | Plan, name: str) -> np.ndarray:

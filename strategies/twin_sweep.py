@@ -8,7 +8,7 @@ others, so results do not depend on how many threads there are.
 import os
 from collections.abc import Iterable
 from concurrent.futures import ThreadPoolExecutor
-from dataclasses import dataclass, field
+from dataclasses import dataclass, field, replace
 from itertools import islice
 
 import numpy as np
@@ -16,8 +16,8 @@ import numpy as np
 from forecasting.errors import UserError
 from strategies.contract import BrokerRules
 from strategies.market import Market
-from strategies.plan import NEVER, Plan
-from strategies.twin import account_of, check_plan, most_tickets
+from strategies.plan import NEVER, Plan, check_plan, plain_plan
+from strategies.twin import account_of, most_tickets
 from strategies.twin_records import (
     CURVES,
     FIGURES,
@@ -82,8 +82,8 @@ class Settings:
 class Figures:
     """Of S settings, [S], defined as in `strategies.metrics`; NaN where undefined.
 
-    net_profit, costs: money, costs including slippage and swap. max_drawdown: share of the running peak. sharpe: yearly,
-    of daily returns. trades, refused: int64. daily: returns [S, D] of `days` [D], UTC, where asked for.
+    net_profit, costs: money, costs including slippage and swap. max_drawdown: share of the running peak. sharpe:
+    yearly, of daily returns. trades, refused: int64. daily: returns [S, D] of `days` [D], UTC, where asked for.
     """
 
     net_profit: np.ndarray
@@ -130,7 +130,9 @@ def sweep_views(
         desk = _Desk(market, broker, resize)
         kept = np.zeros((1, len(days))) if returns is None else returns[at]
         plan = _blank_plan(market, views, resize)
-        run_settings(*desk.all_of(arrays, opinions, asked[at], plan), ends, years, rows[at], kept)
+        state = (desk.fresh, desk.fresh.copy(), desk.tickets, desk.order, desk.fill)
+        asks = (arrays, opinions, asked[at], plan)
+        run_settings(*state, *asks, desk.curves, desk.trades, ends, years, rows[at], kept)
 
     with ThreadPoolExecutor(threads or os.cpu_count()) as pool:
         list(pool.map(work, range(0, len(settings), SHARE)))
@@ -148,7 +150,7 @@ def sweep(
     arrays = market_arrays(market)
 
     def work(plan: Plan) -> tuple[np.ndarray, np.ndarray]:
-        check_plan(plan, market)
+        check_plan(plan, len(market))
         desk, row, returns = _Desk(market, broker, plan.resize), np.zeros(1, FIGURES), np.zeros(len(days))
         account = desk.fresh.copy()
         run(account[0], desk.tickets, desk.order, desk.fill, arrays, plan_arrays(plan), desk.curves, desk.trades)
@@ -179,19 +181,13 @@ class _Desk:
         self.order, self.fill = np.zeros(1, ORDER)[0], np.zeros(1, FILL)[0]
         self.curves, self.trades = np.zeros(len(self.market), CURVES), np.empty(1, TRADE)
 
-    def all_of(self, arrays: tuple, views: ViewArrays, asked: np.ndarray, plan: PlanArrays) -> tuple:
-        """The arguments of `run_settings` up to its trades."""
-        account = self.fresh.copy()
-        before = (self.fresh, account, self.tickets, self.order, self.fill, arrays, views, asked, plan)
-        return (*before, self.curves, self.trades)
-
 
 def _blank_plan(market: Market, views: Views, resize: bool) -> PlanArrays:
     """Room for the plan of one setting after the other; hours and governing forecasts are the same for all."""
     count = len(market)
-    floats = (np.zeros(count) for _ in range(5))
-    entry, decided = np.ascontiguousarray(views.entry, bool), np.ascontiguousarray(views.decided, np.int64)
-    return PlanArrays(np.zeros(count, np.int8), *floats, entry, decided, resize)
+    blank = plain_plan(np.zeros(count, np.int8), 0.0)
+    stops = {name: np.full(count, np.nan) for name in ("stop", "take_profit", "trailing")}  # not one array for all
+    return plan_arrays(replace(blank, entry=views.entry, decided=views.decided, resize=resize, reasons=(), **stops))
 
 
 def _view_arrays(views: Views) -> ViewArrays:
