@@ -68,4 +68,4 @@ def most_tickets(market: Market, broker: BrokerRules, resize: bool) -> int:
     """How many tickets can be open at once: more than one only where a hedging account enlarges."""
     if not resize or broker.account != "hedging":
         return 1
-    return min(len(market), int(broker.lot_max / broker.lot_min + 1)) + 1
+    return min(len(market), int(broker.lot_max / broker.lot_step + 1)) + 1

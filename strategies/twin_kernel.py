@@ -244,6 +244,19 @@ def pass_price(account: Record, tickets: np.ndarray, price: float) -> None:
 
 
 @njit(cache=True, error_model="numpy")
+def pass_bar(account: Record, tickets: np.ndarray, first: float, against: float, favourable: float) -> None:
+    """Let open positions meet the exit prices of a bar in which nothing acts."""
+    side = account.side
+    for i in range(account.open):
+        ticket = tickets[i]
+        for price in (first, against, favourable):
+            if side * (price - ticket.best) > 0:
+                ticket.best = price
+            if side * (price - ticket.worst) < 0:
+                ticket.worst = price
+
+
+@njit(cache=True, error_model="numpy")
 def largest_loss(account: Record, tickets: np.ndarray, price: float, conversion: float) -> int:
     """Ticket that has lost most at an exit price, the oldest of equals."""
     worst = 0
@@ -423,8 +436,10 @@ def run(
                 low = leaving(finer[2, j], side, fill.spread, account.close_only)
                 against, favourable = (low, high) if side > 0 else (high, low)
                 acts = side * (against - account.level) <= 0 or side * (favourable - account.profit) >= 0
-                if acts or account.keep:
+                if acts:
                     visit(account, tickets, fill, first, against, favourable, trades)
+                elif account.keep:
+                    pass_bar(account, tickets, first, against, favourable)
         if t == last and account.open > 0:
             finish(account, tickets, fill, closes[t], spread[t], conversions[t], trades)
         row = curves[t]

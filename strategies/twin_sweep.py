@@ -117,6 +117,7 @@ def sweep_views(
     from strategies.twin_sweep_kernel import run_settings
 
     _check_views(views, market)
+    _check_settings(settings)
     asked = np.zeros(len(settings), SETTING)
     for name in SETTING.names or ():
         asked[name] = getattr(settings, name)
@@ -210,6 +211,17 @@ def _check_views(views: Views, market: Market) -> None:
         wrong = used[np.isnan(np.asarray(getattr(views, name), np.float64)[used])]
         if len(wrong):
             raise UserError(f"views.{name} at {market.times[wrong[0]]} is NaN; check forecasts, prices and spread")
+
+
+def _check_settings(settings: Settings) -> None:
+    for name in ("threshold", "lots", "lots_per_money"):
+        values = getattr(settings, name)
+        if not (np.isfinite(values) & (values >= 0)).all():
+            raise UserError(f"settings.{name} holds what is no number of 0 or more")
+    for name in ("stop", "take_profit", "trailing"):
+        values = getattr(settings, name)
+        if not (np.isnan(values) | (np.isfinite(values) & (values > 0))).all():
+            raise UserError(f"settings.{name} holds what is no distance above 0; NaN stands for none")
 
 
 def _days_of(times: np.ndarray) -> tuple[np.ndarray, np.ndarray, float]:

@@ -1,6 +1,8 @@
 """The fast twin: the same account as the Backtrader engine's on random cases, and what no strategy may earn or lose."""
 
 import math
+import subprocess
+import sys
 from dataclasses import replace
 
 import numpy as np
@@ -327,3 +329,15 @@ def test_a_view_from_a_later_bar_is_refused():
     views = replace(opinions(market, np.random.default_rng(0)), decided=np.array([0, 1, 3, 3, 4]))
     with pytest.raises(UserError, match="look-ahead"):
         sweep_views(market, views, settings_of(1, lots=0.1), BrokerRules())
+
+
+@pytest.mark.parametrize(("name", "value"), [("lots", -0.1), ("threshold", math.nan), ("stop", 0.0)])
+def test_settings_that_cannot_be_are_refused(name, value):
+    market = plain_market(np.linspace(1.0, 1.1, 5))
+    with pytest.raises(UserError, match=name):
+        sweep_views(market, opinions(market, np.random.default_rng(0)), settings_of(2, **{name: value}), BrokerRules())
+
+
+def test_importing_the_twin_loads_no_compiler():
+    code = "import sys, strategies.twin, strategies.twin_sweep; sys.exit('numba' in sys.modules)"
+    assert subprocess.run([sys.executable, "-c", code], check=False).returncode == 0
