@@ -1,6 +1,6 @@
 """Run every benchmark and say which claims fall short: `python -m benchmarks [--quick] [--json]`."""
 
-from benchmarks import chronos, decode, growth, training
+from benchmarks import backtest, chronos, decode, growth, training
 from benchmarks.claims import Claim, main
 
 ALL = {
@@ -8,6 +8,7 @@ ALL = {
     "growth": growth.measure,
     "chronos": chronos.measure,
     "training": training.measure,
+    "backtest": backtest.measure,
 }
 
 

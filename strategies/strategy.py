@@ -43,10 +43,10 @@ class FollowPlan(bt.Strategy):
         self._order(bar, wanted or -self.account.side, self.account.steps, opening)
 
     def _resize(self, bar: int, side: int) -> None:
-        """Bring what is held to the size wanted; a size below the least is none that could be held."""
+        """Bring what is held to the size wanted, where neither that nor the deal is below the least size."""
         steps = self._steps(bar)
         more = steps - self.account.steps
-        if steps < self.least:
+        if steps < self.least or abs(more) < self.least:
             return
         if more < 0:
             self._order(bar, -side, -more, 0)

@@ -1,0 +1,279 @@
+"""Backtests: our Backtrader run, the fast twin, and other engines on the same orders and data.
+
+    python -m benchmarks.backtest [--quick] [--json]
+
+Random walks of hourly bars; a side that lasts 10 bars on average; fixed lots. (a) A bare Backtrader strategy that
+gives the same orders, on PandasData with Backtrader's own broker, beside our feed, broker and account. (b) Loading
+alone: both feeds are preloaded. (c) The twin on 1 M bars, as a search runs it, and with a Python record for every
+trade; Backtrader's rate, which does not depend on length, is measured on fewer. (d) Settings of threshold, stop and
+profit on 100,000 bars, in a process of its own for its memory; `--quick` runs 200 of them and scales. (e)
+backtesting.py, and the pandas-vectorised long/short/flat backtest of a hundred blog posts (shifted positions times
+changes of the open), compared before anything is timed. No spread and no commission there, since the former charges a
+relative spread and neither knows lots. With backtesting.py every trade is equal, in bars, units, prices and result,
+but those still open at the end, which it closes elsewhere. The vectorised one has no trades: its equity is compared
+at every bar, moved from the open to the close.
+"""
+
+import json
+import subprocess
+import sys
+import warnings
+from dataclasses import replace
+from typing import Any
+
+import backtrader as bt
+import numpy as np
+import pandas as pd
+
+from benchmarks.bench import Job, race, seconds
+from benchmarks.claims import Claim, main
+from strategies.broker import feed_of, run_plan
+from strategies.contract import BrokerRules
+from strategies.market import Market
+from strategies.plan import Plan, plain_plan
+from strategies.twin import simulate
+from strategies.twin_sweep import Views, settings_of, sweep, sweep_views
+
+MEBIBYTE, MILLION = 2**20, 1_000_000
+HOUR = np.timedelta64(3_600_000_000_000, "ns")
+LOTS, UNITS = 0.1, 10_000
+FREE = BrokerRules(deposit=1e6, spread_points=0.0, leverage=1_000.0)
+COSTLY = BrokerRules(deposit=1e6, commission_per_lot=3.5)
+
+
+def made_market(count: int, *, spread: float = 1e-4) -> Market:
+    """Hourly bars of a random walk whose opens are near the closes before; seed 0."""
+    rng = np.random.default_rng(0)
+    closes = 1.2 * np.exp(np.cumsum(rng.normal(0, 2e-4, count)))
+    opens = np.concatenate([closes[:1], closes[:-1]]) * np.exp(rng.normal(0, 2e-5, count))
+    high = np.maximum(opens, closes) * np.exp(np.abs(rng.normal(0, 1e-4, count)))
+    low = np.minimum(opens, closes) * np.exp(-np.abs(rng.normal(0, 1e-4, count)))
+    return Market(
+        times=np.datetime64("2000-01-01", "ns") + HOUR * np.arange(1, count + 1),
+        open=opens,
+        high=high,
+        low=low,
+        close=closes,
+        spread=np.full(count, spread),
+        slippage=np.zeros(count),
+        nights=np.where(np.arange(count) % 24 == 22, 1, 0),
+        nights_end=0,
+        conversion=np.ones(count),
+        finer=np.array([opens, high, low]),
+        begin=np.arange(count + 1),
+        point=1e-5,
+        close_only=False,
+    )
+
+
+def made_plan(count: int) -> Plan:
+    """Flat at first, then long, short or flat, each for about 10 bars; seed 1."""
+    rng = np.random.default_rng(1)
+    changes = rng.random(count) < 0.1
+    sides = rng.integers(-1, 2, count)[np.maximum.accumulate(np.where(changes, np.arange(count), 0))]
+    sides[0] = 0  # backtesting.py decides nothing at the first close
+    return plain_plan(sides, LOTS)
+
+
+def frame_of(market: Market) -> pd.DataFrame:
+    """Bars as Backtrader and backtesting.py are given them."""
+    columns = {name.capitalize(): getattr(market, name) for name in ("open", "high", "low", "close")}
+    return pd.DataFrame(columns | {"Volume": 0.0}, index=pd.DatetimeIndex(market.times))
+
+
+class Bare(bt.Strategy):
+    """The same orders in Backtrader's own terms, as its documentation writes them."""
+
+    params = (("sides", None),)
+
+    def next(self) -> None:
+        """Close and open where the side wanted changes."""
+        wanted, held = self.p.sides[len(self) - 1], self.position.size
+        if np.sign(held) == wanted:
+            return
+        if held:
+            self.close()
+        if wanted > 0:
+            self.buy(size=UNITS)
+        elif wanted < 0:
+            self.sell(size=UNITS)
+
+
+def run_bare(frame: pd.DataFrame, sides: list[int]) -> float:
+    """Stock Backtrader; the value at the end."""
+    cerebro = bt.Cerebro(stdstats=False)
+    cerebro.broker.setcash(1e6)
+    cerebro.adddata(bt.feeds.PandasData(dataname=frame))
+    cerebro.addstrategy(Bare, sides=sides)
+    cerebro.run()
+    return float(cerebro.broker.getvalue())
+
+
+def loaded(feed: Any) -> int:
+    """Fill a feed's lines as Cerebro does; the bars in it."""
+    bt.Cerebro().adddata(feed)
+    feed.reset()
+    feed._start()
+    feed.preload()
+    return len(feed.lines.close.array)
+
+
+def engines(quick: bool) -> dict[str, Claim]:
+    """(a) to (c)."""
+    count, many = (5_000, 100_000) if quick else (50_000, MILLION)
+    market, plan = made_market(count), made_plan(count)
+    frame, sides = frame_of(market), plan.side.tolist()
+    rates = race(
+        {
+            "ours": Job(lambda: run_plan(market, plan, COSTLY), count),
+            "bare": Job(lambda: run_bare(frame, sides), count),
+        },
+        rounds=2 if quick else 3,
+    )
+    large = made_market(many)
+    pandas_frame = frame_of(large)
+    feeds = race(
+        {
+            "ours": Job(lambda: loaded(feed_of(large)), many),
+            "pandas": Job(lambda: loaded(bt.feeds.PandasData(dataname=pandas_frame)), many),
+        },
+        rounds=1,
+    )
+    large, long_plan = made_market(MILLION), made_plan(MILLION)
+    ways = {
+        "search": lambda: sweep(large, [long_plan], COSTLY, threads=1),
+        "trades": lambda: simulate(large, long_plan, COSTLY),
+    }
+    twin = race({name: Job(way, MILLION) for name, way in ways.items()}, rounds=5)
+    ours = rates.median("ours")
+    return {
+        "bars/s of our Backtrader run over a bare one": Claim(rates.ratio("ours", "bare"), "x", 0.8),
+        f"loading {many:,} bars, over PandasData": Claim(feeds.ratio("ours", "pandas"), "x", 5),
+        "bars/s of the twin in a search over our Backtrader run": Claim(twin.median("search") / ours, "x", 200),
+        "bars/s of the twin with its trades over our Backtrader run": Claim(twin.median("trades") / ours, "x"),
+        "bars/s of the twin with its trades over a bare one": Claim(twin.median("trades") / rates.median("bare"), "x"),
+        "Backtrader, ours": Claim(ours, "bars/s"),
+        "twin in a search": Claim(twin.median("search"), "bars/s"),
+    }
+
+
+def searched(count: int, settings: int) -> tuple[float, float]:
+    """Seconds of a sweep over 100,000 bars, and MiB that it adds at most to what the process held before."""
+    from benchmarks.growth import highest_memory
+
+    market, rng = made_market(count), np.random.default_rng(2)
+    always = np.ones(count)
+    views = Views(
+        move=rng.normal(0, 4e-4, count),
+        band=always * 1e-5,
+        hurdle=always * 1e-4,
+        reach=always * 4e-4,
+        size=always,
+        decided=np.arange(count) // 5 * 5,
+        entry=always > 0,
+        flat=always < 0,
+    )
+    asked = settings_of(
+        settings,
+        threshold=rng.uniform(0, 5, settings),
+        lots=LOTS,
+        stop=rng.uniform(0.5, 10, settings),
+        take_profit=rng.uniform(0.5, 10, settings),
+        trailing=np.where(rng.random(settings) < 0.5, np.nan, rng.uniform(1, 10, settings)),
+    )
+    sweep_views(market, views, settings_of(2, lots=LOTS), COSTLY)  # compiles
+    with highest_memory() as seen:
+        taken = seconds(lambda: sweep_views(market, views, asked, COSTLY))
+    return taken, max(seen) / MEBIBYTE
+
+
+def search(quick: bool) -> dict[str, Claim]:
+    """(d)."""
+    settings = 200 if quick else 10_000
+    call = f"import json; from benchmarks.backtest import searched; print(json.dumps(searched(100_000, {settings})))"
+    done = subprocess.run([sys.executable, "-c", call], check=True, capture_output=True, text=True).stdout
+    taken, memory = json.loads(done)
+    scaled = f", from {settings:,}" if quick else ""
+    return {
+        f"10,000 settings on 100,000 bars{scaled}": Claim(taken * 10_000 / settings / 60, "min", 5, at_most=True),
+        "memory of the search, the libraries' included": Claim(memory, "MiB", 2_048, at_most=True),
+    }
+
+
+def run_backtesting(frame: pd.DataFrame, sides: np.ndarray) -> pd.DataFrame:
+    """backtesting.py with the same orders; its trades."""
+    from backtesting import Backtest, Strategy
+
+    class Follow(Strategy):
+        """Close and open where the side wanted changes."""
+
+        def init(self) -> None:
+            """Nothing to prepare."""
+
+        def next(self) -> None:
+            """Decide at this close."""
+            wanted, held = sides[len(self.data) - 1], np.sign(self.position.size)
+            if held == wanted:
+                return
+            self.position.close()
+            if wanted > 0:
+                self.buy(size=UNITS)
+            elif wanted < 0:
+                self.sell(size=UNITS)
+
+    with warnings.catch_warnings():
+        warnings.simplefilter("ignore")  # that trades are open at the end
+        return Backtest(frame, Follow, cash=1e6, margin=1e-3).run()["_trades"]
+
+
+def run_vectorised(frame: pd.DataFrame, sides: np.ndarray) -> pd.Series:
+    """Money earned up to each open, the way of the blog posts: position decided a bar ago times the open's change."""
+    position = pd.Series(sides, frame.index).shift(1).fillna(0) * UNITS
+    return (position.shift(1) * frame["Open"].diff()).fillna(0).cumsum()
+
+
+def compare(market: Market, plan: Plan) -> None:
+    """AssertionError where others' trades or results differ from the twin's."""
+    frame, run = frame_of(market), simulate(market, plan, FREE)
+    whole = [trade for trade in run.trades if trade.exit_bar < len(market) - 1]
+    theirs = run_backtesting(frame, plan.side).sort_values("EntryBar")[: len(whole)]
+    for name, column in (("entry_bar", "EntryBar"), ("exit_bar", "ExitBar"), ("units", "Size")):
+        assert [getattr(trade, name) for trade in whole] == theirs[column].tolist(), name
+    for name, column in (("entry_price", "EntryPrice"), ("exit_price", "ExitPrice")):
+        assert [getattr(trade, name) for trade in whole] == theirs[column].tolist(), name
+    np.testing.assert_allclose([trade.result for trade in whole], theirs["PnL"], rtol=1e-9, atol=1e-6)
+    at_close = run.position * (market.close - market.open)  # the twin marks at the close, the other at the open before
+    np.testing.assert_allclose(
+        (run.equity - FREE.deposit - at_close)[:-1], run_vectorised(frame, plan.side)[:-1], rtol=0, atol=1e-5
+    )
+
+
+def peers(quick: bool) -> dict[str, Claim]:
+    """(e)."""
+    count = 5_000 if quick else 50_000
+    market, plan = made_market(count), made_plan(count)
+    frame, free = frame_of(market), replace(market, spread=np.zeros(count))
+    compare(free, plan)
+    rates = race(
+        {
+            "twin": Job(lambda: simulate(free, plan, FREE), count),
+            "Backtrader": Job(lambda: run_plan(free, plan, FREE), count),
+            "backtesting.py": Job(lambda: run_backtesting(frame, plan.side), count),
+            "vectorised": Job(lambda: run_vectorised(frame, plan.side), count),
+        },
+        rounds=3,
+    )
+    return {
+        "bars/s of the twin over backtesting.py": Claim(rates.ratio("twin", "backtesting.py"), "x"),
+        "bars/s of our Backtrader run over backtesting.py": Claim(rates.ratio("Backtrader", "backtesting.py"), "x"),
+        "bars/s of the twin over a pandas-vectorised backtest": Claim(rates.ratio("twin", "vectorised"), "x"),
+    }
+
+
+def measure(quick: bool = False) -> dict[str, Claim]:
+    """All claims."""
+    return engines(quick) | search(quick) | peers(quick)
+
+
+if __name__ == "__main__":
+    main(measure, __doc__)
