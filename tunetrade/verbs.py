@@ -518,10 +518,10 @@ def _run_json(folder: Path) -> dict[str, Any]:
 
 
 def _cell(folder: str) -> Any:
-    from tunetrade.cell import read_cell
+    from tunetrade.cell import BLIND, read_cell
 
-    if _run_json(Path(folder))["kind"] == "trial":
-        raise UserError(f"{folder} is a trial of `tunetrade tune`, which has no test part; name a run of a study")
+    if _run_json(Path(folder))["kind"] in BLIND:
+        raise UserError(f"{folder} is a trial of a search, which has no test part; name a run of a study")
     return read_cell(Path(folder))
 
 

@@ -1,0 +1,77 @@
+"""What forecasts of the validation part earn: the one place where a search meets an engine of accounts.
+
+Several series are one portfolio of equal deposits: its daily return is the mean of theirs, a day on which one has no bar
+counting as 0 there.
+"""
+
+from collections.abc import Sequence
+from dataclasses import dataclass
+
+import numpy as np
+import pandas as pd
+
+from forecasting.bars import Bars
+from forecasting.forecasts import Forecasts
+from strategies.contract import BrokerRules
+from strategies.metrics import DAYS_A_YEAR, daily_returns
+from strategies.rules import TradingRules
+from tunetrade.optimize_models import Span
+
+
+@dataclass(frozen=True)
+class Money:
+    """Daily returns, indexed by UTC day, and the number of closed trades."""
+
+    returns: pd.Series
+    trades: int
+
+
+@dataclass(frozen=True)
+class Portfolio:
+    """Days, daily returns [D], their yearly Sharpe ratio (0 where nothing moved), trades, largest fall from a peak."""
+
+    days: tuple[str, ...]
+    returns: np.ndarray
+    sharpe: float
+    trades: int
+    max_drawdown: float
+    total_return: float
+
+
+def money(
+    bars: Bars, forecasts: Forecasts, rules: TradingRules, broker: BrokerRules, context: int, span: Span
+) -> Money:
+    """Trade forecasts of one series over a span; `context` is the closes in a signal's context mean."""
+    from strategies.backtest import run_backtest
+
+    result = run_backtest(bars, forecasts, rules, context=context, span=span)
+    return Money(daily_returns(result.equity), len(result.trades))
+
+
+def portfolio(parts: Sequence[Money]) -> Portfolio:
+    """Equal deposits in every part; a return after ruin counts as nothing more to lose."""
+    table = pd.concat([part.returns for part in parts], axis=1).sort_index()
+    returns = table.fillna(0.0).mean(axis=1)
+    values = returns.to_numpy(np.float64)
+    wealth = np.concatenate([[1.0], np.cumprod(1 + values)])
+    return Portfolio(
+        days=tuple(str(day)[:10] for day in returns.index),
+        returns=values,
+        sharpe=yearly_sharpe(values, returns.index),
+        trades=sum(part.trades for part in parts),
+        max_drawdown=float(np.max(1 - wealth / np.maximum.accumulate(wealth))),
+        total_return=float(wealth[-1] - 1),
+    )
+
+
+def yearly_sharpe(returns: np.ndarray, days: pd.Index) -> float:
+    """Mean / standard deviation (n - 1) x sqrt(days a year as observed), risk-free rate 0."""
+    deviation = float(np.std(returns, ddof=1)) if len(returns) > 1 else 0.0
+    return float(returns.mean()) / deviation * np.sqrt(days_a_year(days)) if deviation > 0 else 0.0
+
+
+def days_a_year(days: pd.Index) -> float:
+    """Days with a return for each year between the first and the last."""
+    stamps = pd.DatetimeIndex(days)
+    years = (stamps[-1] - stamps[0]) / pd.Timedelta(days=DAYS_A_YEAR)
+    return float((len(stamps) - 1) / years) if years > 0 else DAYS_A_YEAR
