@@ -1,13 +1,13 @@
 """Is a Sharpe ratio more than luck, and more than the best of many lucky ones? Pure figures of daily returns.
 
-Everything is per observation (a day), not annualised, and kurtosis is raw: 3 for normal returns. Feeding excess kurtosis
-into these formulas, as some libraries do, makes every result look surer than it is.
+Everything is per observation (a day), not annualised, and kurtosis is raw: 3 for normal returns. Feeding excess
+kurtosis into these formulas, as some libraries do, makes every result look surer than it is.
 
-Sources: Bailey and Lopez de Prado, "The Sharpe Ratio Efficient Frontier", Journal of Risk 15 (2012), for the probabilistic
-Sharpe ratio; "The Deflated Sharpe Ratio", Journal of Portfolio Management 40 (2014), for its deflation by trials.
+Sources: Bailey and Lopez de Prado, "The Sharpe Ratio Efficient Frontier", Journal of Risk 15 (2012), for the
+probabilistic Sharpe ratio; "The Deflated Sharpe Ratio", Journal of Portfolio Management 40 (2014), for its deflation.
 
-All trials count as one each. Trials of a search resemble one another, and the 2014 paper offers a smaller effective number
-(from their average correlation, linear in it), but for no stated error: counting all can only make the verdict harder.
+All trials count as one each. Trials of a search resemble one another, and the 2014 paper offers a smaller effective
+number, linear in their average correlation, but derives no error for it: counting all only makes the verdict harder.
 """
 
 import math
@@ -27,7 +27,7 @@ _NORMAL = NormalDist()
 
 @dataclass(frozen=True)
 class Moments:
-    """Daily returns in four figures: sharpe (mean / standard deviation, n - 1), skewness, raw kurtosis, observations."""
+    """Daily returns in four figures: sharpe (mean / standard deviation, n - 1), skewness, raw kurtosis, their number."""
 
     sharpe: float
     skewness: float
@@ -60,8 +60,8 @@ def probabilistic_sharpe(found: Moments, benchmark: float = 0.0) -> float:
 def expected_maximum(trials: int, variance: float) -> float:
     """Sharpe ratio that the best of `trials` without any skill shows on average, given the variance between trials.
 
-    sqrt(V) ((1 - g) Z(1 - 1 / N) + g Z(1 - 1 / (N e))), g being Euler's constant: equation 1 of the 2014 paper. One trial
-    is the best of nothing: 0.
+    sqrt(V) ((1 - g) Z(1 - 1 / N) + g Z(1 - 1 / (N e))), g being Euler's constant: equation 1 of the 2014 paper. One
+    trial is the best of nothing: 0.
 
     >>> round(expected_maximum(100, 0.5 / 250), 4)
     0.1132

@@ -33,8 +33,8 @@ Emit = Callable[[dict[str, Any]], None]
 Stage = Callable[["Cell", Bars, str, Emit], None]
 
 BLIND = ("trial", "model", "yardstick")
-"""Kinds of cells that never see the test part. A `trial` of `tune` is a model and its money; a `model` of `optimize` and
-a `yardstick`, the baseline it is measured against, are forecasts only: money is made of them many times."""
+"""Kinds of cells that never see the test part. A `trial` of `tune` is a model and its money; a `model` of `optimize`
+and a `yardstick`, the baseline beside it, are forecasts only: money is made of them many times."""
 
 
 @dataclass(frozen=True)

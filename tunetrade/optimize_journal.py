@@ -1,16 +1,16 @@
-"""One search shared by several processes: Optuna's journal in a file that a kill cannot spoil, and who does which trial.
+"""One search shared by several processes: Optuna's journal in a file no kill can spoil, and who does which trial.
 
-A trial is written RUNNING with all its parameters in one line, by a process that holds the lock of its number as long as
-it works on it. The system frees the lock when that process dies, and whoever looks next takes the same trial up again.
+A trial is written RUNNING with all its parameters in one line, by a process that holds the lock of its number as long
+as it works on it. The system frees the lock when that process dies, and whoever looks next takes the trial up again.
 """
 
 import contextlib
 import json
 import time
-from collections.abc import Callable, Generator, Iterator
+from collections.abc import Callable, Generator
 from dataclasses import dataclass
 from pathlib import Path
-from typing import Any
+from typing import Any, Literal
 
 import optuna
 from optuna.storages import JournalStorage
@@ -25,7 +25,7 @@ from tunetrade.optimize_space import OptimizeOptions, Point
 
 JOURNAL = "journal.log"
 POLL_SECONDS = 0.2
-DIRECTIONS = ("maximize", "maximize")
+DIRECTIONS: list[Literal["maximize", "minimize"]] = ["maximize", "maximize"]
 
 Json = dict[str, Any]
 
@@ -99,7 +99,7 @@ class Search:
         """All trials, by number."""
         return sorted(self.study.get_trials(deepcopy=False), key=lambda trial: trial.number)
 
-    def claims(self) -> Iterator[Claim]:
+    def claims(self) -> Generator[Claim, None, None]:
         """Trials for this process to do, one at a time, until all are done; each must be told before the next.
 
         Waits while other processes do the last trials of a generation.

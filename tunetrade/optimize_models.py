@@ -1,7 +1,7 @@
 """The models of a search: each trained and made to forecast the validation part once, however many trials trade it.
 
-The part of a point that a model depends on names a folder by its hash. Whoever needs the folder first makes it, under its
-lock; others wait for it and read. Cells are those of studies, so a killed training goes on where it stopped.
+The part of a point that a model depends on names a folder by its hash. Whoever needs the folder first makes it, under
+its lock; others wait for it and read. Cells are those of studies, so a killed training goes on where it stopped.
 """
 
 import contextlib
@@ -18,6 +18,7 @@ from forecasting.calendars import MINUTES
 from forecasting.codecs.fit import scale_codec
 from forecasting.errors import ConfigError, UserError
 from forecasting.files import sha256_of
+from forecasting.train import TrainingOptions
 from forecasting.windows import WindowSpec, split
 from strategies.contract import BrokerRules
 from strategies.rules import TradingRules
@@ -110,10 +111,7 @@ def model_cell(study: StudyConfig, series: Series, runs: Path) -> Cell:
 def yardstick_cell(study: StudyConfig, series: Series, runs: Path) -> Cell:
     """The cell of the baseline that forecasts beside it, which depends on the windows alone."""
     own = model_study(study, series.source)
-    plain = StudyConfig(
-        own.name, own.series, ("untuned",), (), own.refit, (), own.seeds, own.base, own.allow_seen, own.source, own.windows,
-        own.codec, own.split, sampling=own.sampling,
-    )  # fmt: skip
+    plain = replace(own, methods=("untuned",), method={}, training=TrainingOptions())
     return _cell(plain, series, runs, "yardstick", series.yardstick)
 
 

@@ -1,7 +1,7 @@
 """What forecasts of the validation part earn: the one place where a search meets an engine of accounts.
 
-Several series are one portfolio of equal deposits: its daily return is the mean of theirs, a day on which one has no bar
-counting as 0 there.
+Several series are one portfolio of equal deposits: its daily return is the mean of theirs, a day on which one has no
+bar counting as 0 there.
 """
 
 from collections.abc import Sequence
@@ -13,7 +13,7 @@ import pandas as pd
 from forecasting.bars import Bars
 from forecasting.forecasts import Forecasts
 from strategies.contract import BrokerRules
-from strategies.metrics import DAYS_A_YEAR, daily_returns
+from strategies.metrics import DAYS_A_YEAR, daily_returns, return_figures
 from strategies.rules import TradingRules
 from tunetrade.optimize_models import Span
 
@@ -57,21 +57,20 @@ def portfolio(parts: Sequence[Money]) -> Portfolio:
     return Portfolio(
         days=tuple(str(day)[:10] for day in returns.index),
         returns=values,
-        sharpe=yearly_sharpe(values, returns.index),
+        sharpe=_sharpe(values, returns.index),
         trades=sum(part.trades for part in parts),
         max_drawdown=float(np.max(1 - wealth / np.maximum.accumulate(wealth))),
         total_return=float(wealth[-1] - 1),
     )
 
 
-def yearly_sharpe(returns: np.ndarray, days: pd.Index) -> float:
-    """Mean / standard deviation (n - 1) x sqrt(days a year as observed), risk-free rate 0."""
-    deviation = float(np.std(returns, ddof=1)) if len(returns) > 1 else 0.0
-    return float(returns.mean()) / deviation * np.sqrt(days_a_year(days)) if deviation > 0 else 0.0
+def _sharpe(returns: np.ndarray, days: pd.Index) -> float:
+    """As in `strategies.metrics`; 0 where nothing moved."""
+    found = return_figures(returns, years_of(days))["sharpe"]
+    return found if np.isfinite(found) else 0.0
 
 
-def days_a_year(days: pd.Index) -> float:
-    """Days with a return for each year between the first and the last."""
+def years_of(days: pd.Index) -> float:
+    """From the first day to the end of the last."""
     stamps = pd.DatetimeIndex(days)
-    years = (stamps[-1] - stamps[0]) / pd.Timedelta(days=DAYS_A_YEAR)
-    return float((len(stamps) - 1) / years) if years > 0 else DAYS_A_YEAR
+    return float((stamps[-1] - stamps[0] + pd.Timedelta(days=1)) / pd.Timedelta(days=DAYS_A_YEAR)) if len(days) else 0.0

@@ -13,7 +13,7 @@ from optuna.distributions import BaseDistribution, CategoricalDistribution, Floa
 from optuna.samplers import NSGAIISampler
 from optuna.trial import FrozenTrial, TrialState, create_trial
 
-from tunetrade.optimize_space import Dimension, OptimizeOptions, Point, Space
+from tunetrade.optimize_space import Dimension, OptimizeOptions, Point, Space, Value
 
 if TYPE_CHECKING:
     from collections.abc import Callable
@@ -64,7 +64,12 @@ class Generations(NSGAIISampler):
 
 
 def next_point(
-    study: "Study", number: int, space: Space, options: OptimizeOptions, own: Point | None, fits: "Callable[[Point], bool]"
+    study: "Study",
+    number: int,
+    space: Space,
+    options: OptimizeOptions,
+    own: Point | None,
+    fits: "Callable[[Point], bool]",
 ) -> Point:
     """The point of trial `number`, all trials of earlier generations being done and all lower numbers known.
 
@@ -93,7 +98,15 @@ def _drawn(
     trial.number = number
     movable = {key: kind for key, kind in kinds.items() if not kind.single()}
     child = sampler.sample_relative(study, trial, movable) if genetic else {}
-    return {
+    drawn = {
         key: child[key] if key in child else sampler.sample_independent(study, trial, key, kind)
         for key, kind in kinds.items()
     }
+    return {key: readable(value, kinds[key]) for key, value in drawn.items()}
+
+
+def readable(value: Value, kind: BaseDistribution) -> Value:
+    """A number between two others to four digits: nobody can tell a threshold of 0.361 from one of 0.36101997."""
+    if not isinstance(kind, FloatDistribution) or kind.step:
+        return value
+    return min(max(float(f"{value:.4g}"), kind.low), kind.high)

@@ -98,7 +98,7 @@ class Dimension:
         return tuple(number for number in numbers if self.low <= float(number) <= self.high and number != value)
 
     def _number(self, number: float) -> int | float:
-        return round(number) if self.whole else float(f"{number:.12g}")
+        return round(number) if self.whole else float(f"{number:.{12 if self.step else 4}g}")
 
 
 Space = Mapping[str, Dimension]
@@ -141,7 +141,9 @@ def optimize_options(values: Any, study: StudyConfig) -> OptimizeOptions:
     options = build(OptimizeOptions, plain, "optimize", ("space",))
     sections = values.get("space", {})
     if not isinstance(sections, Mapping):
-        raise ConfigError('optimize.space must be a section, such as [optimize.space] with "trading.threshold_k" = [1, 2]')
+        raise ConfigError(
+            'optimize.space must be a section, such as [optimize.space] with "trading.threshold_k" = [1, 2]'
+        )
     space = _space(dict(_flat(sections)), study)
     if not space:
         raise ConfigError(
@@ -270,9 +272,7 @@ def _check_values(study: StudyConfig, space: Space) -> None:
             if not fault:
                 continue
             rng = np.random.default_rng(0)
-            points = (
-                {name: other.drawn(rng) for name, other in space.items()} | {key: value} for _ in range(PATIENCE)
-            )
+            points = ({name: other.drawn(rng) for name, other in space.items()} | {key: value} for _ in range(PATIENCE))
             used = (point for point in points if _in_use(point, key))
             if not any(_fault(study, point) is None for point in used):
                 raise ConfigError(f"optimize.space.{key} holds {value!r}, which cannot be: {fault}")
@@ -296,7 +296,7 @@ def _fault(study: StudyConfig, point: Point) -> ConfigError | None:
 
 
 def study_at(study: StudyConfig, point: Point) -> StudyConfig:
-    """The study that a point stands for: one method, with the point's settings; ConfigError where it contradicts itself."""
+    """The study that a point stands for: one method, with its settings; ConfigError where it contradicts itself."""
     name = str(point.get(METHOD, study.methods[0]))
     values = as_plain(study)
     own = study.method.get(name)

@@ -109,7 +109,12 @@ def evaluate(place: Workplace, point: Point) -> Verdict:
 def prepare_models(place: Workplace, points: Sequence[Point]) -> None:
     """Make the models of several points at once, as many side by side as the workplace has slots."""
     studies = [study_at(place.study, point) for point in points]
-    cells = [cell(study, each, place.runs) for study in studies for each in place.series for cell in (model_cell, yardstick_cell)]
+    cells = [
+        cell(study, each, place.runs)
+        for study in studies
+        for each in place.series
+        for cell in (model_cell, yardstick_cell)
+    ]
     if cells:
         ensure(cells, place.series, place.folder / LOCKS, place.slots, place.jobs, place.board)
 
