@@ -27,7 +27,7 @@ _NORMAL = NormalDist()
 
 @dataclass(frozen=True)
 class Moments:
-    """Daily returns in four figures: sharpe (mean / standard deviation, n - 1), skewness, raw kurtosis, their number."""
+    """Daily returns in four figures: sharpe (mean / standard deviation, n - 1), skewness, raw kurtosis, their count."""
 
     sharpe: float
     skewness: float

@@ -74,7 +74,8 @@ def markdown(result: Json) -> str:
 def page(result: Json, svg: str) -> str:
     """All of it as one page that opens offline."""
     style = resources.files("tunetrade.report").joinpath("page.css").read_text(encoding="utf-8")
-    themed = f":root {{ {css_variables(False)} }}\n@media (prefers-color-scheme: dark) {{ :root {{ {css_variables(True)} }} }}\n"
+    light, dark = css_variables(False), css_variables(True)
+    themed = f":root {{ {light} }}\n@media (prefers-color-scheme: dark) {{ :root {{ {dark} }} }}\n"
     body = [f"<h1>Search of {escape(result['study'])}</h1>"]
     body += [f"<p>{escape(sentence)}</p>" for sentence in sentences(result)]
     shown = "CRPS skill and Sharpe ratio of every trial"
@@ -153,8 +154,8 @@ def sentences(result: Json) -> list[str]:
             )
     said.append(
         f"Validation part only ({spans}), training seed {result['training_seed']}. Skill is 1 less the geometric mean "
-        f"over series of CRPS / CRPS of {against}; Sharpe is net of costs, of one portfolio of equal deposits. Both are "
-        "of the data they were chosen by: expect less on the test part, which was not read."
+        f"over series of CRPS / CRPS of {against}; Sharpe is net of costs, of one portfolio of equal deposits. Both "
+        "are of the data they were chosen by: expect less on the test part, which was not read."
     )
     return said
 
