@@ -1,6 +1,8 @@
 """A search so small that its models take a second each, and its trials as they compare between runs."""
 
 import contextlib
+import io
+import json
 import os
 import subprocess
 import sys
@@ -14,6 +16,7 @@ import pytest
 
 from forecasting.bars import load_bars
 from tunetrade.cell import Cell, run_cell
+from tunetrade.cli import main
 from tunetrade.faults import told
 from tunetrade.optimize_journal import JournalFile
 from tunetrade.workers import Finished
@@ -101,6 +104,14 @@ def at(folder: Path) -> Iterator[None]:
         patch.setenv("TUNETRADE_CACHE", str(folder / "cache"))
         patch.setattr("tunetrade.optimize_models.run_cells", in_this_process)
         yield
+
+
+def optimize(folder: Path, *more: str) -> tuple[int, dict[str, Any]]:
+    """Status and JSON of `tunetrade optimize small.toml --json`, in this process."""
+    said = io.StringIO()
+    with at(folder), contextlib.redirect_stdout(said):
+        status = main(["optimize", "small.toml", "--json", "--jobs", "1", *more])
+    return status, json.loads(said.getvalue()) if said.getvalue() else {}
 
 
 def journal(folder: Path) -> list[dict[str, Any]]:

@@ -16,7 +16,20 @@ from tunetrade.layout import CellPaths, cell_folder, done_stages, safe_name
 from tunetrade.progress import Board, fitted
 
 Command = Callable[..., "subprocess.CompletedProcess[str]"]
-VERBS = ("demo", "data", "pretrain", "train", "forecast", "backtest", "study", "tune", "optimize", "report", "export", "doctor")
+VERBS = (
+    "demo",
+    "data",
+    "pretrain",
+    "train",
+    "forecast",
+    "backtest",
+    "study",
+    "tune",
+    "optimize",
+    "report",
+    "export",
+    "doctor",
+)
 
 
 def verbs() -> dict[str, argparse.ArgumentParser]:

@@ -1,8 +1,6 @@
 """The search: its figures against their files, nothing seen of the test part, a planted edge, and what it refuses."""
 
-import contextlib
 import csv
-import io
 import json
 import tomllib
 from pathlib import Path
@@ -11,7 +9,7 @@ from typing import Any
 import numpy as np
 import pandas as pd
 import pytest
-from searching import TEST_START, at, in_this_process, journal, write_case
+from searching import TEST_START, at, in_this_process, journal, optimize, write_case
 
 from forecasting.errors import ConfigError
 from forecasting.files import read_json
@@ -25,24 +23,6 @@ from tunetrade.optimize_result import chosen, deflation, pareto_front
 from tunetrade.optimize_space import Dimension, neighbours, optimize_options, own_point, study_at, used
 
 RUN = Path("runs/small")
-
-
-def optimize(folder: Path, *more: str) -> tuple[int, dict[str, Any]]:
-    """Status and JSON of `tunetrade optimize small.toml --json`, in this process."""
-    said = io.StringIO()
-    with at(folder), contextlib.redirect_stdout(said):
-        status = main(["optimize", "small.toml", "--json", "--jobs", "1", *more])
-    return status, json.loads(said.getvalue()) if said.getvalue() else {}
-
-
-@pytest.fixture(scope="session")
-def searched(tmp_path_factory: pytest.TempPathFactory, tiny_base: Path) -> Path:
-    """A folder in which the small search ran undisturbed."""
-    folder = tmp_path_factory.mktemp("searched")
-    write_case(folder, tiny_base)
-    status, _ = optimize(folder)
-    assert status == 0
-    return folder
 
 
 def test_every_trial_is_there_and_each_model_was_made_once(searched: Path) -> None:

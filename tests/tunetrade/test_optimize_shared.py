@@ -13,7 +13,6 @@ from typing import Any
 
 import pytest
 from searching import journal, start, write_case
-from test_optimize import searched  # noqa: F401
 
 from tunetrade.ledger import trials
 from tunetrade.optimize_journal import JournalFile, Search
@@ -116,12 +115,12 @@ def test_a_journal_cut_at_any_byte_is_a_shorter_journal(alone: Path, tmp_path: P
         assert list(backend.read_logs(len(after) - 1)) == after[-1:]
 
 
-def models_from(searched: Path, folder: Path) -> None:  # noqa: F811
+def models_from(searched: Path, folder: Path) -> None:
     """The models of the undisturbed search, so that only trading is left to do."""
     shutil.copytree(searched / "runs/small/optimize/EURUSD-D1", folder / "runs/small/optimize/EURUSD-D1")
 
 
-def compare(folder: Path, searched: Path) -> None:  # noqa: F811
+def compare(folder: Path, searched: Path) -> None:
     assert journal(folder) == journal(searched)
     keys = [line["key"] for line in trials(folder / "runs/ledger.jsonl")]
     assert len(keys) == len(set(keys))
@@ -133,7 +132,7 @@ def compare(folder: Path, searched: Path) -> None:  # noqa: F811
 def test_one_of_two_processes_killed_the_other_does_its_trial(
     tmp_path: Path,
     tiny_base: Path,
-    searched: Path,  # noqa: F811
+    searched: Path,
 ) -> None:
     write_case(tmp_path, tiny_base)
     models_from(searched, tmp_path)
@@ -154,7 +153,7 @@ def test_killed_again_and_again_from_nothing_it_ends_as_undisturbed(
     seed: int,
     tmp_path: Path,
     tiny_base: Path,
-    searched: Path,  # noqa: F811
+    searched: Path,
 ) -> None:
     """Models are trained too; two processes, one of them with two workers; everything dies at once, several times."""
     write_case(tmp_path, tiny_base)
