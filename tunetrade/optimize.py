@@ -7,7 +7,7 @@ test part before the final run of the winner, which is a study like any other.
 
 import json
 import os
-from collections.abc import Callable, Mapping
+from collections.abc import Mapping
 from contextlib import closing
 from dataclasses import asdict, dataclass, replace
 from pathlib import Path
@@ -42,7 +42,7 @@ WINNER = "optimized.toml"
 SEARCHED = "search.json"
 FINAL = "final.json"
 
-Say = Callable[[str], None]
+SOURCES = ("optimize_models.py", "optimize_money.py", "optimize_sampler.py", "optimize_space.py", "optimize_trial.py")
 
 
 @dataclass(frozen=True)
@@ -92,9 +92,8 @@ def _check_account(study: StudyConfig, series: Series) -> None:
 
 
 def code_of_search() -> str:
-    """Hash of the sources that a trial's figures depend on."""
-    files = sorted((ROOT / "tunetrade").glob("optimize*.py"))
-    return sha256_of(code_of("validate"), *(part for file in files for part in (file.name, file)))
+    """Hash of the sources that a trial's point and figures depend on."""
+    return sha256_of(code_of("validate"), *(ROOT / "tunetrade" / name for name in SOURCES))
 
 
 def open_search(place: Workplace, values: Mapping[str, Any]) -> Search:

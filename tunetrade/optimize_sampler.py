@@ -13,7 +13,7 @@ from optuna.distributions import BaseDistribution, CategoricalDistribution, Floa
 from optuna.samplers import NSGAIISampler
 from optuna.trial import FrozenTrial, TrialState, create_trial
 
-from tunetrade.optimize_space import Dimension, OptimizeOptions, Point, Space, Value
+from tunetrade.optimize_space import Dimension, OptimizeOptions, Point, Space, Value, used
 
 if TYPE_CHECKING:
     from collections.abc import Callable
@@ -78,7 +78,7 @@ def next_point(
     """
     if number == 0 and own is not None:
         return own
-    tried = [trial.params for trial in study.get_trials(deepcopy=False) if trial.number < number]
+    tried = [used(trial.params) for trial in study.get_trials(deepcopy=False) if trial.number < number]
     kinds, last = distributions(space), None
     attempt = 0
     while True:
@@ -87,7 +87,7 @@ def next_point(
         attempt += 1
         if fits(point):
             last = point
-        if last is not None and (last not in tried or attempt >= ATTEMPTS):
+        if last is not None and (used(last) not in tried or attempt >= ATTEMPTS):
             return last
 
 

@@ -10,6 +10,7 @@ import numpy as np
 import pandas as pd
 
 from forecasting.base import find_base
+from forecasting.errors import UserError
 from forecasting.files import sha256_of
 from forecasting.forecasts import from_table
 from tunetrade.cell import Cell, fingerprints
@@ -99,11 +100,18 @@ def evaluate(place: Workplace, point: Point) -> Verdict:
     key = _key(place, study, list(models.values()))
     if failed:
         name, why = next(iter(failed.items()))
-        verdict = Verdict(f"{key}-failed", f"{name}: {why}", 0.0, {}, None)
+        verdict = _failed(key, f"{name}: {why}")
     else:
-        verdict = _judged(place, study, key, models, others)
+        try:
+            verdict = _judged(place, study, key, models, others)
+        except UserError as error:  # an account that cannot be is this point's fault alone
+            verdict = _failed(key, " ".join(str(error).split()))
     _count(place, study, point, verdict)
     return verdict
+
+
+def _failed(key: str, why: str) -> Verdict:
+    return Verdict(f"{key}-failed", why, 0.0, {}, None)
 
 
 def prepare_models(place: Workplace, points: Sequence[Point]) -> None:
@@ -130,6 +138,8 @@ def _judged(
         ratios.append(crps / other)
         earned.append(_earned(study, each, table))
     skill = 1 - float(np.exp(np.mean(np.log(ratios))))
+    if not np.isfinite(skill):
+        return _failed(key, f"the CRPS of its forecasts is no number above 0: {errors}")
     return Verdict(key, "", skill, errors, portfolio(earned))
 
 

@@ -112,7 +112,7 @@ def contents(runs: Path) -> dict[str, Any]:
     found: dict[str, Any] = {}
     for file in sorted(path for path in runs.rglob("*") if path.is_file() and "locks" not in path.parts):
         name = file.relative_to(runs).as_posix()
-        if set(file.parts) & set(VOLATILE_FOLDERS) or file.name in ("journal.log", "search.json") or "/." in f"/{name}":
+        if set(file.parts) & set(VOLATILE_FOLDERS) or file.name == "journal.log" or "/." in f"/{name}":
             continue
         if file.suffix == ".json":
             left_out = {*VOLATILE.get(file.name, ()), "git"}
