@@ -17,6 +17,7 @@ from forecasting.errors import ConfigError
 from forecasting.files import plain, read_json, sha256_of, write_json, write_text
 from strategies.contract import BrokerRules
 from strategies.market import market_of
+from tunetrade.beside import series_beside
 from tunetrade.config import StudyConfig, as_plain, build, read_values, set_value, study_from, with_preset
 from tunetrade.locks import in_turn
 from tunetrade.optimize_journal import Search
@@ -32,7 +33,7 @@ from tunetrade.optimize_space import (
     study_at,
     used,
 )
-from tunetrade.optimize_trial import Verdict, Workplace, evaluate, prepare_models
+from tunetrade.optimize_trial import Verdict, Workplace, beside_shas, evaluate, prepare_models
 from tunetrade.progress import Board
 from tunetrade.provenance import ROOT, code_of
 from tunetrade.toml import toml
@@ -85,10 +86,9 @@ def workplace(values: Mapping[str, Any], runs: Path, slots: int, jobs: int, boar
 
 def _check_account(study: StudyConfig, series: Series) -> None:
     """Refuse spreads that are not there and accounts that cannot be before models are trained for them."""
-    if not study.broker.conversion and not study.broker.finer:
-        bars = series.bars(study)
-        inside = (bars.times >= series.span[0]) & (bars.times <= series.span[1])
-        market_of(replace(bars, frame=bars.frame[inside]), study.broker)
+    bars = series.bars(study)
+    inside = (bars.times >= series.span[0]) & (bars.times <= series.span[1])
+    market_of(replace(bars, frame=bars.frame[inside]), study.broker, *series_beside(study))
 
 
 def code_of_search() -> str:
@@ -131,7 +131,13 @@ def _identity(place: Workplace) -> Json:
     options = asdict(place.options)
     options.pop("trials")
     data = {each.unique_id: each.bars(place.study).instrument.sha256 for each in place.series}
-    return {"study": study, "optimize": options, "data": data, "code": place.code}
+    return {
+        "study": study,
+        "optimize": options,
+        "data": data,
+        "beside": dict(zip(("conversion", "finer"), beside_shas(place.study), strict=True)),
+        "code": place.code,
+    }
 
 
 def _first_difference(one: Any, other: Any, path: str = "") -> str:

@@ -39,12 +39,24 @@ class Portfolio:
 
 
 def money(
-    bars: Bars, forecasts: Forecasts, rules: TradingRules, broker: BrokerRules, context: int, span: Span
+    bars: Bars,
+    forecasts: Forecasts,
+    rules: TradingRules,
+    broker: BrokerRules,
+    context: int,
+    span: Span,
+    beside: tuple[Bars | None, Bars | None] = (None, None),
 ) -> Money:
-    """Trade forecasts of one series over a span; `context` is the closes in a signal's context mean."""
+    """Trade forecasts of one series over a span.
+
+    context: closes in a signal's context mean. beside: bars of broker.conversion and of broker.finer.
+    """
     from strategies.backtest import run_backtest
 
-    result = run_backtest(bars, forecasts, rules, context=context, span=span)
+    conversion, finer = beside
+    result = run_backtest(
+        bars, forecasts, rules, broker, context=context, span=span, conversion=conversion, finer=finer
+    )
     return Money(daily_returns(result.equity), len(result.trades))
 
 

@@ -13,6 +13,7 @@ from forecasting.base import find_base
 from forecasting.errors import UserError
 from forecasting.files import sha256_of
 from forecasting.forecasts import from_table
+from tunetrade.beside import series_beside, sha_until
 from tunetrade.cell import Cell, fingerprints
 from tunetrade.config import StudyConfig, as_plain
 from tunetrade.ledger import Ledger
@@ -144,8 +145,8 @@ def _judged(
 
 
 def _earned(study: StudyConfig, series: Series, table: pd.DataFrame) -> Money:
-    bars, context = series.bars(study), study.windows.context
-    return money(bars, from_table(table), study.trading, study.broker, context, series.span)
+    bars, context, beside = series.bars(study), study.windows.context, series_beside(study)
+    return money(bars, from_table(table), study.trading, study.broker, context, series.span, beside)
 
 
 def _between(cell: Cell, series: Series) -> pd.DataFrame:
@@ -165,8 +166,13 @@ def _key(place: Workplace, study: StudyConfig, models: Sequence[Cell]) -> str:
     bars = {each.source: each for each in place.series}
     parts = [fingerprints(cell, bars[cell.source].bars(cell.study).instrument.sha256, base) for cell in models]
     spans = [[str(time) for time in each.span] for each in place.series]
-    trading = [asdict(study.trading), asdict(study.broker), study.windows.context]
+    trading = [asdict(study.trading), asdict(study.broker), study.windows.context, beside_shas(study)]
     return sha256_of(KIND, json.dumps([parts, spans, trading, place.code], sort_keys=True))
+
+
+def beside_shas(study: StudyConfig) -> list[str]:
+    """Hashes of the series that the broker calls for, up to the test part."""
+    return [sha_until(bars, study.split.test_start) if bars else "" for bars in series_beside(study)]
 
 
 def _count(place: Workplace, study: StudyConfig, point: Point, verdict: Verdict) -> None:

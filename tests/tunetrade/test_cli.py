@@ -17,19 +17,9 @@ from tunetrade.progress import Board, fitted
 
 Command = Callable[..., "subprocess.CompletedProcess[str]"]
 VERBS = (
-    "demo",
-    "data",
-    "pretrain",
-    "train",
-    "forecast",
-    "backtest",
-    "study",
-    "tune",
-    "optimize",
-    "report",
-    "export",
+    "demo", "data", "pretrain", "train", "forecast", "backtest", "study", "tune", "optimize", "report", "export",
     "doctor",
-)
+)  # fmt: skip
 
 
 def verbs() -> dict[str, argparse.ArgumentParser]:
