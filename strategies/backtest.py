@@ -4,6 +4,7 @@ Three steps, each of its own: a plan lays the targets of the pure signal along t
 executes the plan; trades and equity become figures. docs/EXECUTION.md states every assumption.
 """
 
+from collections.abc import Callable
 from dataclasses import dataclass, replace
 
 import numpy as np
@@ -19,13 +20,16 @@ from strategies.metrics import figures
 from strategies.plan import Plan, plain_plan, restricted
 from strategies.plans import plan_of
 from strategies.rules import TradingRules
-from strategies.run import equity_frame, trades_frame
+from strategies.run import Run, equity_frame, trades_frame
 from strategies.sizing import EXACT, capped, least_steps
 
 STANDARD = BrokerRules()
 """The account that is traded where none is named."""
 
 POLICIES = ("signal", "buy-and-hold", "always-flat")
+
+Engine = Callable[[Market, Plan, BrokerRules], Run]
+"""Runs an account along a market under a plan."""
 
 Span = tuple[np.datetime64, np.datetime64]
 """Close times, UTC, of the first and the last bar traded."""
@@ -57,12 +61,13 @@ def run_backtest(
     span: Span | None = None,
     conversion: Bars | None = None,
     finer: Bars | None = None,
+    engine: Engine = run_plan,
 ) -> BacktestResult:
     """Trade a policy over a span of bars.
 
     `context` is C, the closes in a signal's context mean. `span` defaults to the forecasts' own (`span_of`); a
     benchmark without forecasts needs it. Give every method that is compared the same one. `conversion`, `finer`: bars
-    of broker.conversion and broker.finer.
+    of broker.conversion and broker.finer. engine: what runs the account, Backtrader or `strategies.twin.simulate`.
     """
     if policy not in POLICIES:
         raise ConfigError(unknown("policy", policy, POLICIES))
@@ -77,7 +82,7 @@ def run_backtest(
         plan = _held(len(traded), policy, rules.lots)
         plan = restricted(plan, entries_allowed(traded, broker), weekend_ahead(traded, broker))
     _check_deposit(bars, market, plan, broker)
-    run = run_plan(market, plan, broker)
+    run = engine(market, plan, broker)
     trades, equity = trades_frame(run, market, broker.lot_units, plan.reasons), equity_frame(run, market)
     counts = {"deals": run.deals, "orders_refused": run.refused, "margin_calls": run.margin_calls}
     return BacktestResult(

@@ -35,6 +35,10 @@ Emit = Callable[[dict[str, Any]], None]
 
 Stage = Callable[["Cell", Bars, str, Emit], None]
 
+BLIND = ("trial", "model", "yardstick")
+"""Kinds of cells that never see the test part. A `trial` of `tune` is a model and its money; a `model` of `optimize`
+and a `yardstick`, the baseline beside it, are forecasts only: money is made of them many times."""
+
 
 @dataclass(frozen=True)
 class Cell:
@@ -61,10 +65,10 @@ def read_cell(folder: Path) -> Cell:
 
 def stages(cell: Cell) -> dict[str, Stage]:
     """The stages this kind of cell has, in order."""
-    if cell.kind == "trial":
+    if cell.kind in BLIND:
         from tunetrade.validation import validate
 
-        return {"train": train, "validate": validate}
+        return {"validate": validate} if cell.kind == "yardstick" else {"train": train, "validate": validate}
     if cell.kind == "benchmark":
         return {"backtest": backtest}
     if cell.kind == "ensemble":
@@ -80,7 +84,7 @@ def fingerprints(cell: Cell, data_sha: str, base: "Base") -> dict[str, str]:
     settings = [asdict(study.source), asdict(study.windows), asdict(study.split), asdict(study.codec)]
     shared = [data_sha, *settings, base.sha, base.card]
     of_stage: dict[str, list[Any]] = {
-        "train": _training_parts(cell) if cell.kind in ("method", "trial") else [],
+        "train": _training_parts(cell) if cell.kind in ("method", "trial", "model") else [],
         "forecast": _forecasting_parts(cell) if cell.kind not in ("benchmark", "ensemble") else [],
     }
     if cell.kind == "ensemble":
@@ -91,8 +95,8 @@ def fingerprints(cell: Cell, data_sha: str, base: "Base") -> dict[str, str]:
         if stage in stages(cell):
             so_far = _after(so_far, stage, parts)
             result[stage] = so_far
-    if cell.kind == "trial":
-        parts = [*_forecasting_parts(cell), *_trading_parts(cell)]
+    if cell.kind in BLIND:
+        parts = [*_forecasting_parts(cell), *(_trading_parts(cell) if cell.kind == "trial" else [])]
         return {**result, "validate": _after(so_far, "validate", parts)}
     return {**result, "backtest": backtest_fingerprint(cell, so_far)}
 
@@ -124,7 +128,7 @@ def _forecasting_parts(cell: Cell) -> list[Any]:
 
     sampling = cell.study.sampling
     shared = [cell.method, sampling.paths, sampling.seed, sampling.device, sampling.precision]
-    if cell.kind != "baseline":
+    if cell.kind not in ("baseline", "yardstick"):
         return shared
     chosen = BASELINES[cell.method]
     versions = [f"{name} {package_version(name)}" for name in ("scipy", *chosen.packages)]
@@ -139,7 +143,7 @@ def run_cell(folder: Path, emit: Emit, until: str = "") -> None:
     remove_partials(folder)
     cell = read_cell(folder)
     bars = load_bars(cell.source, cell.study.source)
-    if cell.kind == "trial":
+    if cell.kind in BLIND:
         from tunetrade.validation import blind
 
         bars = blind(bars, cell.study)

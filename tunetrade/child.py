@@ -19,7 +19,7 @@ from typing import Any
 def main() -> int:
     """Run the cell of a folder; 0 done, 1 failed: {"failed": why, "defect": whether stderr holds a traceback}."""
     signal.signal(signal.SIGINT, signal.SIG_IGN)
-    threading.Thread(target=_end_with_parent, daemon=True).start()
+    threading.Thread(target=end_with_parent, daemon=True).start()
     try:
         from tunetrade.cell import run_cell
 
@@ -42,7 +42,7 @@ def _emit(message: dict[str, Any]) -> None:
     sys.stdout.flush()
 
 
-def _end_with_parent() -> None:
+def end_with_parent() -> None:
     """Blocks on the raw descriptor: a buffered read would hold a lock that the interpreter needs to shut down."""
     while os.read(0, 1024):
         pass

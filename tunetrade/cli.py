@@ -67,6 +67,7 @@ def build_parser() -> argparse.ArgumentParser:
     _backtest(verbs)
     _study(verbs)
     _tune(verbs)
+    _optimize(verbs)
     _report(verbs)
     _tester(verbs)
     _reconcile(verbs)
@@ -92,7 +93,7 @@ def _verb(
         epilog=f"example:\n  {example}",
         formatter_class=argparse.RawDescriptionHelpFormatter,
     )
-    parser.set_defaults(verb=call, resumes=name in ("demo", "study", "tune", "train", "forecast"))
+    parser.set_defaults(verb=call, resumes=name in ("demo", "study", "tune", "optimize", "train", "forecast"))
     return parser
 
 
@@ -180,6 +181,15 @@ def _tune(verbs: Any) -> None:
     parser.add_argument(
         "--final", action="store_true", help="then run the tuned study, three seeds a method, on the test part"
     )
+    _study_options(parser)
+
+
+def _optimize(verbs: Any) -> None:
+    job = "search models and trading rules together for forecast skill and net Sharpe ratio, on validation only"
+    example = "tunetrade optimize studies/optimize.toml --set optimize.trials=12"
+    parser = _verb(verbs, "optimize", job, example, "optimize")
+    parser.add_argument("file", help="study file with an [optimize] section, such as studies/optimize.toml")
+    parser.add_argument("--final", action="store_true", help="then run the winner on the test part, once")
     _study_options(parser)
 
 

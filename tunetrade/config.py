@@ -157,6 +157,7 @@ def study_from(values: Mapping[str, Any], overrides: Sequence[str] = (), where: 
     for override in overrides:
         set_value(merged, override)
     merged.pop("tune", None)  # read by tunetrade.tune alone
+    merged.pop("optimize", None)  # and this by tunetrade.optimize_space
     if "broker" in merged:
         merged["broker"] = with_preset(merged["broker"])
     sections, ensembles = merged.pop("method", {}), merged.pop("ensemble", {})

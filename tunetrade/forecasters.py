@@ -12,7 +12,7 @@ from tunetrade.prepared import Prepared
 
 def forecaster_of(cell: Cell, prepared: Prepared, bars: Bars) -> Forecaster:
     """The forecaster of a trained or baseline cell; a baseline is fitted on `bars`."""
-    if cell.kind == "baseline":
+    if cell.kind in ("baseline", "yardstick"):
         return baseline(cell.method, asked_of(cell, prepared, bars))
     return load_checkpoint(cell.paths.checkpoint, cell.study.sampling)[0]
 

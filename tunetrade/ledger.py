@@ -34,7 +34,7 @@ class Ledger:
             self._catch_up()
             if trial["key"] in self._known:
                 return False
-            _append(self._file, json.dumps(trial, sort_keys=True))
+            append_line(self._file, json.dumps(trial, sort_keys=True))
         return True
 
     def _catch_up(self) -> None:
@@ -66,7 +66,7 @@ def _trial(line: bytes) -> Trial | None:
     return trial if isinstance(trial, dict) and "key" in trial else None
 
 
-def _append(file: Path, line: str) -> None:
+def append_line(file: Path, line: str) -> None:
     """Add a line at the end, after ending a torn one; on failure (a full disk) the file is as it was."""
     with file.open("ab+", buffering=0) as ledger:
         size = ledger.seek(0, os.SEEK_END)

@@ -30,6 +30,13 @@ def in_turn(file: Path) -> Iterator[None]:
 
 
 @contextmanager
+def if_free(file: Path) -> Iterator[bool]:
+    """Hold the lock of `file` where no other process does; gives whether."""
+    with _opened(file) as handle:
+        yield _lock(handle, wait=False)
+
+
+@contextmanager
 def _opened(file: Path) -> Iterator[IO[bytes]]:
     """Closing the file releases the lock."""
     file.parent.mkdir(parents=True, exist_ok=True)

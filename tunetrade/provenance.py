@@ -16,7 +16,7 @@ ROOT = Path(__file__).parents[1]
 
 PACKAGES = (
     "tunetrade", "torch", "transformers", "peft", "accelerate", "numpy", "pandas", "scipy", "backtrader", "pyzmq",
-    "pyarrow", "arch",
+    "pyarrow", "arch", "optuna",
 )  # fmt: skip
 
 SHARED = ("forecasting/**/*.py", "tunetrade/cell.py", "tunetrade/prepared.py", "tunetrade/forecasters.py")

@@ -169,9 +169,9 @@ def work_off(
     todo: list[Cell] = []
     skipped: list[Cell] = []
     for cell in grid:
-        (skipped if _is_done(cell.paths, every[cell.name]) else todo).append(cell)
+        (skipped if is_done(cell, every[cell.name]) else todo).append(cell)
     for cell in todo:
-        _open(cell, loaded[cell.source], base.card)
+        open_cell(cell, loaded[cell.source], base.card)
     for cell in skipped:
         _count_trial(ledger, cell)
     jobs = jobs or os.cpu_count() or 1
@@ -226,16 +226,17 @@ def _same_id(one: Bars, other: Bars) -> bool:
     return one.instrument.unique_id == other.instrument.unique_id
 
 
-def _is_done(paths: CellPaths, wanted: dict[str, str]) -> bool:
-    run = read_run(paths)
-    return run is not None and run.get("status") == "done" and _stages(paths, run, wanted) == list(wanted)
+def is_done(cell: Cell, wanted: dict[str, str]) -> bool:
+    """Whether a cell's folder holds what was asked for, by the fingerprints `wanted` of its stages."""
+    run = read_run(cell.paths)
+    return run is not None and run.get("status") == "done" and _stages(cell.paths, run, wanted) == list(wanted)
 
 
 def _stages(paths: CellPaths, run: dict[str, Any], wanted: dict[str, str]) -> list[str]:
     return done_stages(paths, run.get("stages") or {}, wanted)
 
 
-def _open(cell: Cell, bars: Bars, card: dict[str, Any]) -> None:
+def open_cell(cell: Cell, bars: Bars, card: dict[str, Any]) -> None:
     """Write run.json as it stands before the work; finished stages, and what made them, are kept."""
     earlier = read_run(cell.paths) or {}
     made = earlier.get("stages") or {}

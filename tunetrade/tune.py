@@ -135,7 +135,7 @@ def tuned_file(study: StudyConfig, result: Json) -> str:
     tried = with_settings(replace(study.with_methods(tuple(chosen)), method=kept), chosen)
     final = replace(tried, name=f"{study.name}-tuned", seeds=final_seeds(study.seeds))
     needed = {"name": final.name, "series": final.series, "methods": final.methods, "seeds": final.seeds}
-    values = _difference(as_plain(final), as_plain(StudyConfig(final.name, final.series, final.methods)))
+    values = difference(as_plain(final), as_plain(StudyConfig(final.name, final.series, final.methods)))
     head = (
         f"# Settings that `tunetrade tune` chose by validation CRPS, {_budget(result)} a method.\n"
         "# The test part was not read. The final comparison: `tunetrade study` with this file.\n"
@@ -155,13 +155,13 @@ def final_seeds(seeds: tuple[int, ...]) -> tuple[int, ...]:
     return seeds + tuple(seed for seed, _ in zip(others, range(FINAL_SEEDS - len(seeds)), strict=False))
 
 
-def _difference(values: Json, default: Json) -> Json:
+def difference(values: Json, default: Json) -> Json:
     """What of nested `values` is not so in `default`."""
     found: Json = {}
     for key, value in values.items():
         other = default.get(key)
         if isinstance(value, dict) and isinstance(other, dict):
-            inner = _difference(value, other)
+            inner = difference(value, other)
             if inner:
                 found[key] = inner
         elif value != other:

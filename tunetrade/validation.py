@@ -42,14 +42,14 @@ def validation_span(prepared: Prepared, bars: Bars) -> tuple[np.datetime64, np.d
 def validate(cell: Cell, bars: Bars, fingerprint: str, emit: Emit) -> None:
     """Forecast at every bar of the validation part; write validation.parquet and validation.json."""
     from forecasting.cache import ForecastCache, cache_folder, limit_bytes
-    from forecasting.checkpoint import load_checkpoint
     from forecasting.evaluate import evaluate, naive_scale, table_errors
+    from tunetrade.forecasters import forecaster_of
     from tunetrade.provenance import code_of
 
     study = cell.study
     prepared = prepare(study, bars)
     parts = prepared.split
-    forecaster, _ = load_checkpoint(cell.paths.checkpoint, study.sampling)
+    forecaster = forecaster_of(cell, prepared, bars)
     finished = 0
 
     def progress(count: int) -> None:
@@ -70,7 +70,7 @@ def validate(cell: Cell, bars: Bars, fingerprint: str, emit: Emit) -> None:
             "seconds": result.seconds,
             "cached_origins": result.cached,
             "metrics": table_errors(result.table, scale),
-            **_money(study, bars, prepared, result.table),
+            **(_money(study, bars, prepared, result.table) if cell.kind == "trial" else {}),
         },
     )
 

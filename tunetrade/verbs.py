@@ -68,6 +68,31 @@ def tune(asked: Arguments) -> int:
     return 0
 
 
+def optimize(asked: Arguments) -> int:
+    """A genetic search, and with --final the winner on the test part."""
+    from tunetrade.config import load_study
+    from tunetrade.optimize import load_optimize, run_search, second_look
+    from tunetrade.optimize_page import terminal
+
+    found = run_search(load_optimize(Path(asked.file), tuple(asked.set)), Path(asked.runs), _jobs(asked))
+    if asked.json and not (asked.final and found.winner):
+        emit_json({**found.result, "file": found.winner and str(found.winner)})
+    elif not asked.json:
+        print(terminal(found.result))
+        print(f"pages: {found.folder / 'optimize.html'}, .md, .csv, .json, .png", flush=True)
+    if found.winner is None:
+        print(f"tunetrade: error: {found.result['warnings'][-1]}", file=sys.stderr)
+        return 1
+    if asked.final:
+        again = second_look(found)
+        if again:
+            print(f"tunetrade: warning: {again}", file=sys.stderr)
+        return _run_and_report(load_study(found.winner), asked)
+    if not asked.json:
+        print(f"settings chosen: {found.winner}; on the test part, once: the same command with --final")
+    return 0
+
+
 def study_file(name: str) -> Path:
     """A study file that ships with the project: inside the installed package, or in studies/ of a checkout."""
     package = Path(__file__).parent
@@ -545,10 +570,10 @@ def _runs_near(folder: Path) -> str:
 
 
 def _cell(folder: str) -> Any:
-    from tunetrade.cell import read_cell
+    from tunetrade.cell import BLIND, read_cell
 
-    if _run_json(Path(folder))["kind"] == "trial":
-        raise UserError(f"{folder} is a trial of `tunetrade tune`, which has no test part; name a run of a study")
+    if _run_json(Path(folder))["kind"] in BLIND:
+        raise UserError(f"{folder} is a trial of a search, which has no test part; name a run of a study")
     return read_cell(Path(folder))
 
 

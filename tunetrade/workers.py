@@ -26,6 +26,9 @@ POLL_SECONDS = 0.2
 
 GRACE_SECONDS = 5.0
 
+ENDED = "its process was ended by"
+"""How a failure begins that is no verdict on the cell: somebody, or the system for want of memory, killed it."""
+
 
 def run_cells(todo: list[Cell], slots: int, jobs: int, board: Board) -> Generator[Finished, None, None]:
     """Run cells, `slots` at a time; yields (cell, why it failed or None) as they end.
@@ -184,7 +187,7 @@ def _death(code: int, log: Path) -> str:
         except ValueError:
             name = f"signal {-code}"
         hint = " (out of memory? try --jobs 1)" if name == "SIGKILL" else ""
-        return f"its process was ended by {name}{hint}"
+        return f"{ENDED} {name}{hint}"
     lines = log.read_text(encoding="utf-8", errors="replace").split("\n") if log.is_file() else []
     last = next((line.strip() for line in reversed(lines) if line.strip()), "")
     return f"its process ended with code {code}{last and ': ' + last}"

@@ -8,6 +8,7 @@ from collections.abc import Callable, Iterator
 from pathlib import Path
 
 import pytest
+import searching
 from small import write_study
 
 Command = Callable[..., "subprocess.CompletedProcess[str]"]
@@ -51,3 +52,13 @@ def finished(tmp_path_factory: pytest.TempPathFactory, tiny_base: Path) -> Itera
     (folder / "stderr.txt").write_text(done.stderr, encoding="utf-8")
     (folder / "status.txt").write_text(str(done.returncode), encoding="utf-8")
     yield folder
+
+
+@pytest.fixture(scope="session")
+def searched(tmp_path_factory: pytest.TempPathFactory, tiny_base: Path) -> Path:
+    """A folder in which the small search ran undisturbed."""
+    folder = tmp_path_factory.mktemp("searched")
+    searching.write_case(folder, tiny_base)
+    status, _ = searching.optimize(folder)
+    assert status == 0
+    return folder

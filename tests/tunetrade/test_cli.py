@@ -18,8 +18,8 @@ from tunetrade.progress import Board, fitted
 
 Command = Callable[..., "subprocess.CompletedProcess[str]"]
 VERBS = (
-    "demo", "data", "pretrain", "train", "forecast", "backtest", "study", "tune", "report", "tester", "reconcile",
-    "export", "doctor",
+    "demo", "data", "pretrain", "train", "forecast", "backtest", "study", "tune", "optimize", "report", "tester",
+    "reconcile", "export", "doctor",
 )  # fmt: skip
 
 

@@ -34,7 +34,7 @@ from tunetrade.faults import told
 from tunetrade.ledger import trials
 from tunetrade.prepared import prepare
 from tunetrade.spaces import SPACES, drawn, space_of, tune_options
-from tunetrade.study import _open, cells, load_series
+from tunetrade.study import cells, load_series, open_cell
 from tunetrade.toml import toml
 from tunetrade.tune import Trial, cells_of, load_tuning, of_method, run_tuning, tuned_file, with_settings
 from tunetrade.tune_table import terminal
@@ -367,7 +367,7 @@ def test_a_methods_own_batch_size_is_what_its_training_uses(
         study = study_at(tmp_path, case, 'methods=["full"]')
         loaded = load_series(study)
         (cell,) = cells(study, tmp_path / case, loaded)
-        _open(cell, loaded[cell.source], find_base(study.base).card)
+        open_cell(cell, loaded[cell.source], find_base(study.base).card)
         run_cell(cell.paths.folder, lambda _: None, until="train")
         weights[case] = (cell.paths.checkpoint / "model.safetensors").read_bytes()
     own, same, other = weights.values()

@@ -1,0 +1,208 @@
+"""One trial: a point becomes models, their forecasts two figures, and a line of the ledger."""
+
+import json
+from collections.abc import Sequence
+from dataclasses import asdict, dataclass
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+import pandas as pd
+
+from forecasting.base import find_base
+from forecasting.errors import UserError
+from forecasting.files import sha256_of
+from forecasting.forecasts import from_table
+from tunetrade.beside import series_beside, sha_until
+from tunetrade.cell import Cell, fingerprints
+from tunetrade.config import StudyConfig, as_plain
+from tunetrade.ledger import Ledger
+from tunetrade.optimize_models import LOCKS, SEARCH, Series, ensure, model_cell, yardstick_cell
+from tunetrade.optimize_money import Money, Portfolio, money, portfolio
+from tunetrade.optimize_space import OptimizeOptions, Point, study_at, used
+from tunetrade.progress import Board
+from tunetrade.study import LEDGER
+from tunetrade.trials import SETTINGS
+
+KIND = "search"
+"""Kind of a search's trials in the ledger."""
+
+Json = dict[str, Any]
+
+
+@dataclass(frozen=True)
+class Workplace:
+    """What every trial of a search shares: its study, its series without their test part, and where it runs.
+
+    slots: models made at once by this process. jobs: shares of the machine, which set the threads of each.
+    """
+
+    study: StudyConfig
+    options: OptimizeOptions
+    series: Sequence[Series]
+    runs: Path
+    code: str
+    slots: int
+    jobs: int
+    board: Board
+
+    @property
+    def folder(self) -> Path:
+        """Where the search keeps its journal, locks and models."""
+        return self.runs / self.study.name / SEARCH
+
+
+@dataclass(frozen=True)
+class Verdict:
+    """What came of a point: failure, or skill, portfolio and CRPS by series; key: of its line in the ledger."""
+
+    key: str
+    failure: str
+    skill: float
+    crps: dict[str, float]
+    portfolio: Portfolio | None
+
+    @property
+    def figures(self) -> Json:
+        """The verdict as plain values, daily returns left to the ledger."""
+        own = self.portfolio
+        assert own is not None
+        return {
+            "key": self.key,
+            "skill": self.skill,
+            "crps": self.crps,
+            "sharpe": own.sharpe,
+            "trades": own.trades,
+            "max_drawdown": own.max_drawdown,
+            "total_return": own.total_return,
+        }
+
+    def values(self) -> tuple[float, float]:
+        """The two objectives: CRPS skill and net Sharpe ratio."""
+        assert self.portfolio is not None
+        return self.skill, self.portfolio.sharpe
+
+    def constraints(self, options: OptimizeOptions) -> dict[str, float]:
+        """How far the point is from what is asked of it; above 0 is not met."""
+        assert self.portfolio is not None
+        return {
+            "trades": float(options.min_trades - self.portfolio.trades),
+            "drawdown": self.portfolio.max_drawdown - options.max_drawdown,
+        }
+
+
+def evaluate(place: Workplace, point: Point) -> Verdict:
+    """Make the models of a point where they are not there, trade them, and put the trial into the ledger."""
+    study = study_at(place.study, point)
+    models = {each.source: model_cell(study, each, place.runs) for each in place.series}
+    others = {each.source: yardstick_cell(study, each, place.runs) for each in place.series}
+    cells = [*models.values(), *others.values()]
+    failed = ensure(cells, place.series, place.folder / LOCKS, place.slots, place.jobs, place.board)
+    key = _key(place, study, list(models.values()))
+    if failed:
+        name, why = next(iter(failed.items()))
+        verdict = _failed(key, f"{name}: {why}")
+    else:
+        try:
+            verdict = _judged(place, study, key, models, others)
+        except UserError as error:  # an account that cannot be is this point's fault alone
+            verdict = _failed(key, " ".join(str(error).split()))
+    _count(place, study, point, verdict)
+    return verdict
+
+
+def _failed(key: str, why: str) -> Verdict:
+    return Verdict(f"{key}-failed", why, 0.0, {}, None)
+
+
+def prepare_models(place: Workplace, points: Sequence[Point]) -> None:
+    """Make the models of several points at once, as many side by side as the workplace has slots."""
+    studies = [study_at(place.study, point) for point in points]
+    cells = [
+        cell(study, each, place.runs)
+        for study in studies
+        for each in place.series
+        for cell in (model_cell, yardstick_cell)
+    ]
+    if cells:
+        ensure(cells, place.series, place.folder / LOCKS, place.slots, place.jobs, place.board)
+
+
+def _judged(
+    place: Workplace, study: StudyConfig, key: str, models: dict[str, Cell], others: dict[str, Cell]
+) -> Verdict:
+    errors, ratios, earned = {}, [], []
+    for each in place.series:
+        table = _between(models[each.source], each)
+        crps, other = _mean_crps(table), _mean_crps(_between(others[each.source], each))
+        errors[each.unique_id] = crps
+        ratios.append(crps / other)
+        earned.append(_earned(study, each, table))
+    skill = 1 - float(np.exp(np.mean(np.log(ratios))))
+    if not np.isfinite(skill):
+        return _failed(key, f"the CRPS of its forecasts is no number above 0: {errors}")
+    return Verdict(key, "", skill, errors, portfolio(earned))
+
+
+def _earned(study: StudyConfig, series: Series, table: pd.DataFrame) -> Money:
+    bars, context, beside = series.bars(study), study.windows.context, series_beside(study)
+    return money(bars, from_table(table), study.trading, study.broker, context, series.span, beside)
+
+
+def _between(cell: Cell, series: Series) -> pd.DataFrame:
+    """The long table of the cutoffs that all points share."""
+    table = pd.read_parquet(cell.paths.validation_table)
+    first, last = (pd.Timestamp(time, tz="UTC") for time in series.span)
+    return table[(table["cutoff"] >= first) & (table["cutoff"] <= last)].reset_index(drop=True)
+
+
+def _mean_crps(table: pd.DataFrame) -> float:
+    return float(table["crps"].mean())
+
+
+def _key(place: Workplace, study: StudyConfig, models: Sequence[Cell]) -> str:
+    """Names all that a trial's figures depend on."""
+    base = find_base(study.base)
+    bars = {each.source: each for each in place.series}
+    parts = [fingerprints(cell, bars[cell.source].bars(cell.study).instrument.sha256, base) for cell in models]
+    spans = [[str(time) for time in each.span] for each in place.series]
+    trading = [asdict(study.trading), asdict(study.broker), study.windows.context, beside_shas(study)]
+    return sha256_of(KIND, json.dumps([parts, spans, trading, place.code], sort_keys=True))
+
+
+def beside_shas(study: StudyConfig) -> list[str]:
+    """Hashes of the series that the broker calls for, up to the test part."""
+    return [sha_until(bars, study.split.test_start) if bars else "" for bars in series_beside(study)]
+
+
+def _count(place: Workplace, study: StudyConfig, point: Point, verdict: Verdict) -> None:
+    """Append the trial to the ledger, once for what is the same trial under other names."""
+    ledger = Ledger(place.runs / LEDGER)
+    if verdict.key in ledger:
+        return
+    config = as_plain(study)
+    name = study.methods[0]
+    settings = {section: config[section] for section in (*SETTINGS, "broker")} | {"method": config["method"][name]}
+    line: Json = {
+        "key": verdict.key,
+        "study": place.study.name,
+        "unique_id": "+".join(each.unique_id for each in place.series),
+        "kind": KIND,
+        "method": name,
+        "seed": study.seeds[0],
+        "data_sha": sha256_of(*(each.bars(study).instrument.sha256 for each in place.series)),
+        "settings": settings,
+        "searched": used(point),
+    }
+    own = verdict.portfolio
+    if own is None:
+        ledger.add(line | {"failed": verdict.failure})
+        return
+    ledger.add(
+        line
+        | {
+            "validation": {"crps_skill": verdict.skill, "crps": verdict.crps},
+            "days": list(own.days),
+            "daily_returns": [round(float(value), 10) for value in own.returns],
+        }
+    )
