@@ -223,7 +223,7 @@ _OF_SIZING = {
 _UNLESS_ASKED = ("sizing", "max_lots", "max_leverage", "stop", "take_profit", "trailing", "expiry_bars", "resize")
 
 
-def _in_use(rules: Json, signal: Any) -> Json:
+def _in_use(rules: Json, signal: Any) -> dict[str, Any]:
     """Trading rules that changed something: those of the signal and the sizing chosen, and what is not as usual."""
     usual, sizing = TradingRules(), rules.get("sizing", "fixed")
     idle = {name for how, name in _OF_SIZING.items() if how != sizing}
