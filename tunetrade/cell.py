@@ -22,7 +22,7 @@ from strategies.user_signal import signal_sha
 from tunetrade.config import StudyConfig, study_from
 from tunetrade.ensembles import combine, forecasts_of, members_of
 from tunetrade.layout import CellPaths, done_stages, mark, reopen
-from tunetrade.provenance import code_of, made_by, package_version
+from tunetrade.provenance import ROOT, code_of, made_by, package_version
 
 if TYPE_CHECKING:
     from forecasting.base import Base
@@ -84,7 +84,7 @@ def fingerprints(cell: Cell, data_sha: str, base: "Base") -> dict[str, str]:
     }
     if cell.kind == "ensemble":
         made_of = [fingerprints(member, data_sha, base)["forecast"] for member in members_of(cell)]
-        of_stage["forecast"] = [asdict(study.ensemble[cell.method]), made_of, code_of("combine")]
+        of_stage["forecast"] = [asdict(study.ensemble[cell.method]), made_of, sha256_of(ROOT / "tunetrade/ensembles.py")]
     result, so_far = {}, json.dumps(shared, sort_keys=True)
     for stage, parts in of_stage.items():
         if stage in stages(cell):
