@@ -84,7 +84,8 @@ def fingerprints(cell: Cell, data_sha: str, base: "Base") -> dict[str, str]:
     }
     if cell.kind == "ensemble":
         made_of = [fingerprints(member, data_sha, base)["forecast"] for member in members_of(cell)]
-        of_stage["forecast"] = [asdict(study.ensemble[cell.method]), made_of, sha256_of(ROOT / "tunetrade/ensembles.py")]
+        code = sha256_of(ROOT / "tunetrade/ensembles.py")
+        of_stage["forecast"] = [asdict(study.ensemble[cell.method]), made_of, code]
     result, so_far = {}, json.dumps(shared, sort_keys=True)
     for stage, parts in of_stage.items():
         if stage in stages(cell):
