@@ -23,7 +23,7 @@ from tunetrade.beside import series_beside, sha_until
 from tunetrade.config import StudyConfig, study_from
 from tunetrade.ensembles import combine, forecasts_of, members_of
 from tunetrade.layout import CellPaths, done_stages, mark, reopen
-from tunetrade.provenance import code_of, made_by, package_version
+from tunetrade.provenance import ROOT, code_of, made_by, package_version
 
 if TYPE_CHECKING:
     from forecasting.base import Base
@@ -89,7 +89,8 @@ def fingerprints(cell: Cell, data_sha: str, base: "Base") -> dict[str, str]:
     }
     if cell.kind == "ensemble":
         made_of = [fingerprints(member, data_sha, base)["forecast"] for member in members_of(cell)]
-        of_stage["forecast"] = [asdict(study.ensemble[cell.method]), made_of, code_of("combine")]
+        code = sha256_of(ROOT / "tunetrade/ensembles.py")
+        of_stage["forecast"] = [asdict(study.ensemble[cell.method]), made_of, code]
     result, so_far = {}, json.dumps(shared, sort_keys=True)
     for stage, parts in of_stage.items():
         if stage in stages(cell):

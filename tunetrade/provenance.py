@@ -23,7 +23,6 @@ SHARED = ("forecasting/**/*.py", "tunetrade/cell.py", "tunetrade/prepared.py", "
 """Sources every stage depends on: bars, windows and codec come from forecasting also where nothing is forecast."""
 
 STAGE_SOURCES = {
-    "combine": ("tunetrade/ensembles.py",),
     "train": SHARED,
     "forecast": SHARED,
     "backtest": (*SHARED, "tunetrade/beside.py", "strategies/**/*.py"),
@@ -32,7 +31,6 @@ STAGE_SOURCES = {
 
 NUMERIC = ("torch", "transformers", "peft", "numpy", "scipy", "pandas")
 STAGE_PACKAGES = {
-    "combine": ("numpy", "pandas"),
     "train": NUMERIC,
     "forecast": NUMERIC,
     "backtest": ("backtrader",),
