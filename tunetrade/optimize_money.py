@@ -5,7 +5,7 @@ bar counting as 0 there.
 """
 
 from collections.abc import Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 
 import numpy as np
 import pandas as pd
@@ -13,8 +13,10 @@ import pandas as pd
 from forecasting.bars import Bars
 from forecasting.forecasts import Forecasts
 from strategies.contract import BrokerRules
+from strategies.market import market_of
 from strategies.metrics import DAYS_A_YEAR, daily_returns, return_figures
 from strategies.rules import TradingRules
+from strategies.run import equity_frame
 from tunetrade.optimize_models import Span
 
 
@@ -47,17 +49,19 @@ def money(
     span: Span,
     beside: tuple[Bars | None, Bars | None] = (None, None),
 ) -> Money:
-    """Trade forecasts of one series over a span.
+    """Trade forecasts of one series over a span, by the twin: `strategies.backtest.run_backtest` gives the same, later.
 
     context: closes in a signal's context mean. beside: bars of broker.conversion and of broker.finer.
     """
-    from strategies.backtest import run_backtest
+    from strategies.plans import plan_of
+    from strategies.sizing import capped
+    from strategies.twin import simulate
 
-    conversion, finer = beside
-    result = run_backtest(
-        bars, forecasts, rules, broker, context=context, span=span, conversion=conversion, finer=finer
-    )
-    return Money(daily_returns(result.equity), len(result.trades))
+    own = capped(broker, rules.max_lots)
+    traded = replace(bars, frame=bars.frame[(bars.times >= span[0]) & (bars.times <= span[1])])
+    market = market_of(traded, own, *beside)
+    run = simulate(market, plan_of(bars, traded, forecasts, rules, own, market, context), own)
+    return Money(daily_returns(equity_frame(run, market)), len(run.trades))
 
 
 def portfolio(parts: Sequence[Money]) -> Portfolio:
