@@ -299,6 +299,7 @@ def study_at(study: StudyConfig, point: Point) -> StudyConfig:
     """The study that a point stands for: one method, with its settings; ConfigError where it contradicts itself."""
     name = str(point.get(METHOD, study.methods[0]))
     values = as_plain(study)
+    values.pop("ensemble", None)  # of methods that the point may not have
     own = study.method.get(name)
     values["methods"], values["method"] = [name], {name: dataclasses.asdict(own) if own else {}}
     for key, value in point.items():

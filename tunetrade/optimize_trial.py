@@ -13,6 +13,7 @@ from forecasting.base import find_base
 from forecasting.errors import UserError
 from forecasting.files import sha256_of
 from forecasting.forecasts import from_table
+from strategies.user_signal import signal_sha
 from tunetrade.beside import series_beside, sha_until
 from tunetrade.cell import Cell, fingerprints
 from tunetrade.config import StudyConfig, as_plain
@@ -166,7 +167,8 @@ def _key(place: Workplace, study: StudyConfig, models: Sequence[Cell]) -> str:
     bars = {each.source: each for each in place.series}
     parts = [fingerprints(cell, bars[cell.source].bars(cell.study).instrument.sha256, base) for cell in models]
     spans = [[str(time) for time in each.span] for each in place.series]
-    trading = [asdict(study.trading), asdict(study.broker), study.windows.context, beside_shas(study)]
+    signal = signal_sha(study.trading.signal)
+    trading = [asdict(study.trading), asdict(study.broker), study.windows.context, beside_shas(study), signal]
     return sha256_of(KIND, json.dumps([parts, spans, trading, place.code], sort_keys=True))
 
 
@@ -194,6 +196,8 @@ def _count(place: Workplace, study: StudyConfig, point: Point, verdict: Verdict)
         "settings": settings,
         "searched": used(point),
     }
+    signal = signal_sha(study.trading.signal)
+    line |= {"signal_sha": signal} if signal else {}
     own = verdict.portfolio
     if own is None:
         ledger.add(line | {"failed": verdict.failure})

@@ -14,11 +14,16 @@ from searching import TEST_START, at, in_this_process, journal, optimize, write_
 
 from forecasting.errors import ConfigError
 from forecasting.files import read_json
+from forecasting.forecasts import from_table
+from strategies.backtest import run_backtest
 from strategies.deflated import deflated_sharpe, moments
+from strategies.metrics import daily_returns
 from tunetrade.cli import main
 from tunetrade.config import load_study, study_from
 from tunetrade.layout import VOLATILE, VOLATILE_FOLDERS
 from tunetrade.ledger import trials
+from tunetrade.optimize import load_optimize, search_from
+from tunetrade.optimize_models import load_search, model_cell
 from tunetrade.optimize_money import Money, portfolio
 from tunetrade.optimize_result import chosen, deflation, pareto_front
 from tunetrade.optimize_space import Dimension, neighbours, optimize_options, own_point, study_at, used
@@ -62,6 +67,23 @@ def test_objectives_and_constraints_are_what_the_files_say(searched: Path) -> No
         fall = max(1 - wealth[i] / max(wealth[: i + 1]) for i in range(len(wealth)))
         assert trial["constraints"]["drawdown"] == pytest.approx(fall - 0.3, abs=1e-8)
         assert trial["constraints"]["trades"] == 5 - trial["attrs"]["figures"]["trades"]
+
+
+def test_the_money_of_a_trial_is_that_of_the_backtrader_run(searched: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.chdir(searched)
+    values = load_optimize(Path("small.toml"))
+    study, options = search_from(values)
+    (series,) = load_search(study, options.space)
+    lines = {line["key"]: line["daily_returns"] for line in trials(Path("runs/ledger.jsonl"))}
+    for trial in journal(searched)[:3]:
+        own = study_at(study, trial["params"])
+        table = pd.read_parquet(model_cell(own, series, Path("runs")).paths.validation_table)
+        wanted = run_backtest(
+            series.bars(own), from_table(table), own.trading, own.broker, context=12, span=series.span
+        )
+        figures = trial["attrs"]["figures"]
+        np.testing.assert_allclose(lines[figures["key"]], daily_returns(wanted.equity), atol=1e-9)
+        assert figures["trades"] == len(wanted.trades) > 0
 
 
 def test_the_ledger_counts_trials_and_neighbours_once_with_validation_days_only(searched: Path) -> None:
