@@ -16,7 +16,7 @@ from strategies.account import END_OF_DATA, SIGNAL, Account, Terms
 from strategies.contract import BrokerRules
 from strategies.market import Market
 from strategies.plan import Plan, check_plan
-from strategies.run import Run
+from strategies.run import CLOSED, Run
 from strategies.strategy import FollowPlan
 
 _NS_A_DAY = 86_400_000_000_000
@@ -209,7 +209,7 @@ def run_plan(market: Market, plan: Plan, broker: BrokerRules) -> Run:
     cerebro.addstrategy(FollowPlan, plan=plan)
     cerebro.run()
     return Run(
-        trades=kept.account.trades,
+        trades=np.array(kept.account.trades, CLOSED).view(np.recarray),
         equity=np.array(kept.equity),
         balance=np.array(kept.balance),
         position=np.array(kept.position, np.float64),

@@ -1,6 +1,7 @@
 """What a run of an account leaves behind, whichever engine ran it: closed trades, a row a bar, and frames of both."""
 
 from dataclasses import dataclass
+from typing import NamedTuple
 
 import numpy as np
 import pandas as pd
@@ -12,15 +13,13 @@ REASONS = ("signal", "stop loss", "take profit", "stop out", "end of data")
 expiry, the weekend, a smaller size."""
 
 
-@dataclass(frozen=True)
-class Closed:
+class Closed(NamedTuple):
     """A closed trade, or the closed part of one.
 
     entry_bar, exit_bar: rows of the market. decided_bar: the bar at whose close its entry was decided. units: of base
     currency, signed. entry_price, exit_price: as paid. quote_in, quote_out: as shown at those moments, bid or mid.
     result: of prices paid, account currency. spread_cost, slippage_cost, commission: of both sides, positive. swap:
     signed, as booked. mfe, mae: best and worst open result at exit prices in money, mae at most 0. why: of `REASONS`.
-    before: result the quotes alone would have given: result + spread_cost + slippage_cost.
     """
 
     entry_bar: int
@@ -41,18 +40,22 @@ class Closed:
     why: int
 
 
+CLOSED = np.dtype([(name, "i8" if kind is int else "f8") for name, kind in Closed.__annotations__.items()])
+"""`Closed` as a row of an array."""
+
+
 @dataclass(frozen=True)
 class Run:
     """An account along T bars.
 
-    trades: in order of closing. equity, balance, position (signed units), margin: at each close, float64 [T]. paid:
-    cumulative spread, slippage and commission less swap, as booked, those of open positions at that close's conversion,
-    [T]. deals: orders executed, a netting reversal
-    being one. refused: entries not made, for want of margin, a stop on the wrong side or a size below the least.
-    margin_calls: closes with a margin level below the broker's margin_call. stop_outs: trades closed by stop-out.
+    trades: a record array of CLOSED, in order of closing. equity, balance, position (signed units), margin: at each
+    close, float64 [T]. paid: cumulative spread, slippage and commission less swap, as booked, those of open positions
+    at that close's conversion, [T]. deals: orders executed, a netting reversal being one. refused: entries not made,
+    for want of margin, a stop on the wrong side or a size below the least. margin_calls: closes with a margin level
+    below the broker's margin_call.
     """
 
-    trades: list[Closed]
+    trades: np.ndarray
     equity: np.ndarray
     balance: np.ndarray
     position: np.ndarray
@@ -83,25 +86,27 @@ def trades_frame(run: Run, market: Market, lot_units: float, reasons: tuple[str,
 
     bars_held counts the bars through which a position stood: from open to open, or from fixing to fixing.
     """
-    rows = []
-    for number, t in enumerate(sorted(run.trades, key=lambda trade: (trade.entry_bar, trade.exit_bar)), start=1):
-        net = t.result - t.commission + t.swap
-        at_open = REASONS[t.why] == "signal" or market.close_only
-        rows.append(
-            (
-                number, 1 if t.units > 0 else -1, abs(t.units) / lot_units, abs(t.units),
-                market.times[t.entry_bar], t.entry_price, market.times[t.exit_bar], t.exit_price,
-                t.result + t.spread_cost + t.slippage_cost, t.spread_cost, t.slippage_cost, t.commission, t.swap, net,
-                t.mfe, t.mae, t.exit_bar - t.entry_bar + (not at_open), reasons[t.decided_bar], REASONS[t.why],
-            )
-        )  # fmt: skip
-    integers = dict.fromkeys(("trade", "direction", "bars_held"), "int64")
-    stamps = dict.fromkeys(("entry_time", "exit_time"), "datetime64[ns, UTC]")
-    others = dict.fromkeys(TRADE_COLUMNS, "float64") | dict.fromkeys(("reason", "exit_reason"), "object")
-    frame = pd.DataFrame(rows, columns=list(TRADE_COLUMNS))
-    for name in stamps:
-        frame[name] = pd.to_datetime(frame[name], utc=True)
-    return frame.astype(others | integers | stamps)
+    t = run.trades[np.lexsort((run.trades["exit_bar"], run.trades["entry_bar"]))]
+    at_open = (t["why"] == REASONS.index("signal")) | market.close_only
+    columns = {
+        "trade": np.arange(1, len(t) + 1),
+        "direction": np.where(t["units"] > 0, 1, -1),
+        "lots": np.abs(t["units"]) / lot_units,
+        "units": np.abs(t["units"]),
+        "entry_time": pd.DatetimeIndex(market.times[t["entry_bar"]]).tz_localize("UTC"),
+        "entry_price": t["entry_price"],
+        "exit_time": pd.DatetimeIndex(market.times[t["exit_bar"]]).tz_localize("UTC"),
+        "exit_price": t["exit_price"],
+        "profit_before_costs": t["result"] + t["spread_cost"] + t["slippage_cost"],
+        **{name: t[name] for name in ("spread_cost", "slippage_cost", "commission", "swap")},
+        "net_profit": t["result"] - t["commission"] + t["swap"],
+        "mfe": t["mfe"],
+        "mae": t["mae"],
+        "bars_held": t["exit_bar"] - t["entry_bar"] + ~at_open,
+        "reason": pd.Series([reasons[bar] for bar in t["decided_bar"].tolist()], dtype=object),
+        "exit_reason": pd.Series([REASONS[why] for why in t["why"].tolist()], dtype=object),
+    }
+    return pd.DataFrame({name: columns[name] for name in TRADE_COLUMNS})
 
 
 def equity_frame(run: Run, market: Market) -> pd.DataFrame:

@@ -6,17 +6,14 @@ loaded inside the functions, since loading numba takes longer than all that `tun
 """
 
 import math
-from dataclasses import fields
 
 import numpy as np
 
 from strategies.contract import BrokerRules
 from strategies.market import Market
 from strategies.plan import Plan, check_plan
-from strategies.run import Closed, Run
-from strategies.twin_records import ACCOUNT, CURVES, FILL, ORDER, TICKET, TRADE, market_arrays, plan_arrays
-
-CLOSED = tuple(field.name for field in fields(Closed))
+from strategies.run import CLOSED, Run
+from strategies.twin_records import ACCOUNT, CURVES, FILL, ORDER, TICKET, market_arrays, plan_arrays
 
 _STEPS = 1e-9
 """Lot steps are counted with this much to spare, as in the rules."""
@@ -38,11 +35,11 @@ def simulate(market: Market, plan: Plan, broker: BrokerRules) -> Run:
         market_arrays(market),
         plan_arrays(plan),
         curves,
-        np.empty(64, TRADE),
+        np.empty(64, CLOSED),
     )
     end = account[0]
     return Run(
-        trades=[Closed(*row) for row in trades[list(CLOSED)][: end["trades"]].tolist()],
+        trades=trades[: end["trades"]].view(np.recarray),
         **{name: np.ascontiguousarray(curves[name]) for name in CURVES.names or ()},
         deals=int(end["deals"]),
         refused=int(end["refused"]),

@@ -10,7 +10,8 @@ from typing import Any
 import numpy as np
 from numba import njit
 
-from strategies.twin_records import TRADE, MarketArrays, PlanArrays
+from strategies.run import CLOSED
+from strategies.twin_records import MarketArrays, PlanArrays
 
 Record = Any
 """A record of one of the layouts of `strategies.twin_records`."""
@@ -398,7 +399,7 @@ def finish(
 @njit(cache=True, error_model="numpy")
 def grown(trades: np.ndarray, count: int) -> np.ndarray:
     """A larger array of trades with those kept so far."""
-    larger = np.empty(max(count, 2 * len(trades)), TRADE)
+    larger = np.empty(max(count, 2 * len(trades)), CLOSED)
     larger[: len(trades)] = trades
     return larger
 

@@ -19,12 +19,6 @@ TICKET = _layout(
 """An open position. units: signed. spread, slippage: what entering lost, in price. margin,
 commission, swap: money. best, worst: exit prices met."""
 
-TRADE = _layout(
-    f8="units entry_price exit_price quote_in quote_out result spread_cost slippage_cost commission swap mfe mae",
-    i8="entry_bar exit_bar decided_bar why",
-)
-"""As `strategies.run.Closed`."""
-
 ACCOUNT = _layout(
     f8="balance paid commission swap_long swap_short point leverage margin_call stop_out lot_step lot_max step_units"
     " side level profit conversion",

@@ -17,6 +17,7 @@ from forecasting.errors import UserError
 from strategies.contract import BrokerRules
 from strategies.market import Market
 from strategies.plan import NEVER, Plan, check_plan, plain_plan
+from strategies.run import CLOSED
 from strategies.twin import account_of, most_tickets
 from strategies.twin_records import (
     CURVES,
@@ -25,7 +26,6 @@ from strategies.twin_records import (
     ORDER,
     SETTING,
     TICKET,
-    TRADE,
     PlanArrays,
     ViewArrays,
     market_arrays,
@@ -180,7 +180,7 @@ class _Desk:
         self.fresh = account_of(self.market, self.broker, keep=False)
         self.tickets = np.zeros(most_tickets(self.market, self.broker, self.resize), TICKET)
         self.order, self.fill = np.zeros(1, ORDER)[0], np.zeros(1, FILL)[0]
-        self.curves, self.trades = np.zeros(len(self.market), CURVES), np.empty(1, TRADE)
+        self.curves, self.trades = np.zeros(len(self.market), CURVES), np.empty(1, CLOSED)
 
 
 def _blank_plan(market: Market, views: Views, resize: bool) -> PlanArrays:
