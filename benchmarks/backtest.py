@@ -4,8 +4,8 @@
 
 Random walks of hourly bars; a side that lasts 10 bars on average; fixed lots. (a) A bare Backtrader strategy that
 gives the same orders, on PandasData with Backtrader's own broker, beside our feed, broker and account. (b) Loading
-alone: both feeds are preloaded. (c) The twin on 1 M bars, as a search runs it, and with a Python record for every
-trade; Backtrader's rate, which does not depend on length, is measured on fewer. (d) Settings of threshold, stop and
+alone: both feeds are preloaded. (c) The twin on 1 M bars, its trades kept;
+Backtrader's rate, which does not depend on length, is measured on fewer. (d) Settings of threshold, stop and
 profit on 100,000 bars, in a process of its own for its memory; `--quick` runs 200 of them and scales. (e)
 backtesting.py, and the pandas-vectorised long/short/flat backtest of a hundred blog posts (shifted positions times
 changes of the open), compared before anything is timed. No spread and no commission there, since the former charges a
@@ -32,7 +32,7 @@ from strategies.contract import BrokerRules
 from strategies.market import Market
 from strategies.plan import Plan, plain_plan
 from strategies.twin import simulate
-from strategies.twin_sweep import Views, settings_of, sweep, sweep_views
+from strategies.twin_sweep import Views, settings_of, sweep_views
 
 MEBIBYTE, MILLION = 2**20, 1_000_000
 HOUR = np.timedelta64(3_600_000_000_000, "ns")
@@ -140,20 +140,15 @@ def engines(quick: bool) -> dict[str, Claim]:
         rounds=1,
     )
     large, long_plan = made_market(MILLION), made_plan(MILLION)
-    ways = {
-        "search": lambda: sweep(large, [long_plan], COSTLY, threads=1),
-        "trades": lambda: simulate(large, long_plan, COSTLY),
-    }
-    twin = race({name: Job(way, MILLION) for name, way in ways.items()}, rounds=5)
-    ours = rates.median("ours")
+    twin = race({"twin": Job(lambda: simulate(large, long_plan, COSTLY), MILLION)}, rounds=5).median("twin")
+    ours, bare = rates.median("ours"), rates.median("bare")
     return {
         "bars/s of our Backtrader run over a bare one": Claim(rates.ratio("ours", "bare"), "x", 0.8),
         f"loading {many:,} bars, over PandasData": Claim(feeds.ratio("ours", "pandas"), "x", 5),
-        "bars/s of the twin in a search over our Backtrader run": Claim(twin.median("search") / ours, "x", 200),
-        "bars/s of the twin with its trades over our Backtrader run": Claim(twin.median("trades") / ours, "x"),
-        "bars/s of the twin with its trades over a bare one": Claim(twin.median("trades") / rates.median("bare"), "x"),
+        "bars/s of the twin over our Backtrader run": Claim(twin / ours, "x", 200),
+        "bars/s of the twin over a bare Backtrader run": Claim(twin / bare, "x"),
         "Backtrader, ours": Claim(ours, "bars/s"),
-        "twin in a search": Claim(twin.median("search"), "bars/s"),
+        "twin": Claim(twin, "bars/s"),
     }
 
 
