@@ -269,6 +269,7 @@ def values(tiny_base: Path, tmp_path: Path) -> dict[str, Any]:
 
 def test_keys_of_other_methods_are_carried_unread(values: dict[str, Any]) -> None:
     values["methods"] = ["full", "lora"]
+    values["optimize"]["trials"] = 4
     values["optimize"]["space"] = {
         "method": {"lora": {"rank": [2, 4]}},
         "windows": {"context": {"low": 8, "high": 12, "step": 2}},
