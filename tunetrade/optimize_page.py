@@ -81,7 +81,8 @@ def page(result: Json, svg: str) -> str:
     shown = "CRPS skill and Sharpe ratio of every trial"
     body += [f'<figure role="img" aria-label="{shown}">{svg}</figure>'] * bool(svg)
     for title, head, rows in sections(result):
-        body += [f"<h2>{escape(title)}</h2>", f'<div class="scroll">{_table(head, rows)}</div>']
+        opening = f'<div class="box" tabindex="0" role="region" aria-label="{escape(title)}">'
+        body += [f"<h2>{escape(title)}</h2>", f"{opening}{_table(head, rows)}</div>"]
     return (
         '<!DOCTYPE html>\n<html lang="en">\n<head>\n<meta charset="utf-8">\n'
         '<meta name="viewport" content="width=device-width, initial-scale=1">\n'
@@ -210,4 +211,4 @@ def _piped(grid: Grid) -> list[str]:
 def _table(head: list[str], rows: Grid) -> str:
     heads = "".join(f'<th scope="col">{escape(cell)}</th>' for cell in head)
     body = "".join(f"<tr>{''.join(f'<td>{escape(cell)}</td>' for cell in row)}</tr>\n" for row in rows)
-    return f"<table>\n<thead><tr>{heads}</tr></thead>\n<tbody>\n{body}</tbody>\n</table>"
+    return f'<table class="list">\n<thead><tr>{heads}</tr></thead>\n<tbody>\n{body}</tbody>\n</table>'

@@ -326,7 +326,9 @@ def own_point(study: StudyConfig, space: Space) -> Point | None:
     for key, dimension in space.items():
         value = study.methods[0] if key == METHOD else _own(key, study, names, key)
         if not dimension.holds(value):
-            return None
+            if _in_use({METHOD: study.methods[0]}, key):
+                return None
+            value = dimension.ends[0]
         point[key] = value
     return point if _fault(study, point) is None else None
 
