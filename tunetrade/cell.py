@@ -150,7 +150,7 @@ def run_cell(folder: Path, emit: Emit, until: str = "") -> None:
         bars = blind(bars, cell.study)
     wanted = fingerprints(cell, bars.instrument.sha256, find_base(cell.study.base))
     done = done_stages(cell.paths, read_json(cell.paths.run)["stages"], wanted)
-    if cell.kind in ("method", "trial"):
+    if cell.kind in ("method", "trial", "model"):
         check_machine(cell.study, cell.method, wanted.keys() - set(done))  # before what was done is opened again
     for name, stage in stages(cell).items():
         if name not in done:

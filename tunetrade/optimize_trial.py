@@ -8,12 +8,12 @@ from typing import Any
 
 import numpy as np
 import pandas as pd
-from strategies.user_signal import signal_sha
 
 from forecasting.base import find_base
 from forecasting.errors import UserError
 from forecasting.files import sha256_of
 from forecasting.forecasts import from_table
+from strategies.user_signal import signal_sha
 from tunetrade.beside import series_beside, sha_until
 from tunetrade.cell import Cell, fingerprints
 from tunetrade.config import StudyConfig, as_plain
