@@ -599,7 +599,7 @@ def test_a_base_whose_config_is_another_models_says_both_sizes(base, tmp_path):
     folder = tmp_path / "odd"
     shutil.copytree(base.folder, folder)
     write_json(folder / "config.json", read_json(folder / "config.json") | {"vocab_size": 33})
-    said = r"wte.weight \[31, 16\], its config.json says vocab_size 33 and n_embd 16; .*tunetrade pretrain"
+    said = r"wte.weight \[31, 16\], its config.json says vocab_size 33, n_embd 16; .*tunetrade pretrain"
     with pytest.raises(CheckpointError, match=said):
         load_model(find_base(str(folder)))
 
