@@ -32,6 +32,9 @@ from tunetrade.ensembles import EnsembleOptions
 BENCHMARKS = ("buy-and-hold", "always-flat")
 
 Record = TypeVar("Record")
+APART = ("tune", "optimize")
+"""Sections that only the verbs of their names read."""
+
 _NAME = re.compile(r"[A-Za-z0-9][A-Za-z0-9._-]*")
 
 
@@ -156,8 +159,8 @@ def study_from(values: Mapping[str, Any], overrides: Sequence[str] = (), where: 
     merged = dict(values)
     for override in overrides:
         set_value(merged, override)
-    merged.pop("tune", None)  # read by tunetrade.tune alone
-    merged.pop("optimize", None)  # and this by tunetrade.optimize_space
+    for section in APART:
+        merged.pop(section, None)
     if "broker" in merged:
         merged["broker"] = with_preset(merged["broker"])
     sections, ensembles = merged.pop("method", {}), merged.pop("ensemble", {})
@@ -211,7 +214,8 @@ def build(record: type[Record], values: Any, where: str, skip: tuple[str, ...] =
     checked: dict[str, Any] = {}
     for key, value in values.items():
         if key not in known:
-            raise ConfigError(unknown("key", f"{prefix}{key}", [f"{prefix}{name}" for name in known]))
+            read_apart = () if where else (*skip, *APART)
+            raise ConfigError(unknown("key", f"{prefix}{key}", [f"{prefix}{name}" for name in (*known, *read_apart)]))
         checked[key] = _checked(hints[key], value, f"{prefix}{key}")
     required = [f.name for f in dataclasses.fields(record) if _required(f) and f.name not in skip]  # type: ignore[arg-type]
     missing = [f"{prefix}{name}" for name in required if name not in checked]

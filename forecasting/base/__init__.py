@@ -44,7 +44,7 @@ WAYS = ("text", "untied")
 
 @dataclass(frozen=True)
 class Base:
-    """A base on disk: where it lies, its codec and card, most tokens of a window, the hash of what defines it.
+    """A base on disk: where it lies, its codec and card, most tokens of a window, width, the hash of its files.
 
     fresh: its token rows are not those in the folder but new ones, to be trained. tied: the head is the token table.
     rows: file of trained rows to use instead. resident: its GPT-2 in memory, of which `load_model` gives copies.
@@ -54,6 +54,7 @@ class Base:
     codec: AnyCodec
     card: dict[str, Any]
     positions: int
+    width: int
     sha: str
     fresh: bool = False
     tied: bool = True
@@ -91,7 +92,8 @@ def find_base(name: str) -> Base:
     config = hub.config_of(name, folder, CURE)
     hub.check_tensors(folder / "model.safetensors", config, CURE)
     check_rows_of(codec, folder, config["vocab_size"], CURE)
-    return Base(folder, codec, card, int(config["n_positions"]), sha256_of(*(folder / file for file in FILES[:3])))
+    sha = sha256_of(*(folder / file for file in FILES[:3]))
+    return Base(folder, codec, card, int(config["n_positions"]), int(config["n_embd"]), sha)
 
 
 def _codec(file: Path) -> AnyCodec:
@@ -128,7 +130,8 @@ def _gpt2(name: str, called: str, folder: Path, way: str) -> Base:
     card = hub.card_of(called, folder, config, codec, not text, tied)
     made = [] if text else [RECIPE, str(tied)]
     sha = sha256_of(*(hub.file_sha(folder / file) for file in hub.MODEL), json.dumps(plain(codec.as_dict())), *made)
-    return Base(folder, codec, card, int(config["n_positions"]), sha, fresh=not text, tied=tied)
+    sizes = int(config["n_positions"]), int(config["n_embd"])
+    return Base(folder, codec, card, *sizes, sha, fresh=not text, tied=tied)
 
 
 def check_length(base: Base, spec: WindowSpec, taken: int = 0) -> None:

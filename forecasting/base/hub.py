@@ -103,7 +103,11 @@ def config_of(name: str, folder: Path, cure: str) -> dict[str, Any]:
         sizes = {key: int(config[key]) for key in SIZES}
         wrong = [key for key, value in MUST_BE.items() if config.get(key, value) != value]
     if wrong or min(sizes.values()) < 1 or sizes["n_embd"] % sizes["n_head"]:
-        what = ", ".join(f"{key} {config.get(key)!r}, not {MUST_BE[key]!r}" for key in wrong) or f"sizes {sizes}"
+        what = ", ".join(f"{key} {config.get(key)!r}, not {MUST_BE[key]!r}" for key in wrong) or (
+            f"n_embd {sizes['n_embd']} is no multiple of n_head {sizes['n_head']}"
+            if min(sizes.values()) > 0
+            else f"sizes {sizes}"
+        )
         raise CheckpointError(f"base {name!r}: {folder / 'config.json'} is not of a GPT-2 ({what}); name a GPT-2")
     return config
 

@@ -93,6 +93,11 @@ class TextCodec(Scaled):
             lines = merges.read_text(encoding="utf-8").splitlines()
             joined = [_pair(line) for line in lines if line and not line.startswith("#version")]
             kept = tuple(pair for pair in joined if pair[0] + pair[1] in pieces)
+            made = {left + right for left, right in kept}
+            if lost := [text for text in pieces if len(text) > 1 and text not in made]:
+                raise ValueError(
+                    f"it makes no {lost[0]!r}, which {vocabulary.name} has: cut short, or another tokenizer's"
+                )
         pieces = dict(sorted(pieces.items(), key=lambda item: item[1]))
         return TextCodec(digits, max(ids.values()) + 1, tuple(pieces), tuple(pieces.values()), kept)
 

@@ -12,7 +12,16 @@ from typing import TYPE_CHECKING
 from forecasting.base import Base, load_model
 from forecasting.errors import OptionError, unknown
 from forecasting.methods.method import Method, MethodOptions
-from forecasting.methods.wrapped import TARGETS, check_low_rank, load_folder, merged, names_in, save_folder, wrap
+from forecasting.methods.wrapped import (
+    TARGETS,
+    check_low_rank,
+    check_rank,
+    load_folder,
+    merged,
+    names_in,
+    save_folder,
+    wrap,
+)
 
 if TYPE_CHECKING:
     from peft import LoraConfig, PeftModel
@@ -71,4 +80,8 @@ def _load(base: Base, options: LoraOptions, folder: Path) -> "PeftModel":
     return load_folder(_prepare(load_model(base), options), folder)
 
 
-METHOD = Method("lora", LoraOptions, _prepare, save_folder, _load, merged, trains=True, merges=True)
+def _check(options: LoraOptions, base: Base) -> None:
+    check_rank("lora.rank", options.rank, base)
+
+
+METHOD = Method("lora", LoraOptions, _prepare, save_folder, _load, merged, trains=True, merges=True, check=_check)

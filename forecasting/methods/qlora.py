@@ -18,7 +18,7 @@ from forecasting.decoder import DecoderWeights
 from forecasting.errors import ConfigError
 from forecasting.methods.lora import LoraOptions
 from forecasting.methods.method import Method
-from forecasting.methods.wrapped import ADAPTER, load_folder, replaced, save_folder, tuned_layers, wrap
+from forecasting.methods.wrapped import ADAPTER, check_rank, load_folder, replaced, save_folder, tuned_layers, wrap
 from forecasting.train import Plan
 
 if TYPE_CHECKING:
@@ -127,7 +127,8 @@ def _tuned(matrix: Tensor, layer: Any) -> Tensor:
     return moved
 
 
-def _check(_: QloraOptions, __: Base) -> None:
+def _check(options: QloraOptions, base: Base) -> None:
+    check_rank("qlora.rank", options.rank, base)
     _bitsandbytes()
 
 

@@ -15,8 +15,9 @@ from typing import TYPE_CHECKING, Any
 
 from torch import Tensor, nn
 
+from forecasting.base import Base
 from forecasting.decoder import DecoderWeights, weights_of
-from forecasting.errors import OptionError, unknown
+from forecasting.errors import ConfigError, OptionError, unknown
 from forecasting.files import read_json, write_json
 from forecasting.methods.method import CURE, load_tensors
 
@@ -51,6 +52,12 @@ def check_low_rank(alpha: float, dropout: float, **ranks: int) -> None:
         raise OptionError(f"alpha is {alpha}; give a positive number")
     if not 0 <= dropout < 1:
         raise OptionError(f"dropout is {dropout}; give a number from 0 to below 1")
+
+
+def check_rank(name: str, rank: int, base: Base) -> None:
+    """ConfigError for a rank above the base's width: the product of its factors could have no such rank."""
+    if rank > base.width:
+        raise ConfigError(f"method.{name} is {rank}; a base of width {base.width} has no higher rank than that")
 
 
 def wrap(model: nn.Module, config: "PeftConfig") -> "PeftModel":

@@ -121,3 +121,10 @@ def test_unreadable_tokenizer_files_are_named(tmp_path):
     (tmp_path / "merges.txt").write_text("#version: 0.2\n1 2 3\n")
     with pytest.raises(CheckpointError, match=r"merges\.txt cannot be read"):
         TextCodec.of_tokenizer(tmp_path / "vocab.json", tmp_path / "merges.txt", 4)
+
+
+def test_a_tokenizer_cut_short_is_refused(tokenizer_folder, tmp_path):
+    lines = (tokenizer_folder / "merges.txt").read_text(encoding="utf-8").splitlines()
+    (tmp_path / "merges.txt").write_text("\n".join(lines[: len(lines) // 2]), encoding="utf-8")
+    with pytest.raises(CheckpointError, match=r"merges.txt.*makes no .*which vocab.json has"):
+        TextCodec.of_tokenizer(tokenizer_folder / "vocab.json", tmp_path / "merges.txt", 4)

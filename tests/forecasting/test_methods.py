@@ -624,3 +624,11 @@ def test_the_longest_window_that_is_allowed_is_forecast(base, eurusd):
         replace(SAMPLING, paths=4),
     ).paths
     assert np.isfinite(paths).all()
+
+
+@pytest.mark.parametrize("name", ["lora", "qlora"])
+def test_a_rank_above_the_width_is_refused(base, name):
+    chosen = METHODS[name]
+    chosen.check(chosen.options(rank=base.width), base)
+    with pytest.raises(ConfigError, match=f"method.{name}.rank is 17; a base of width 16"):
+        chosen.check(chosen.options(rank=17), base)
