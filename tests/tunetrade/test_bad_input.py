@@ -8,6 +8,8 @@ from pathlib import Path
 import pytest
 from small import partials
 
+from tunetrade.cli import main
+
 Command = Callable[..., "subprocess.CompletedProcess[str]"]
 
 HEADER = "time,open,high,low,close,volume\n"
@@ -64,19 +66,33 @@ CASES = {
 
 
 @pytest.mark.parametrize("case", CASES)
-def test_bad_input_is_one_line_with_its_cure(case: str, command: Command, tmp_path: Path) -> None:
+def test_bad_input_is_one_line_with_its_cure(
+    case: str, tmp_path: Path, monkeypatch: pytest.MonkeyPatch, capfd: pytest.CaptureFixture[str]
+) -> None:
     arguments, text, parts = CASES[case]
     if text is None or text:
         (tmp_path / "EURUSD-D1.csv").write_text(text or "")
     before = sorted(tmp_path.rglob("*"))
-    done = command(*arguments)
-    assert done.returncode == 2, done.stderr
-    assert done.stdout == ""
-    assert done.stderr.startswith("tunetrade: error: ")
-    assert done.stderr.count("\n") == 1
+    monkeypatch.chdir(tmp_path)
+    status, (out, said) = main(arguments), capfd.readouterr()
+    assert status == 2, said
+    assert out == ""
+    assert_one_line(said)
     for part in parts:
-        assert part.lower() in done.stderr.lower()
+        assert part.lower() in said.lower()
     assert sorted(tmp_path.rglob("*")) == before
+
+
+def test_a_process_of_its_own_ends_as_the_verb_does(command: Command) -> None:
+    done = command(*CASES["no run folder"][0])
+    assert (done.returncode, done.stdout) == (2, "")
+    assert_one_line(done.stderr)
+
+
+def assert_one_line(said: str) -> None:
+    """The one line that tells a user's error."""
+    assert said.startswith("tunetrade: error: ")
+    assert said.count("\n") == 1
 
 
 @pytest.mark.skipif(sys.platform == "win32", reason="limits of file size are POSIX's")
