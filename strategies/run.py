@@ -20,7 +20,6 @@ class Closed:
     currency, signed. entry_price, exit_price: as paid. quote_in, quote_out: as shown at those moments, bid or mid.
     result: of prices paid, account currency. spread_cost, slippage_cost, commission: of both sides, positive. swap:
     signed, as booked. mfe, mae: best and worst open result at exit prices in money, mae at most 0. why: of `REASONS`.
-    before: result the quotes alone would have given: result + spread_cost + slippage_cost.
     """
 
     entry_bar: int
@@ -49,7 +48,7 @@ class Run:
     cumulative spread, slippage and commission less swap, as booked, those of open positions at that close's conversion,
     [T]. deals: orders executed, a netting reversal
     being one. refused: entries not made, for want of margin, a stop on the wrong side or a size below the least.
-    margin_calls: closes with a margin level below the broker's margin_call. stop_outs: trades closed by stop-out.
+    margin_calls: closes with a margin level below the broker's margin_call.
     """
 
     trades: list[Closed]
