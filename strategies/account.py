@@ -186,20 +186,25 @@ class Account:
         return True
 
     def stops(self, bar: int, opened: float, high: float, low: float, terms: Terms) -> None:
-        """Go through a bar, or a finer bar within it: what is against the position first, then what is for it."""
+        """Go through a bar, or a finer bar within it: profits it opens beyond, what is against, what is for."""
         side = self.side
         against, favour = (low, high) if side > 0 else (high, low)
         first, worst, best = (terms.exit_price(shown, side) for shown in (opened, against, favour))
+        self._profits(bar, side, first, terms)
         for ticket in self.tickets:
             ticket.passes(first)
         self._stops_against(bar, side, first, worst, terms)
         for ticket in self.tickets:
             ticket.passes(worst)
+        self._profits(bar, side, best, terms)
+        for ticket in self.tickets:
+            ticket.passes(best)
+
+    def _profits(self, bar: int, side: int, best: float, terms: Terms) -> None:
+        """Profits taken on the way to an exit price, nearest level first."""
         won = [t for t in self.tickets if reached(best, t.take_profit, -side)]
         for ticket in sorted(won, key=lambda t: side * t.take_profit):
             self._close(ticket, ticket.steps, bar, ticket.take_profit, terms._replace(slippage=0.0), TAKE_PROFIT)
-        for ticket in self.tickets:
-            ticket.passes(best)
 
     def _stops_against(self, bar: int, side: int, first: float, worst: float, terms: Terms) -> None:
         """Stop losses and stop-out between the exit prices `first` and `worst`, nearest level first."""

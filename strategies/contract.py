@@ -3,6 +3,7 @@
 A preset names a kind of account; keys given beside it replace its values. docs/EXECUTION.md says when each acts.
 """
 
+import math
 import re
 from dataclasses import dataclass
 
@@ -62,8 +63,9 @@ class BrokerRules:
     points that a unit earns by being held over a night, negative to pay; swap_triple: the day whose night counts three.
 
     lot_units: base currency in a lot. lot_min, lot_step, lot_max: sizes the broker takes. hours: "08:00-20:00", when
-    positions may be opened, "" always. friday_close: "21:45", when all is closed for the weekend, "" never. timezone:
-    of the server's clock. finer: series of shorter bars, which tell whether stop or profit came first within a bar.
+    positions may be opened, "" always. friday_close: "21:45", by when all is closed for the weekend, "" never.
+    timezone: of the server's clock. finer: series of shorter bars, which tell whether stop or profit came first within
+    a bar.
     """
 
     preset: str = "standard"
@@ -124,6 +126,10 @@ class BrokerRules:
                 raise OptionError(f"{name} is {getattr(self, name)!r}; it must be points a night, such as -7.5")
         if self.lot_min > self.lot_max:
             raise OptionError(f"lot_min {self.lot_min:g} is above lot_max {self.lot_max:g}")
+        if max(math.ceil(self.lot_min / self.lot_step - 1e-9), 1) > self.lot_max / self.lot_step + 1e-9:
+            raise OptionError(
+                f"lot_step {self.lot_step:g} has no multiple from lot_min {self.lot_min:g} to lot_max {self.lot_max:g}"
+            )
 
     def _check_spread(self) -> None:
         if self.spread_points != FROM_DATA and (not finite(self.spread_points) or float(self.spread_points) < 0):
@@ -151,6 +157,8 @@ def span_of_day(text: str, name: str) -> tuple[int, int]:
     if not _SESSION.match(text):
         raise OptionError(f"{name} is {text!r}; it must be a span of the day, such as 08:00-20:00")
     first, last = (minute_of_day(part, name) for part in text.split("-"))
+    if first == last:
+        raise OptionError(f"{name} is {text!r}, which lasts no time; the whole day is 00:00-24:00")
     return first, last
 
 

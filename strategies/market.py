@@ -177,13 +177,24 @@ def entries_allowed(bars: Bars, broker: BrokerRules) -> np.ndarray:
 
 
 def weekend_ahead(bars: Bars, broker: BrokerRules) -> np.ndarray:
-    """Whether all is closed for the weekend at each close, bool [T]: from broker.friday_close to Saturday's end."""
+    """Whether all is to be closed for the weekend at each close, bool [T].
+
+    Nothing is held from broker.friday_close until Saturday ends. An order fills with the next bar the calendar has, and
+    what it opens can be closed with the one after that at the earliest: where that is too late, all is closed now.
+    """
     if not broker.friday_close:
         return np.zeros(len(bars), bool)
-    local = from_utc(bars.times, broker.timezone)
-    weekday = (local.astype("datetime64[D]") - _MONDAY).astype(np.int64) % 7
-    late = minutes_of_day(bars.times, broker.timezone) >= minute_of_day(broker.friday_close, "friday_close")
-    return np.asarray(((weekday == 4) & late) | (weekday == 5))
+    if bars.instrument.timeframe == "W1":
+        raise ConfigError("broker.friday_close cannot be kept on bars of a week; leave it out, or trade shorter bars")
+    stamps = bars.calendar.following_many(bars.times, 2)
+    if not bars.instrument.close_only:
+        before = np.stack([bars.times, stamps[:, 0]], axis=1)
+        stamps = np.maximum(stamps - np.timedelta64(MINUTES[bars.instrument.timeframe], "m"), before)
+    fills, later = (from_utc(np.ascontiguousarray(stamps[:, n]), broker.timezone) for n in (0, 1))
+    days = fills.astype("datetime64[D]")
+    week = days - (days - _MONDAY) % (7 * _DAY)
+    minutes = np.timedelta64(minute_of_day(broker.friday_close, "friday_close"), "m")
+    return np.asarray((later > week + 4 * _DAY + minutes) & (fills < week + 6 * _DAY))
 
 
 def conversions(bars: Bars, broker: BrokerRules, other: Bars | None) -> np.ndarray:
@@ -222,10 +233,10 @@ def conversions(bars: Bars, broker: BrokerRules, other: Bars | None) -> np.ndarr
 def segments_of(bars: Bars, finer: Bars | None) -> tuple[np.ndarray, np.ndarray]:
     """Open, high and low [3, K] of the bars within bars, and where each bar's begin, int64 [T + 1].
 
-    Without finer bars, or where a bar has none, it is its own. Prices of finer bars are kept within their bar's range,
-    so that both series tell of the same highs and lows.
+    Without finer bars, or where those of a bar do not reach its high and its low (some are missing), it is its own.
+    Prices of finer bars are kept within their bar's range, so that both series tell of the same highs and lows.
     """
-    own = bars.frame[["open", "high", "low"]].to_numpy(np.float64).T
+    own = bars.frame[["open", "high", "low"]].to_numpy(np.float64).T.copy()
     count = len(bars)
     if finer is None:
         return np.ascontiguousarray(own), np.arange(count + 1)
@@ -239,11 +250,13 @@ def segments_of(bars: Bars, finer: Bars | None) -> tuple[np.ndarray, np.ndarray]
     first = np.searchsorted(finer.times, starts, side="right")
     last = np.searchsorted(finer.times, bars.times, side="right")
     inner = finer.frame[["open", "high", "low"]].to_numpy(np.float64).T
-    pieces = [
-        np.clip(inner[:, a:b], own[2, t], own[1, t]) if b > a else own[:, t : t + 1]
-        for t, (a, b) in enumerate(zip(first.tolist(), last.tolist(), strict=True))
-    ]
-    for t, piece in enumerate(pieces):
-        piece[0, 0] = own[0, t]
+    pieces, near = [], bars.instrument.point / 2
+    for t, (a, b) in enumerate(zip(first.tolist(), last.tolist(), strict=True)):
+        opened, high, low = own[:, t].tolist()
+        piece = np.clip(inner[:, a:b], low, high)
+        whole = b > a and piece[1].max() > high - near and piece[2].min() < low + near
+        pieces.append(piece if whole else own[:, t : t + 1])
+        first_high, first_low = pieces[t][1:, 0].tolist()
+        pieces[t][:, 0] = opened, max(opened, first_high), min(opened, first_low)
     begin = np.concatenate([[0], np.cumsum([piece.shape[1] for piece in pieces])])
     return np.ascontiguousarray(np.concatenate(pieces, axis=1)), begin

@@ -84,7 +84,7 @@ def lay_out(
     kept = np.arange(first, last + 1)
     row = np.maximum(row - first, NEVER)
     chosen, at = _rows(forecasts, kept), where[kept]
-    decided = np.maximum(np.searchsorted(times, chosen.cutoff), 0)
+    decided = np.searchsorted(times, chosen.cutoff)
     return Layout(
         forecasts=chosen,
         states=_states(bars, market, broker, at, decided, context),

@@ -90,12 +90,7 @@ def book(account: Record, tickets: np.ndarray, i: int, steps: int, fill: Record,
     account.paid += spread_cost + slippage_cost + commission - swap
     if account.keep:
         row = trades[account.trades]
-        row.entry_bar, row.exit_bar, row.decided_bar, row.why = (
-            ticket.entry_bar,
-            fill.bar,
-            ticket.entry_bar - 1,
-            fill.why,
-        )
+        row.entry_bar, row.exit_bar, row.decided_bar = ticket.entry_bar, fill.bar, ticket.entry_bar - 1
         row.why, row.units, row.entry_price, row.exit_price = fill.why, units, ticket.entry_price, fill.price
         row.quote_in = ticket.entry_price - side * (ticket.spread + ticket.slippage)
         row.quote_out = fill.price + side * (lost + fill.slippage)
@@ -290,7 +285,7 @@ def go_against(
 
 @njit(cache=True, error_model="numpy")
 def go_for(account: Record, tickets: np.ndarray, fill: Record, extreme: float, trades: np.ndarray) -> None:
-    """Profits taken on the way to a finer bar's favourable extreme, nearest level first."""
+    """Profits taken on the way to a finer bar's open or favourable extreme, nearest level first."""
     side = account.side
     while account.open > 0:
         hit = -1
@@ -317,6 +312,7 @@ def visit(
     trades: np.ndarray,
 ) -> None:
     """Go through a bar within the bar, given as exit prices: its open, adverse and favourable extreme."""
+    go_for(account, tickets, fill, first, trades)
     pass_price(account, tickets, first)
     go_against(account, tickets, fill, first, against, trades)
     pass_price(account, tickets, against)

@@ -68,25 +68,30 @@ def _load(name: str, file: Path, function: str) -> Moves:
 def asked(name: str, forecasts: Any, market: Any, rules: Any) -> np.ndarray:
     """Moves [N] of a user's signal, float64; UserError in one line names the file, the function and the cause.
 
-    The function gets records it cannot write to. Rows are asked for alone too, the first, the middle and the last: a
-    signal whose answer depends on other cutoffs than its own would not trade live as it did in the backtest.
+    The function gets records it cannot write to. Every row is asked for again without its neighbours, and the first,
+    the middle and the last alone: a signal whose answer depends on other cutoffs than its own may know the future, and
+    would not trade live as it did in the backtest.
     """
     moves = _checked(name, forecasts, market, rules)
     count = len(moves)
-    for row in sorted({0, count // 2, count - 1}) if count > 1 else ():
-        alone = _checked(name, one_row(forecasts, row), one_row(market, row), rules)[0]
-        if not np.isclose(alone, moves[row], rtol=1e-9, atol=0):
+    single = [slice(row, row + 1) for row in sorted({0, count // 2, count - 1})]
+    for part in [*single, slice(0, None, 2), slice(1, None, 2)] if count > 1 else ():
+        fewer = _checked(name, some_rows(forecasts, part), some_rows(market, part), rules)
+        strange = np.flatnonzero(~np.isclose(fewer, moves[part], rtol=1e-9, atol=0))
+        if len(strange):
+            row = int(np.arange(count)[part][strange[0]])
             raise UserError(
                 f"signal {name!r}: its move at {forecasts.cutoff[row]} is {moves[row]:g} among {count} cutoffs and "
-                f"{alone:g} alone; each row must depend on its own row only"
+                f"{fewer[strange[0]]:g} {'alone' if len(fewer) == 1 else f'among {len(fewer)}'}; each row must depend "
+                "on its own row only"
             )
     return moves
 
 
-def one_row(record: Any, row: int) -> Any:
-    """A record of arrays [N, ...] reduced to one of its rows, N = 1."""
+def some_rows(record: Any, part: slice) -> Any:
+    """A record of arrays [N, ...] reduced to some of its rows."""
     arrays = {field.name: getattr(record, field.name) for field in fields(record)}
-    return replace(record, **{k: v[row : row + 1] for k, v in arrays.items() if isinstance(v, np.ndarray)})
+    return replace(record, **{k: v[part] for k, v in arrays.items() if isinstance(v, np.ndarray)})
 
 
 def _checked(name: str, forecasts: Any, market: Any, rules: Any) -> np.ndarray:

@@ -146,6 +146,20 @@ def test_an_account_that_cannot_be_is_refused(wrong):
         BrokerRules(**wrong)
 
 
+@pytest.mark.parametrize(
+    ("wrong", "says"),
+    [
+        ({"lot_step": 1.0, "lot_max": 0.5}, "lot_step 1 has no multiple"),
+        ({"lot_min": 0.04, "lot_step": 0.03, "lot_max": 0.05}, r"from lot_min 0\.04 to lot_max 0\.05"),
+        ({"hours": "08:00-08:00"}, "hours is '08:00-08:00', which lasts no time"),
+        ({"spread_sessions": ("22:00-22:00 3",)}, "spread_sessions is '22:00-22:00', which lasts no time"),
+    ],
+)
+def test_rules_under_which_nothing_is_ever_traded_are_refused(wrong, says):
+    with pytest.raises(OptionError, match=says):
+        BrokerRules(**wrong)
+
+
 def test_a_spread_above_the_price_names_bar_and_cure():
     bars = make_bars(np.full(5, 1.1), np.full(5, 1.1), [10, 10, 200_000, 10, 10])
     with pytest.raises(DataError, match=r"bar of 2021-03-01T03.* is 200000 points, not below its price; mend"):

@@ -3,16 +3,21 @@
 from dataclasses import replace
 
 import numpy as np
+import pandas as pd
 import pytest
 from made import make_bars
 
+from forecasting.calendars import MINUTES, FxWeek, TargetDays
+from forecasting.errors import ConfigError
+from forecasting.zones import from_utc
 from strategies.backtest import run_backtest
 from strategies.broker import run_plan
 from strategies.contract import BrokerRules
-from strategies.market import market_of
+from strategies.market import market_of, weekend_ahead
 from strategies.plan import plain_plan
 from strategies.rules import TradingRules
 from strategies.run import REASONS, trades_frame
+from strategies.tester import fill_times
 
 FREE = BrokerRules(spread_points=0.0)
 # 0.1 lot = 10,000 units, so a move of 0.0001 is worth 1.00 of the quote currency.
@@ -236,6 +241,55 @@ def test_resizing_a_hedged_position_closes_the_oldest_first():
     frame = trades_frame(run, market_of(bars, rules), 100_000, ("first", "more", "", "", ""))
     assert frame["reason"].tolist() == ["first", "more", "more"]
     assert frame["exit_reason"].tolist() == ["signal", "signal", "end of data"]
+
+
+@pytest.mark.parametrize(
+    ("timeframe", "close", "closed"),
+    [("H1", "21:45", "21:00"), ("H1", "23:30", "23:00"), ("H4", "21:45", "20:00"), ("D1", "21:45", "00:00")],
+)
+def test_nothing_is_held_over_the_weekend_whatever_the_bars(timeframe, close, closed):
+    # Three weeks of March 2021. On the server's clock the week begins on Monday at 00:00 and ends with Friday's 24:00.
+    calendar = FxWeek(timeframe)
+    times = calendar.between(np.datetime64("2021-03-01", "ns"), np.datetime64("2021-03-20", "ns"))
+    bars = flat_bars(1.1, len(times), timeframe=timeframe)
+    bars = replace(bars, frame=bars.frame.set_index(pd.DatetimeIndex(times, tz="UTC")), calendar=calendar)
+    broker = BrokerRules(friday_close=close, spread_points=0.0, swap_long=-1.0)
+    span = (times[0], times[-1])
+    result = run_backtest(bars, None, TradingRules(), broker, context=2, policy="buy-and-hold", span=span)
+    entered, left = fill_times(result.trades, MINUTES[timeframe], close_only=False)
+    begun, ended = (pd.DatetimeIndex(from_utc(t.dt.tz_localize(None).to_numpy(), "us-dst")) for t in (entered, left))
+    assert ended.strftime("%a %d %H:%M").tolist() == [f"Fri {day} {closed}" for day in ("05", "12", "19")]
+    assert begun[1:].strftime("%a %d %H:%M").tolist() == ["Mon 08 00:00", "Mon 15 00:00"]
+    assert result.trades["swap"].tolist()[1:] == pytest.approx([-0.6] * 2)  # Monday to Thursday, Wednesday counts three
+    with pytest.raises(ConfigError, match="cannot be kept on bars of a week"):
+        weekend_ahead(replace(bars, instrument=replace(bars.instrument, timeframe="W1")), broker)
+
+
+def test_nothing_is_held_over_the_weekend_on_fixings():
+    # Fixings at 17:00 on the server's clock: what is decided on Thursday fills on Friday, and then not before Monday.
+    calendar = TargetDays()
+    times = calendar.between(np.datetime64("2021-03-01", "ns"), np.datetime64("2021-03-13", "ns"))
+    bars = make_bars(np.full(10, 1.1), timeframe="D1")
+    bars = replace(bars, frame=bars.frame.set_index(pd.DatetimeIndex(times, tz="UTC")), calendar=calendar)
+    flat = weekend_ahead(bars, BrokerRules(friday_close="21:45"))
+    assert flat.tolist() == [False, False, False, True, False] * 2
+
+
+def test_a_bar_whose_finer_bars_do_not_reach_its_range_is_its_own():
+    # The low of bar 2, 1.09, was in its second half hour, which is missing; then the first is missing too.
+    bars = make_bars([1.1] * 4, [1.1] * 4, highs=[1.1, 1.1, 1.12, 1.1], lows=[1.1, 1.1, 1.09, 1.1])
+    half_hours = make_bars([1.1] * 8, [1.1] * 8, timeframe="M30", highs=[1.1] * 4 + [1.12] + [1.1] * 3)
+    for lost in ([5], [4, 5]):
+        finer = replace(half_hours, frame=half_hours.frame.drop(half_hours.frame.index[lost]))
+        run = follow(bars, [1] * 4, finer=finer, stop=1.095, decided=0)
+        assert (why(run), net(run)) == (["stop loss"], pytest.approx([-50.0]))
+
+
+def test_a_profit_that_the_bar_opens_beyond_comes_first():
+    # Bar 2 opens at 1.12, beyond the profit at 1.11, and falls through the stop later.
+    bars = make_bars([1.1, 1.1, 1.12, 1.12], [1.1, 1.1, 1.12, 1.12], lows=[1.1, 1.1, 1.08, 1.12])
+    run = follow(bars, [1] * 4, stop=1.09, take_profit=1.11, decided=0)
+    assert (why(run), net(run), run.trades[0].mfe) == (["take profit"], pytest.approx([100.0]), pytest.approx(100.0))
 
 
 def test_hours_keep_entries_out_and_friday_closes_all():

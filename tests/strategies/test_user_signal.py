@@ -73,6 +73,7 @@ def test_its_file_is_part_of_what_a_result_depends_on(tmp_path):
         ("return np.full(5, np.inf)", ("gave inf", "give 0 to stay flat")),
         ("forecasts.mean[:] = 2; return forecasts.mean[:, 0]", ("read-only",)),
         ("return np.arange(len(forecasts)) / 10", ("among 5 cutoffs and 0 alone", "its own row only")),
+        ("x = market.last_close; return np.where(x == x[1 % len(x)], np.append(x[1:], x[-1]) - x, 0)", ("among 3",)),
         ("return forecasts.mean[:, 0] - forecasts.mean.max()", ("among 5 cutoffs", "its own row only")),
     ],
 )
