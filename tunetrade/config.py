@@ -197,6 +197,7 @@ def with_rules(study: StudyConfig, overrides: Sequence[str]) -> StudyConfig:
         key, equals, _ = override.partition("=")
         dotted = next((name for name in known if name in (key.strip(), f"{known[name]}.{key.strip()}")), None)
         if equals and dotted is None:
+            _refuse_moved({key.strip().removeprefix("trading."): None} if "." in key else {})
             raise ConfigError(unknown("key", key.strip(), known))
         set_value(asked, f"{dotted}{override[len(key) :]}" if dotted else override)
     asked["broker"] = with_preset(asked["broker"])

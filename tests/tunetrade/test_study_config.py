@@ -276,7 +276,8 @@ def test_other_rules_need_no_section_and_a_preset_gives_way_to_keys() -> None:
     assert (broker.deposit, broker.spread_points, broker.commission_per_lot) == (500.0, 4.0, 3.5)
     for wrong, says in (
         ("spred_points=3", "did you mean 'broker.spread_points'"), ("training.steps=3", "unknown key"),
-        ("lots", "write key=value"), ("leverage=0", r"broker\.leverage is 0"), ("broker=3", "unknown key 'broker'"),
+        ("lots", "write key=value"), ("leverage=0", r"broker\.leverage is 0"),
+        ("trading.deposit=5", "moved to broker.deposit"), ("broker=3", "unknown key 'broker'"),
     ):  # fmt: skip
         with pytest.raises(ConfigError, match=says):
             with_rules(study, [wrong])

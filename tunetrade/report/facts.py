@@ -10,7 +10,7 @@ from typing import Any
 
 import pandas as pd
 
-from strategies.contract import BrokerRules
+from strategies.contract import FROM_DATA, BrokerRules
 from strategies.rules import TradingRules
 from tunetrade.report.load import Cell, Json, Study, read_equity, read_forecasts
 
@@ -225,6 +225,8 @@ def _rules(cell: Cell) -> str:
         "threshold_k": "threshold {} round-trip costs",
         "probability_margin": "margin {} of a chance",
     }
+    if rules.get("spread_points") == FROM_DATA:
+        words["spread_points"] = "spread of each bar"
     known = [text.format(describe(rules.pop(key))).strip() for key, text in words.items() if key in rules]
     return ", ".join([*known, *filter(None, [describe(rules)])])
 
