@@ -6,7 +6,7 @@ bar counting as 0 there.
 
 from collections.abc import Callable, Hashable, Sequence
 from dataclasses import dataclass
-from typing import TYPE_CHECKING
+from typing import TYPE_CHECKING, TypeVar
 
 import numpy as np
 import pandas as pd
@@ -16,6 +16,9 @@ from strategies.rules import TradingRules
 
 if TYPE_CHECKING:
     from strategies.search import Prepared
+
+Key = TypeVar("Key", bound=Hashable)
+Found = TypeVar("Found")
 
 
 @dataclass(frozen=True)
@@ -57,9 +60,9 @@ def money(ready: "Prepared", rules: TradingRules) -> Money:
     return Money(pd.Series(found.daily[0], index, name="return"), int(found.trades[0]))
 
 
-def once(shelf: dict[Hashable, Judged], key: Hashable, room: int, make: Callable[[], Judged]) -> Judged:
+def once(shelf: dict[Key, Found], key: Key, room: int, make: Callable[[], Found]) -> Found:
     """What `make` gave for a key when it was last asked for; `shelf` keeps the newest `room` of them."""
-    found = shelf[key] = shelf.pop(key, None) or make()
+    found = shelf[key] = shelf.pop(key) if key in shelf else make()
     while len(shelf) > room:
         del shelf[next(iter(shelf))]
     return found

@@ -141,8 +141,8 @@ def _judged(
     errors, ratios, earned = {}, [], []
     for each in place.series:
         model, other = models[each.source], others[each.source]
-        key = (model.paths.folder, other.paths.folder, study.windows, study.broker)
-        judged = once(place.shelf, key, KEPT * len(place.series), partial(_judge, study, each, model, other))
+        shared = (model.paths.folder, other.paths.folder, study.windows, study.broker)
+        judged = once(place.shelf, shared, KEPT * len(place.series), partial(_judge, study, each, model, other))
         errors[each.unique_id] = judged.crps
         ratios.append(judged.crps / judged.yardstick)
         earned.append(money(judged.ready, study.trading))

@@ -62,7 +62,7 @@ def test_every_rule_has_the_figures_of_its_backtest(close_only):
 def test_a_rule_that_the_account_cannot_carry_is_refused():
     bars, forecasts = case()
     ready = prepared(bars, forecasts, replace(BROKER, deposit=100.0), context=CONTEXT)
-    with pytest.raises(ConfigError, match="below the margin of 0.3 lot"):
+    with pytest.raises(ConfigError, match=r"below the margin of 0\.3 lot"):
         traded(ready, RULES[:1])
 
 
