@@ -2,17 +2,16 @@
 
     python -m benchmarks.backtest [--quick] [--json]
 
-Random walks of hourly bars; a side that lasts 10 bars on average; fixed lots. (a) A bare Backtrader strategy that
-gives the same orders, on PandasData with Backtrader's own broker, beside our feed, broker and account. (b) Loading
-alone: both feeds are preloaded. (c) The twin on 1 M bars, its trades kept;
-Backtrader's rate, which does not depend on length, is measured on fewer. (d) Trading rules of all
-signals, sizes, stops and profits on 100,000 bars with a forecast of 5 steps at each, as `tunetrade optimize` trades
-them, two at a time; in a process of its own for its memory; `--quick` runs 200 of them and scales. (e)
-backtesting.py, and the pandas-vectorised long/short/flat backtest of a hundred blog posts (shifted positions times
-changes of the open), compared before anything is timed. No spread and no commission there, since the former charges a
-relative spread and neither knows lots. With backtesting.py every trade is equal, in bars, units, prices and result,
-but those still open at the end, which it closes elsewhere. The vectorised one has no trades: its equity is compared
-at every bar, moved from the open to the close.
+Random walks of hourly bars; a side that lasts 10 bars on average; fixed lots. (a) A bare Backtrader strategy that gives
+the same orders, on PandasData with Backtrader's own broker, beside our feed, broker and account. (b) Loading alone:
+both feeds are preloaded. (c) The twin on 1 M bars; Backtrader's rate, which does not depend on length, is measured on
+fewer. (d) Trading rules of all signals, sizes, stops and profits on 100,000 bars with a forecast of 5 steps at each, by
+`strategies.search` as `tunetrade optimize` trades them, in as many threads as there are cores; in a process of its own
+for its memory; `--quick` runs 200 of them and scales. (e) backtesting.py, and the pandas-vectorised long/short/flat
+backtest of a hundred blog posts (shifted positions times changes of the open), compared before anything is timed. No
+spread and no commission there, since the former charges a relative spread and neither knows lots. With backtesting.py
+every trade is equal, in bars, units, prices and result, but those still open at the end, which it closes elsewhere. The
+vectorised one has no trades: its equity is compared at every bar, moved from the open to the close.
 """
 
 import json
