@@ -23,7 +23,7 @@ BROKER = BrokerRules(
 RULES = [
     TradingRules("mean-vs-last", stop="points:300", take_profit="atr:2.0", lots=0.3),
     TradingRules("threshold", threshold_k=2.5, trailing="atr:1.5", max_lots=0.05, lots=0.05),
-    TradingRules("mean-vs-context", sizing="risk", stop="quantile:0.05", expiry_bars=2, resize=True, max_lots=3.0),
+    TradingRules("mean-vs-context", sizing="risk", stop="quantile:0.05", expiry_bars=2, resize=True, max_lots=0.2),
     TradingRules("probability", sizing="kelly", take_profit="quantile:0.95", resize=True),
     TradingRules("quantile", sizing="volatility"),
     TradingRules("threshold", threshold_k=1e6),
