@@ -2,16 +2,16 @@
 
     python -m benchmarks.backtest [--quick] [--json]
 
-Random walks of hourly bars; a side that lasts 10 bars on average; fixed lots. (a) A bare Backtrader strategy that
-gives the same orders, on PandasData with Backtrader's own broker, beside our feed, broker and account. (b) Loading
-alone: both feeds are preloaded. (c) The twin on 1 M bars, its trades kept;
-Backtrader's rate, which does not depend on length, is measured on fewer. (d) Settings of threshold, stop and
-profit on 100,000 bars, in a process of its own for its memory; `--quick` runs 200 of them and scales. (e)
-backtesting.py, and the pandas-vectorised long/short/flat backtest of a hundred blog posts (shifted positions times
-changes of the open), compared before anything is timed. No spread and no commission there, since the former charges a
-relative spread and neither knows lots. With backtesting.py every trade is equal, in bars, units, prices and result,
-but those still open at the end, which it closes elsewhere. The vectorised one has no trades: its equity is compared
-at every bar, moved from the open to the close.
+Random walks of hourly bars; a side that lasts 10 bars on average; fixed lots. (a) A bare Backtrader strategy that gives
+the same orders, on PandasData with Backtrader's own broker, beside our feed, broker and account. (b) Loading alone:
+both feeds are preloaded. (c) The twin on 1 M bars; Backtrader's rate, which does not depend on length, is measured on
+fewer. (d) Trading rules of all signals, sizes, stops and profits on 100,000 bars with a forecast of 5 steps at each, by
+`strategies.search` as `tunetrade optimize` trades them, in as many threads as there are cores; in a process of its own
+for its memory; `--quick` runs 200 of them and scales. (e) backtesting.py, and the pandas-vectorised long/short/flat
+backtest of a hundred blog posts (shifted positions times changes of the open), compared before anything is timed. No
+spread and no commission there, since the former charges a relative spread and neither knows lots. With backtesting.py
+every trade is equal, in bars, units, prices and result, but those still open at the end, which it closes elsewhere. The
+vectorised one has no trades: its equity is compared at every bar, moved from the open to the close.
 """
 
 import json
@@ -19,6 +19,7 @@ import subprocess
 import sys
 import warnings
 from dataclasses import replace
+from statistics import NormalDist
 from typing import Any
 
 import backtrader as bt
@@ -27,16 +28,23 @@ import pandas as pd
 
 from benchmarks.bench import Job, race, seconds
 from benchmarks.claims import Claim, main
+from forecasting.bars import Bars, Instrument
+from forecasting.calendars import RoundTheClock
+from forecasting.forecasts import QUANTILE_LEVELS, Forecasts
 from strategies.broker import feed_of, run_plan
 from strategies.contract import BrokerRules
 from strategies.market import Market
 from strategies.plan import Plan, plain_plan
+from strategies.rules import TradingRules
+from strategies.search import prepared, traded
+from strategies.signals import SIGNALS
+from strategies.sizing import SIZINGS
 from strategies.twin import simulate
-from strategies.twin_sweep import Views, settings_of, sweep_views
 
 MEBIBYTE, MILLION = 2**20, 1_000_000
 HOUR = np.timedelta64(3_600_000_000_000, "ns")
 LOTS, UNITS = 0.1, 10_000
+CONTEXT, HORIZON = 64, 5
 FREE = BrokerRules(deposit=1e6, spread_points=0.0, leverage=1_000.0)
 COSTLY = BrokerRules(deposit=1e6, commission_per_lot=3.5)
 
@@ -152,33 +160,75 @@ def engines(quick: bool) -> dict[str, Claim]:
     }
 
 
+def made_bars(count: int) -> Bars:
+    """`made_market` as bars."""
+    market = made_market(count)
+    columns = {name: getattr(market, name) for name in ("open", "high", "low", "close")}
+    times = pd.DatetimeIndex(market.times, name="time").tz_localize("UTC")
+    frame = pd.DataFrame(columns | {"volume": 0.0, "spread": 10.0}, index=times)
+    return Bars(frame, Instrument("EURUSD", "EUR", "USD", 5, "H1", "made", "0" * 64, False), RoundTheClock("H1"))
+
+
+def made_forecasts(bars: Bars) -> Forecasts:
+    """At every bar that has its context and its horizon: means that change slowly, in a cone; seed 2."""
+    rng, where = np.random.default_rng(2), np.arange(CONTEXT - 1, len(bars) - HORIZON)
+    count, steps = len(where), np.sqrt(np.arange(1, HORIZON + 1))
+    moves = np.convolve(rng.normal(0, 4e-4, count + 9), np.full(10, 10**-0.5), "valid")[:, None]
+    mean = bars.closes[where, None] * (1 + moves * steps)
+    scores = np.array([NormalDist().inv_cdf(level) for level in QUANTILE_LEVELS])
+    return Forecasts(
+        unique_id=bars.instrument.unique_id,
+        cutoff=bars.times[where],
+        ds=bars.times[where][:, None] + HOUR * np.arange(1, HORIZON + 1),
+        anchor=bars.closes[where],
+        sigma=np.full(count, 2e-4),
+        mean=mean,
+        mean_se=np.full(mean.shape, 1e-5),
+        quantiles=mean[:, None] + scores[:, None] * 2.4e-4 * steps,
+        p_up=0.5 + 0.4 * np.tanh(2e3 * moves / steps),
+        p_up_se=np.full(mean.shape, 0.01),
+        input_sha=np.full(count, "0"),
+    )
+
+
+def made_rules(count: int) -> list[TradingRules]:
+    """Signals, thresholds, sizes, stops and profits at random; seed 3."""
+    rng = np.random.default_rng(3)
+
+    def exit_at(share: float, quantile: float) -> str:
+        if rng.random() > share:
+            return ""
+        return str(
+            rng.choice([f"atr:{rng.uniform(1, 8):.3f}", f"points:{rng.uniform(40, 200):.0f}", f"quantile:{quantile}"])
+        )
+
+    return [
+        TradingRules(
+            signal=str(rng.choice(list(SIGNALS))),
+            threshold_k=rng.uniform(0, 5),
+            probability_margin=rng.uniform(0, 0.3),
+            sizing=str(rng.choice(SIZINGS)),
+            lots=LOTS,
+            risk_percent=rng.uniform(0.1, 2),
+            stop=exit_at(1.0, 0.05),
+            take_profit=exit_at(0.5, 0.95),
+            trailing=str(rng.choice(["", "", "atr:2.5", "points:70"])),
+            expiry_bars=int(rng.integers(0, HORIZON + 1)),
+            resize=bool(rng.random() < 0.3),
+        )
+        for _ in range(count)
+    ]
+
+
 def searched(count: int, settings: int) -> tuple[float, float]:
-    """Seconds of a sweep over 100,000 bars, and MiB that it adds at most to what the process held before."""
+    """Seconds of a search, what its rules share included, and MiB that the process holds at most."""
     from benchmarks.growth import highest_memory
 
-    market, rng = made_market(count), np.random.default_rng(2)
-    always = np.ones(count)
-    views = Views(
-        move=rng.normal(0, 4e-4, count),
-        band=always * 1e-5,
-        hurdle=always * 1e-4,
-        reach=always * 4e-4,
-        size=always,
-        decided=np.arange(count) // 5 * 5,
-        entry=always > 0,
-        flat=always < 0,
-    )
-    asked = settings_of(
-        settings,
-        threshold=rng.uniform(0, 5, settings),
-        lots=LOTS,
-        stop=rng.uniform(0.5, 10, settings),
-        take_profit=rng.uniform(0.5, 10, settings),
-        trailing=np.where(rng.random(settings) < 0.5, np.nan, rng.uniform(1, 10, settings)),
-    )
-    sweep_views(market, views, settings_of(2, lots=LOTS), COSTLY)  # compiles
+    bars, few, rules = made_bars(count), made_bars(200), made_rules(settings)
+    forecasts = made_forecasts(bars)
+    traded(prepared(few, made_forecasts(few), COSTLY, context=CONTEXT), rules[:1])  # compiles
     with highest_memory() as seen:
-        taken = seconds(lambda: sweep_views(market, views, asked, COSTLY))
+        taken = seconds(lambda: traded(prepared(bars, forecasts, COSTLY, context=CONTEXT), rules))
     return taken, max(seen) / MEBIBYTE
 
 
@@ -190,7 +240,7 @@ def search(quick: bool) -> dict[str, Claim]:
     taken, memory = json.loads(done)
     scaled = f", from {settings:,}" if quick else ""
     return {
-        f"10,000 settings on 100,000 bars{scaled}": Claim(taken * 10_000 / settings / 60, "min", 5, at_most=True),
+        f"10,000 trading rules on 100,000 bars{scaled}": Claim(taken * 10_000 / settings / 60, "min", 5, at_most=True),
         "memory of the search, the libraries' included": Claim(memory, "MiB", 2_048, at_most=True),
     }
 

@@ -17,11 +17,12 @@ from strategies.broker import run_plan
 from strategies.contract import BrokerRules
 from strategies.market import Market, account_currency, entries_allowed, market_of, weekend_ahead
 from strategies.metrics import figures
+from strategies.numbers import EXACT
 from strategies.plan import Plan, plain_plan, restricted
 from strategies.plans import plan_of
 from strategies.rules import TradingRules
 from strategies.run import Run, equity_frame, trades_frame
-from strategies.sizing import EXACT, capped, least_steps
+from strategies.sizing import capped
 
 STANDARD = BrokerRules()
 """The account that is traded where none is named."""
@@ -72,7 +73,7 @@ def run_backtest(
     if policy not in POLICIES:
         raise ConfigError(unknown("policy", policy, POLICIES))
     broker = capped(broker, rules.max_lots)
-    traded = _between(bars, _span(bars, forecasts, span))
+    traded = bars_between(bars, _span(bars, forecasts, span))
     market = market_of(traded, broker, conversion, finer)
     if policy == "signal":
         if forecasts is None:
@@ -81,7 +82,7 @@ def run_backtest(
     else:
         plan = _held(len(traded), policy, rules.lots)
         plan = restricted(plan, entries_allowed(traded, broker), weekend_ahead(traded, broker))
-    _check_deposit(bars, market, plan, broker)
+    check_deposit(bars, market, plan, broker)
     run = engine(market, plan, broker)
     trades, equity = trades_frame(run, market, broker.lot_units, plan.reasons), equity_frame(run, market)
     counts = {"deals": run.deals, "orders_refused": run.refused, "margin_calls": run.margin_calls}
@@ -113,7 +114,7 @@ def _span(bars: Bars, forecasts: Forecasts | None, span: Span | None) -> Span:
     return span_of(bars, forecasts)
 
 
-def _between(bars: Bars, span: Span) -> Bars:
+def bars_between(bars: Bars, span: Span) -> Bars:
     """The bars of a span."""
     first, last = np.array(span, "datetime64[ns]")
     inside = (bars.times >= first) & (bars.times <= last)
@@ -125,12 +126,12 @@ def _between(bars: Bars, span: Span) -> Bars:
     return replace(bars, frame=bars.frame[inside])
 
 
-def _check_deposit(bars: Bars, market: Market, plan: Plan, broker: BrokerRules) -> None:
+def check_deposit(bars: Bars, market: Market, plan: Plan, broker: BrokerRules) -> None:
     """Refuse a deposit that cannot carry the least position of a plan at the first bar: nothing would be traded."""
     asked = (plan.lots + plan.lots_per_money * broker.deposit)[plan.side != 0]
     if not len(asked):
         return
-    steps = max(np.floor(asked.min() / broker.lot_step + EXACT), least_steps(broker))
+    steps = max(np.floor(asked.min() / broker.lot_step + EXACT), broker.least_steps)
     lots = min(steps * broker.lot_step, broker.lot_max)
     margin = lots * broker.lot_units * float(market.close[0] * market.conversion[0]) / broker.leverage
     if margin > broker.deposit:

@@ -9,7 +9,7 @@ from dataclasses import dataclass
 
 from forecasting.errors import OptionError, unknown
 from forecasting.zones import US_DST, check_zone
-from strategies.numbers import finite
+from strategies.numbers import EXACT, finite
 
 FROM_DATA = "data"
 """Value of spread_points that asks for the spread column of the bars."""
@@ -126,7 +126,7 @@ class BrokerRules:
                 raise OptionError(f"{name} is {getattr(self, name)!r}; it must be points a night, such as -7.5")
         if self.lot_min > self.lot_max:
             raise OptionError(f"lot_min {self.lot_min:g} is above lot_max {self.lot_max:g}")
-        if max(math.ceil(self.lot_min / self.lot_step - 1e-9), 1) > self.lot_max / self.lot_step + 1e-9:
+        if self.least_steps > self.lot_max / self.lot_step + EXACT:
             raise OptionError(
                 f"lot_step {self.lot_step:g} has no multiple from lot_min {self.lot_min:g} to lot_max {self.lot_max:g}"
             )
@@ -137,6 +137,11 @@ class BrokerRules:
                 f"spread_points is {self.spread_points!r}; it must be points of 0 or more, such as 10, or "
                 f'"{FROM_DATA}" for the spread column of the bars'
             )
+
+    @property
+    def least_steps(self) -> int:
+        """Lot steps of the least size that is taken, never none."""
+        return max(math.ceil(self.lot_min / self.lot_step - EXACT), 1)
 
     @property
     def commission_per_unit(self) -> float:

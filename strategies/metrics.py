@@ -43,10 +43,10 @@ def figures(trades: pd.DataFrame, equity: pd.DataFrame, deposit: float) -> dict[
     exit_reason. `equity`: a row for each bar with time (UTC), equity, position (units), margin, costs (cumulative); it
     starts flat at the deposit.
     """
-    money = equity["equity"].to_numpy(np.float64)
+    times, money = _times(equity), equity["equity"].to_numpy(np.float64)
     costs = float(equity["costs"].iloc[-1])
     net = float(money[-1] - deposit)
-    years = _years(equity)
+    years = years_between(times)
     ratio = money[-1] / deposit
     return {
         "net_profit": net,
@@ -55,7 +55,7 @@ def figures(trades: pd.DataFrame, equity: pd.DataFrame, deposit: float) -> dict[
         "total_return": net / deposit,
         "annual_return": float(ratio ** (1 / years) - 1) if ratio > 0 and years > 0 else float("nan"),
         **return_figures(daily_returns(equity).to_numpy(), years),
-        **drawdowns(equity["time"].dt.tz_localize(None).to_numpy("datetime64[ns]"), money, deposit),
+        **drawdowns(times, money, deposit),
         **trade_figures(trades),
         **{name: float(trades[column].sum()) for name, column in COSTS.items()},
         "min_margin_level": margin_level(money, equity["margin"].to_numpy(np.float64)),
@@ -72,13 +72,22 @@ def daily_returns(equity: pd.DataFrame) -> pd.Series:
     A bar that closes at midnight belongs to the day it ends. A first day of one bar holds no return and is left out. A
     day after equity fell to zero or below has no return: NaN.
     """
-    days = (equity["time"].dt.tz_convert("UTC") - pd.Timedelta(1, "ns")).dt.floor("D")
-    last = equity.groupby(days.to_numpy())["equity"].last()
-    before = last.shift(1)
-    before.iloc[0] = equity["equity"].iloc[0]
-    returns = (last / before.where(before > 0) - 1).rename("return")
-    returns.index.name = "day"
-    return returns.iloc[1:] if int((days == days.iloc[0]).sum()) == 1 else returns
+    days, ends = day_ends(_times(equity))
+    index = pd.DatetimeIndex(days.astype("datetime64[ns]"), name="day").tz_localize("UTC")
+    return pd.Series(returns_between(equity["equity"].to_numpy(np.float64), ends), index, name="return")
+
+
+def day_ends(times: np.ndarray) -> tuple[np.ndarray, np.ndarray]:
+    """UTC days with a return, datetime64[D] [D], and the bars from which to which they go, int64 [D + 1]; times [T]."""
+    days = (times - np.timedelta64(1, "ns")).astype("datetime64[D]")
+    last = np.flatnonzero(np.append(days[1:] != days[:-1], True))
+    return (days[last[1:]], last) if last[0] == 0 else (days[last], np.concatenate([[0], last]))
+
+
+def returns_between(equity: np.ndarray, ends: np.ndarray) -> np.ndarray:
+    """Simple returns from each of the bars `ends` [D + 1] to the next, [D]; NaN from zero or below. equity [T]."""
+    before, after = equity[ends[:-1]], equity[ends[1:]]
+    return np.asarray(after / np.where(before > 0, before, np.nan) - 1)
 
 
 def return_figures(returns: np.ndarray, years: float) -> dict[str, float]:
@@ -130,8 +139,13 @@ def trade_figures(trades: pd.DataFrame) -> dict[str, float]:
     }
 
 
-def _years(equity: pd.DataFrame) -> float:
-    return float((equity["time"].iloc[-1] - equity["time"].iloc[0]) / pd.Timedelta(days=DAYS_A_YEAR))
+def years_between(times: np.ndarray) -> float:
+    """Years from the first of `times` [T] to the last."""
+    return float((times[-1] - times[0]) / (_DAY * DAYS_A_YEAR))
+
+
+def _times(equity: pd.DataFrame) -> np.ndarray:
+    return np.asarray(equity["time"].dt.tz_convert("UTC").dt.tz_localize(None).to_numpy("datetime64[ns]"))
 
 
 def _traded(trades: pd.DataFrame) -> float:

@@ -1,6 +1,9 @@
-"""What counts as a number in settings. Imports nothing internal."""
+"""What counts as a number in settings, and as a whole one. Imports nothing internal."""
 
 import math
+
+EXACT = 1e-9
+"""How far below a whole number of lot steps a size still counts as whole: 0.29 / 0.01 is 28.999999999999996."""
 
 
 def finite(value: object) -> bool:

@@ -205,9 +205,9 @@ def _check_same(bars: Bars, forecasts: Forecasts, where: np.ndarray, context: in
 
 
 def _rows(forecasts: Forecasts, kept: np.ndarray) -> Forecasts:
-    arrays: dict[str, Any] = {
-        field.name: getattr(forecasts, field.name)[kept] for field in fields(Forecasts) if field.name != "unique_id"
-    }
+    """Some cutoffs, in an order of memory in which the cutoffs of a step or a quantile, read together, lie together."""
+    names = [field.name for field in fields(Forecasts) if field.name != "unique_id"]
+    arrays: dict[str, Any] = {name: np.asfortranarray(getattr(forecasts, name)[kept]) for name in names}
     if isinstance(forecasts, Ballot):
         arrays["members"] = tuple(_rows(member, kept) for member in forecasts.members)
     return replace(forecasts, **arrays)

@@ -14,14 +14,12 @@ import numpy as np
 from forecasting.errors import ConfigError, UserError
 from forecasting.forecasts import QUANTILE_LEVELS
 from strategies.contract import BrokerRules
+from strategies.numbers import EXACT
 
 if TYPE_CHECKING:
     from strategies.signals import SignalRules
 
 SIZINGS = ("fixed", "risk", "volatility", "kelly")
-
-EXACT = 1e-9
-"""How far below a whole number of lot steps a size still counts as whole: 0.29 / 0.01 is 28.999999999999996."""
 
 _SCORES = [NormalDist().inv_cdf(level) for level in QUANTILE_LEVELS]
 
@@ -81,11 +79,6 @@ def lot_steps(lots: float, rules: BrokerRules) -> int:
     return math.floor(min(lots, rules.lot_max) / rules.lot_step + EXACT)
 
 
-def least_steps(rules: BrokerRules) -> int:
-    """Lot steps of the least size that a broker takes, never none."""
-    return max(math.ceil(rules.lot_min / rules.lot_step - EXACT), 1)
-
-
 def steps_of(lots: float, rules: BrokerRules) -> int:
     """`lot_steps`, or 0 where they are below `lot_min`, which means refused.
 
@@ -93,7 +86,7 @@ def steps_of(lots: float, rules: BrokerRules) -> int:
     12
     """
     steps = lot_steps(lots, rules)
-    return steps if steps >= least_steps(rules) else 0
+    return steps if steps >= rules.least_steps else 0
 
 
 def capped(broker: BrokerRules, max_lots: float) -> BrokerRules:

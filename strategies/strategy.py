@@ -4,7 +4,7 @@ import backtrader as bt
 
 from strategies.account import Account
 from strategies.plan import Plan
-from strategies.sizing import least_steps, lot_steps
+from strategies.sizing import lot_steps
 
 
 class FollowPlan(bt.Strategy):
@@ -18,7 +18,7 @@ class FollowPlan(bt.Strategy):
         self.wanted: list[int] = plan.side.tolist()
         self.entry: list[bool] = plan.entry.tolist()
         self.decided: list[int] = plan.decided.tolist()
-        self.least = least_steps(self.account.rules)
+        self.least = self.account.rules.least_steps
         self.last = len(plan) - 1
 
     def next(self) -> None:

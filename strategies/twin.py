@@ -5,8 +5,6 @@ random cases, so that a search may trust it; what is finally reported still come
 loaded inside the functions, since loading numba takes longer than all that `tunetrade --help` does.
 """
 
-import math
-
 import numpy as np
 
 from strategies.contract import BrokerRules
@@ -15,21 +13,18 @@ from strategies.plan import Plan, check_plan
 from strategies.run import CLOSED, Run
 from strategies.twin_records import ACCOUNT, CURVES, FILL, ORDER, TICKET, market_arrays, plan_arrays
 
-_STEPS = 1e-9
-"""Lot steps are counted with this much to spare, as in the rules."""
-
 
 def simulate(market: Market, plan: Plan, broker: BrokerRules) -> Run:
     """The account of `broker` following `plan` along `market`: what `strategies.backtest.run_plan` gives."""
     from strategies import twin_kernel
 
     check_plan(plan, len(market))
-    account = account_of(market, broker, keep=True)
+    account = _account(market, broker)
     curves = np.zeros(len(market), CURVES)
     order, fill = np.zeros(1, ORDER), np.zeros(1, FILL)
     trades = twin_kernel.run(
         account[0],
-        np.zeros(most_tickets(market, broker, plan.resize), TICKET),
+        np.zeros(_most_tickets(market, broker, plan.resize), TICKET),
         order[0],
         fill[0],
         market_arrays(market),
@@ -47,21 +42,29 @@ def simulate(market: Market, plan: Plan, broker: BrokerRules) -> Run:
     )
 
 
-def account_of(market: Market, broker: BrokerRules, *, keep: bool) -> np.ndarray:
-    """A fresh account, one record; `keep` asks for its trades."""
+def _account(market: Market, broker: BrokerRules) -> np.ndarray:
+    """A fresh account, one record."""
     account = np.zeros(1, ACCOUNT)
-    for name in ("swap_long", "swap_short", "leverage", "margin_call", "stop_out", "lot_step", "lot_max"):
+    for name in (
+        "swap_long",
+        "swap_short",
+        "leverage",
+        "margin_call",
+        "stop_out",
+        "lot_step",
+        "lot_max",
+        "least_steps",
+    ):
         account[name] = getattr(broker, name)
     account["balance"] = broker.deposit
     account["commission"] = broker.commission_per_unit
     account["point"], account["close_only"], account["nights_end"] = market.point, market.close_only, market.nights_end
     account["step_units"] = broker.lot_step * broker.lot_units
-    account["least_steps"] = max(math.ceil(broker.lot_min / broker.lot_step - _STEPS), 1)
-    account["hedging"], account["keep"], account["stopped"] = broker.account == "hedging", keep, -1
+    account["hedging"], account["stopped"] = broker.account == "hedging", -1
     return account
 
 
-def most_tickets(market: Market, broker: BrokerRules, resize: bool) -> int:
+def _most_tickets(market: Market, broker: BrokerRules, resize: bool) -> int:
     """How many tickets can be open at once: more than one only where a hedging account enlarges."""
     if not resize or broker.account != "hedging":
         return 1

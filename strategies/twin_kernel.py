@@ -10,6 +10,7 @@ from typing import Any
 import numpy as np
 from numba import njit
 
+from strategies.numbers import EXACT
 from strategies.run import CLOSED
 from strategies.twin_records import MarketArrays, PlanArrays
 
@@ -18,9 +19,6 @@ Record = Any
 
 SIGNAL, STOP, PROFIT, STOP_OUT, END = range(5)
 """Rows of `strategies.run.REASONS`."""
-
-_GUARD = 1e-9
-"""Steps are counted with this much to spare, since 0.3 / 0.1 is less than 3."""
 
 
 @njit(cache=True, error_model="numpy")
@@ -44,7 +42,7 @@ def leaving(shown: float, side: float, spread: float, close_only: bool) -> float
 @njit(cache=True, error_model="numpy")
 def steps_of(lots: float, account: Record) -> int:
     """Whole lot steps in `lots`, at most lot_max."""
-    return int(min(np.floor(lots / account.lot_step + _GUARD), np.floor(account.lot_max / account.lot_step + _GUARD)))
+    return int(min(np.floor(lots / account.lot_step + EXACT), np.floor(account.lot_max / account.lot_step + EXACT)))
 
 
 @njit(cache=True, error_model="numpy")
@@ -69,7 +67,7 @@ def stop_out_price(account: Record, tickets: np.ndarray, conversion: float) -> f
 
 @njit(cache=True, error_model="numpy")
 def book(account: Record, tickets: np.ndarray, i: int, steps: int, fill: Record, trades: np.ndarray) -> None:
-    """Close `steps` of ticket i at a fill: balance, the row of `trades` where they are kept, and what remains open."""
+    """Close `steps` of ticket i at a fill: balance, the row of `trades` and what remains open."""
     ticket, side = tickets[i], account.side
     units = side * (steps * account.step_units)
     whole = steps == ticket.steps
@@ -88,16 +86,15 @@ def book(account: Record, tickets: np.ndarray, i: int, steps: int, fill: Record,
     slippage_cost = size * conversion * (ticket.slippage + fill.slippage)
     account.balance += result - commission + swap
     account.paid += spread_cost + slippage_cost + commission - swap
-    if account.keep:
-        row = trades[account.trades]
-        row.entry_bar, row.exit_bar, row.decided_bar = ticket.entry_bar, fill.bar, ticket.entry_bar - 1
-        row.why, row.units, row.entry_price, row.exit_price = fill.why, units, ticket.entry_price, fill.price
-        row.quote_in = ticket.entry_price - side * (ticket.spread + ticket.slippage)
-        row.quote_out = fill.price + side * (lost + fill.slippage)
-        row.result, row.commission, row.swap = result, commission, swap
-        row.spread_cost, row.slippage_cost = spread_cost, slippage_cost
-        row.mfe = units * conversion * (best - ticket.entry_price)
-        row.mae = units * conversion * (worst - ticket.entry_price)
+    row = trades[account.trades]
+    row.entry_bar, row.exit_bar, row.decided_bar = ticket.entry_bar, fill.bar, ticket.entry_bar - 1
+    row.why, row.units, row.entry_price, row.exit_price = fill.why, units, ticket.entry_price, fill.price
+    row.quote_in = ticket.entry_price - side * (ticket.spread + ticket.slippage)
+    row.quote_out = fill.price + side * (lost + fill.slippage)
+    row.result, row.commission, row.swap = result, commission, swap
+    row.spread_cost, row.slippage_cost = spread_cost, slippage_cost
+    row.mfe = units * conversion * (best - ticket.entry_price)
+    row.mae = units * conversion * (worst - ticket.entry_price)
     account.trades += 1
     account.deals += 1
     account.steps -= steps
@@ -421,7 +418,7 @@ def run(
     for t in range(last + 1):
         if account.open > 0 or order.leave > 0 or order.steps > 0:
             fill.bar, fill.spread, fill.slippage, fill.conversion = t, spread[t - 1], slippage[t], conversions[t - 1]
-            if account.keep and account.trades + 2 * account.open + 2 > len(trades):
+            if account.trades + 2 * account.open + 2 > len(trades):
                 trades = grown(trades, account.trades + 2 * account.open + 2)
             execute(account, tickets, order, fill, nights[t], opens[t], trades)
             for j in range(begin[t], begin[t + 1]):
@@ -435,7 +432,7 @@ def run(
                 acts = side * (against - account.level) <= 0 or side * (favourable - account.profit) >= 0
                 if acts:
                     visit(account, tickets, fill, first, against, favourable, trades)
-                elif account.keep:
+                else:
                     pass_bar(account, tickets, first, against, favourable)
         if t == last and account.open > 0:
             finish(account, tickets, fill, closes[t], spread[t], conversions[t], trades)

@@ -23,11 +23,11 @@ ACCOUNT = _layout(
     f8="balance paid commission swap_long swap_short point leverage margin_call stop_out lot_step lot_max step_units"
     " side level profit conversion",
     i8="least_steps nights_end steps open trades deals refused margin_calls stopped",
-    b1="hedging close_only keep changed trails",
+    b1="hedging close_only changed trails",
 )
 """What an account holds and by which rules. commission: of a unit and side. side, steps: of what is open;
 open, trades: tickets open, trades closed.
-stopped: bar of the last stop, profit or stop-out. keep: whether trades are recorded.
+stopped: bar of the last stop, profit or stop-out.
 level, profit: nearest exit prices at which something acts, trails: whether a stop follows, all as of `conversion` and
 to be found anew once `changed`."""
 
@@ -85,22 +85,3 @@ def plan_arrays(plan: Plan) -> PlanArrays:
 
 def _array(owner: Market | Plan, name: str) -> np.ndarray:
     return np.ascontiguousarray(getattr(owner, name), _KINDS.get(name, np.float64))
-
-
-SETTING = _layout(f8="threshold lots lots_per_money stop take_profit trailing")
-"""As `strategies.twin_sweep.Settings`, one setting."""
-
-FIGURES = _layout(f8="net_profit costs max_drawdown sharpe", i8="trades refused")
-"""As `strategies.twin_sweep.Figures`, one setting."""
-
-
-class ViewArrays(NamedTuple):
-    """As `strategies.twin_sweep.Views`."""
-
-    move: np.ndarray
-    band: np.ndarray
-    hurdle: np.ndarray
-    reach: np.ndarray
-    size: np.ndarray
-    decided: np.ndarray
-    flat: np.ndarray

@@ -4,18 +4,21 @@ Several series are one portfolio of equal deposits: its daily return is the mean
 bar counting as 0 there.
 """
 
-from collections.abc import Sequence
+from collections.abc import Callable, Hashable, Sequence
 from dataclasses import dataclass
+from typing import TYPE_CHECKING, TypeVar
 
 import numpy as np
 import pandas as pd
 
-from forecasting.bars import Bars
-from forecasting.forecasts import Forecasts
-from strategies.contract import BrokerRules
-from strategies.metrics import DAYS_A_YEAR, daily_returns, return_figures
+from strategies.metrics import DAYS_A_YEAR, return_figures
 from strategies.rules import TradingRules
-from tunetrade.optimize_models import Span
+
+if TYPE_CHECKING:
+    from strategies.search import Prepared
+
+Key = TypeVar("Key", bound=Hashable)
+Found = TypeVar("Found")
 
 
 @dataclass(frozen=True)
@@ -24,6 +27,15 @@ class Money:
 
     returns: pd.Series
     trades: int
+
+
+@dataclass(frozen=True)
+class Judged:
+    """What all trials that trade the same forecasts share: their mean CRPS, the yardstick's, and what is traded."""
+
+    crps: float
+    yardstick: float
+    ready: "Prepared"
 
 
 @dataclass(frozen=True)
@@ -38,35 +50,22 @@ class Portfolio:
     total_return: float
 
 
-def money(
-    bars: Bars,
-    forecasts: Forecasts,
-    rules: TradingRules,
-    broker: BrokerRules,
-    context: int,
-    span: Span,
-    beside: tuple[Bars | None, Bars | None] = (None, None),
-) -> Money:
-    """Trade forecasts of one series over a span, by the fast twin.
+def money(ready: "Prepared", rules: TradingRules) -> Money:
+    """Trade forecasts of one series by the fast twin."""
+    from strategies.search import traded
 
-    context: closes in a signal's context mean. beside: bars of broker.conversion and of broker.finer.
-    """
-    from strategies.backtest import run_backtest
-    from strategies.twin import simulate
+    found = traded(ready, [rules], daily=True, threads=1)
+    assert found.daily is not None
+    index = pd.DatetimeIndex(found.days.astype("datetime64[ns]"), name="day").tz_localize("UTC")
+    return Money(pd.Series(found.daily[0], index, name="return"), int(found.trades[0]))
 
-    conversion, finer = beside
-    result = run_backtest(
-        bars,
-        forecasts,
-        rules,
-        broker,
-        context=context,
-        span=span,
-        conversion=conversion,
-        finer=finer,
-        engine=simulate,
-    )
-    return Money(daily_returns(result.equity), len(result.trades))
+
+def once(shelf: dict[Key, Found], key: Key, room: int, make: Callable[[], Found]) -> Found:
+    """What `make` gave for a key when it was last asked for; `shelf` keeps the newest `room` of them."""
+    found = shelf[key] = shelf.pop(key) if key in shelf else make()
+    while len(shelf) > room:
+        del shelf[next(iter(shelf))]
+    return found
 
 
 def portfolio(parts: Sequence[Money]) -> Portfolio:

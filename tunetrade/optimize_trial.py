@@ -1,8 +1,9 @@
 """One trial: a point becomes models, their forecasts two figures, and a line of the ledger."""
 
 import json
-from collections.abc import Sequence
-from dataclasses import asdict, dataclass
+from collections.abc import Hashable, Sequence
+from dataclasses import asdict, dataclass, field
+from functools import partial
 from pathlib import Path
 from typing import Any
 
@@ -19,7 +20,7 @@ from tunetrade.cell import Cell, fingerprints
 from tunetrade.config import StudyConfig, as_plain
 from tunetrade.ledger import Ledger
 from tunetrade.optimize_models import LOCKS, SEARCH, Series, ensure, model_cell, yardstick_cell
-from tunetrade.optimize_money import Money, Portfolio, money, portfolio
+from tunetrade.optimize_money import Judged, Portfolio, money, once, portfolio
 from tunetrade.optimize_space import OptimizeOptions, Point, study_at, used
 from tunetrade.progress import Board
 from tunetrade.study import LEDGER
@@ -28,6 +29,9 @@ from tunetrade.trials import SETTINGS
 KIND = "search"
 """Kind of a search's trials in the ledger."""
 
+KEPT = 8
+"""Models of each series whose forecasts stay laid out in a process, for the next trial that trades them."""
+
 Json = dict[str, Any]
 
 
@@ -35,7 +39,8 @@ Json = dict[str, Any]
 class Workplace:
     """What every trial of a search shares: its study, its series without their test part, and where it runs.
 
-    slots: models made at once by this process. jobs: shares of the machine, which set the threads of each.
+    slots: models made at once by this process. jobs: shares of the machine, which set the threads of each. shelf: what
+    trials of this process share.
     """
 
     study: StudyConfig
@@ -46,6 +51,7 @@ class Workplace:
     slots: int
     jobs: int
     board: Board
+    shelf: dict[Hashable, Judged] = field(default_factory=dict)
 
     @property
     def folder(self) -> Path:
@@ -134,20 +140,32 @@ def _judged(
 ) -> Verdict:
     errors, ratios, earned = {}, [], []
     for each in place.series:
-        table = _between(models[each.source], each)
-        crps, other = _mean_crps(table), _mean_crps(_between(others[each.source], each))
-        errors[each.unique_id] = crps
-        ratios.append(crps / other)
-        earned.append(_earned(study, each, table))
+        model, other = models[each.source], others[each.source]
+        shared = (model.paths.folder, other.paths.folder, study.windows, study.broker)
+        judged = once(place.shelf, shared, KEPT * len(place.series), partial(_judge, study, each, model, other))
+        errors[each.unique_id] = judged.crps
+        ratios.append(judged.crps / judged.yardstick)
+        earned.append(money(judged.ready, study.trading))
     skill = 1 - float(np.exp(np.mean(np.log(ratios))))
     if not np.isfinite(skill):
         return _failed(key, f"the CRPS of its forecasts is no number above 0: {errors}")
     return Verdict(key, "", skill, errors, portfolio(earned))
 
 
-def _earned(study: StudyConfig, series: Series, table: pd.DataFrame) -> Money:
-    bars, context, beside = series.bars(study), study.windows.context, series_beside(study)
-    return money(bars, from_table(table), study.trading, study.broker, context, series.span, beside)
+def _judge(study: StudyConfig, series: Series, model: Cell, yardstick: Cell) -> Judged:
+    from strategies.search import prepared
+
+    table, (conversion, finer) = _between(model, series), series_beside(study)
+    ready = prepared(
+        series.bars(study),
+        from_table(table),
+        study.broker,
+        context=study.windows.context,
+        span=series.span,
+        conversion=conversion,
+        finer=finer,
+    )
+    return Judged(_mean_crps(table), _mean_crps(_between(yardstick, series)), ready)
 
 
 def _between(cell: Cell, series: Series) -> pd.DataFrame:

@@ -8,14 +8,11 @@ from dataclasses import replace
 import numpy as np
 import pytest
 
-from forecasting.errors import UserError
 from strategies.contract import BrokerRules
 from strategies.market import Market
-from strategies.metrics import figures
-from strategies.plan import NEVER, plain_plan
-from strategies.run import REASONS, equity_frame, trades_frame
+from strategies.plan import plain_plan
+from strategies.run import REASONS
 from strategies.twin import simulate
-from strategies.twin_sweep import Views, settings_of, sweep, sweep_views
 
 HOUR = np.timedelta64(3_600_000_000_000, "ns")
 START = np.datetime64("2021-03-01T00:00", "ns")
@@ -218,126 +215,6 @@ def test_random_signals_on_a_martingale_earn_minus_their_costs():
     assert np.mean(net) < -3 * error  # so costs left out, or counted twice, would show
 
 
-def test_a_planted_edge_is_found_and_its_profit_predicted():
-    # The drift of every other bar is known at the close before; a threshold of one round-trip cost is best.
-    spread, count, thresholds = 2e-4, 4_000, np.array([0.0, 0.5, 1.0, 1.5, 2.0])
-    broker = BrokerRules(deposit=1e6, commission_per_lot=5.0)
-    cost = spread + 2 * broker.commission_per_unit
-    earned, surprise = [], []
-    for seed in range(60):
-        rng = np.random.default_rng(seed)
-        known = np.where(np.arange(count) % 2 == 0, rng.normal(0, 3e-4, count), 0.0)
-        noise = rng.normal(0, 4e-4, count)
-        noise[1:] += known[:-1]
-        closes = 1.2 + np.cumsum(noise)
-        always, nothing = np.ones(count), np.zeros(count)
-        views = Views(
-            move=known,
-            band=nothing,
-            hurdle=always * cost,
-            reach=always,
-            size=always,
-            decided=np.where(np.arange(count) % 2 == 0, np.arange(count), NEVER),
-            entry=always > 0,
-            flat=nothing > 0,
-        )
-        market = plain_market(closes, spread=always * spread)
-        found = sweep_views(market, views, settings_of(5, threshold=thresholds, lots=1.0), broker)
-        moves = np.abs(known[:-2:2])  # the last decision has no bar of its own left
-        predicted = [1e5 * np.sum((moves - cost)[moves > k * cost]) for k in thresholds]
-        earned.append(found.net_profit)
-        surprise.append(found.net_profit - predicted)
-    for k, column in zip(thresholds, np.transpose(surprise), strict=True):
-        mean, error = interval(column)
-        assert abs(mean) < error, f"threshold {k}"
-    assert np.argmax(np.mean(earned, axis=0)) == 2
-    mean, error = interval(np.array(earned)[:, 2])
-    assert mean > 2 * error
-
-
-def opinions(market, rng):
-    """Views of forecasts made every few bars."""
-    count = len(market)
-    every = int(rng.choice([1, 3]))
-    decided = np.arange(count) // every * every
-    decided[: every * int(rng.integers(0, 3))] = NEVER
-    typical = float(np.median(np.abs(np.diff(market.close, prepend=market.close[0] * 0.999))))
-    return Views(
-        move=rng.normal(0, typical, count),
-        band=np.full(count, typical / 10),
-        hurdle=market.spread,
-        reach=typical * rng.uniform(1, 3, count),
-        size=rng.uniform(0.5, 1.5, count),
-        decided=decided,
-        entry=rng.random(count) < 0.9,
-        flat=rng.random(count) < 0.1,
-    )
-
-
-def laid_by_hand(market, views, setting):
-    """The plan of a setting (threshold, lots, lots per money, stop, profit, trailing), one bar at a time."""
-    threshold, lots, by_money, stop, profit, trailing = setting
-    plan = replace(plain_plan(np.zeros(len(market)), 0.0), decided=views.decided, entry=views.entry)
-    columns = {name: getattr(plan, name).copy() for name in ("side", "lots", "lots_per_money")}
-    columns |= {name: np.full(len(market), np.nan) for name in ("stop", "take_profit", "trailing")}
-    for t, at in enumerate(views.decided):
-        if at == NEVER or views.flat[t] or abs(views.move[at]) <= max(views.band[at], threshold * views.hurdle[at]):
-            continue
-        side, half = np.sign(views.move[at]), market.spread[at] / 2
-        ask = market.close[at] + (half if market.close_only else 2 * half)
-        bid = market.close[at] - (half if market.close_only else 0.0)
-        now, reach, size = bid if side > 0 else ask, views.reach[at], views.size[at]
-        values = (side, lots * size, by_money * size)
-        values += (now - side * stop * reach, now + side * profit * reach, trailing * reach)
-        for name, value in zip(columns, values, strict=True):
-            columns[name][t] = value
-    return replace(plan, **columns)
-
-
-@pytest.mark.parametrize("seed", range(6))
-def test_sweeps_give_the_figures_of_single_runs(seed):
-    rng = np.random.default_rng(seed)
-    market, broker = random_market(rng, 200), replace(random_broker(rng), deposit=1e5, leverage=200.0)
-    views = opinions(market, rng)
-    values = rng.uniform([0, 0.01, 0, 1, 1, 1], [2, 0.2, 1e-6, 9, 9, 9], (20, 6))
-    values[rng.random((20, 6)) < [0, 0, 0, 0.3, 0.3, 0.5]] = np.nan
-    names = ("threshold", "lots", "lots_per_money", "stop", "take_profit", "trailing")
-    settings = settings_of(20, **dict(zip(names, values.T, strict=True)))
-    plans = [laid_by_hand(market, views, setting) for setting in values]
-
-    found = sweep_views(market, views, settings, broker, daily=True, threads=1)
-
-    for other in (
-        sweep_views(market, views, settings, broker, daily=True, threads=3),
-        sweep(market, iter(plans), broker, daily=True),
-    ):
-        for name in ("net_profit", "costs", "max_drawdown", "sharpe", "trades", "refused", "daily", "days"):
-            np.testing.assert_allclose(
-                getattr(found, name).astype(float), getattr(other, name).astype(float), rtol=1e-9, atol=1e-9
-            )
-    for number, plan in enumerate(plans):
-        run = simulate(market, plan, broker)
-        trades, equity = trades_frame(run, market, broker.lot_units, plan.reasons), equity_frame(run, market)
-        single = figures(trades, equity, broker.deposit)
-        for name in ("net_profit", "costs", "max_drawdown", "sharpe", "trades"):
-            one = getattr(found, name)[number]
-            assert one == pytest.approx(single[name], rel=1e-9, abs=1e-7, nan_ok=True), name
-
-
-def test_a_view_from_a_later_bar_is_refused():
-    market = plain_market(np.linspace(1.0, 1.1, 5))
-    views = replace(opinions(market, np.random.default_rng(0)), decided=np.array([0, 1, 3, 3, 4]))
-    with pytest.raises(UserError, match="look-ahead"):
-        sweep_views(market, views, settings_of(1, lots=0.1), BrokerRules())
-
-
-@pytest.mark.parametrize(("name", "value"), [("lots", -0.1), ("threshold", math.nan), ("stop", 0.0)])
-def test_settings_that_cannot_be_are_refused(name, value):
-    market = plain_market(np.linspace(1.0, 1.1, 5))
-    with pytest.raises(UserError, match=name):
-        sweep_views(market, opinions(market, np.random.default_rng(0)), settings_of(2, **{name: value}), BrokerRules())
-
-
 def test_importing_the_twin_loads_no_compiler():
-    code = "import sys, strategies.twin, strategies.twin_sweep; sys.exit('numba' in sys.modules)"
+    code = "import sys, strategies.twin, strategies.search; sys.exit('numba' in sys.modules)"
     assert subprocess.run([sys.executable, "-c", code], check=False).returncode == 0
