@@ -26,6 +26,9 @@ CLOSED_COLUMNS = (
 """Trades rebuilt: ticket is the number of the first deal; direction 1 or -1; commission negative, of entry and exit;
 net = profit + commission + swap; comment of the closing deal, which says whether a stop closed it."""
 
+OPEN_COLUMNS = CLOSED_COLUMNS[:5]
+"""What is known of a ticket, or the rest of one, that was not closed."""
+
 COMMENTS = {"stop loss": "sl", "take profit": "tp", "stop out": "so", "end of data": "end of test"}
 """How MetaTrader's comments name our reasons of exit."""
 
@@ -121,8 +124,8 @@ def _reversals(events: list[Event]) -> list[Event]:
     return merged
 
 
-def closed_trades(deals: pd.DataFrame, netting: bool) -> tuple[pd.DataFrame, int]:
-    """Trades (CLOSED_COLUMNS, in order of closing) rebuilt from deals of one symbol, and how many tickets stay open.
+def closed_trades(deals: pd.DataFrame, netting: bool) -> tuple[pd.DataFrame, pd.DataFrame]:
+    """Trades (CLOSED_COLUMNS, in order of closing) rebuilt from deals of one symbol, and what stays open: OPEN_COLUMNS.
 
     deals: DEAL_COLUMNS in order of execution. DataError where an exit closes more than is open, as when an export
     begins in the middle of a position.
@@ -143,9 +146,11 @@ def closed_trades(deals: pd.DataFrame, netting: bool) -> tuple[pd.DataFrame, int
         if deal["direction"] == "in/out" and volume - closing > _LEAST:
             tickets.append(_ticket(deal, side, volume - closing, paid * (1 - share)))
     frame = pd.DataFrame(rows, columns=list(CLOSED_COLUMNS))
-    for name in ("entry_time", "exit_time"):
-        frame[name] = pd.to_datetime(frame[name])
-    return frame, len(tickets)
+    still = [(ticket.number, ticket.side, ticket.lots, ticket.time, ticket.price) for ticket in tickets]
+    open_now = pd.DataFrame(still, columns=list(OPEN_COLUMNS))
+    for table, name in ((frame, "entry_time"), (frame, "exit_time"), (open_now, "entry_time")):
+        table[name] = pd.to_datetime(table[name])
+    return frame, open_now
 
 
 def hedging_deals(deals: pd.DataFrame) -> bool:
