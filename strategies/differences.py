@@ -14,7 +14,8 @@ KINDS = (
     "missing there", "missing here", "still open", "other side", "entry time", "exit time", "closed otherwise",
     "closed in parts", "lots", "entry price", "exit price", "commission", "swap", "conversion",
 )  # fmt: skip
-"""What may differ. lots: with all that other lots make of the same prices and costs. conversion: what prices and lots do not explain: rate into the account's currency, contract size."""
+"""What may differ. lots: what other lots make of the same prices and costs. conversion: what prices and lots do not
+explain: rate into the account's currency, contract size."""
 
 REASONS = {"sl": "stop loss", "tp": "take profit", "so": "stop out", "end of test": "end of data"}
 """Beginnings of MetaTrader's comments, and what they say of an exit."""
@@ -135,7 +136,9 @@ class Words:
         if abs(theirs["lots"] - ours["lots"]) <= self.limits.lots:
             return []
         if theirs["open"] > 0:
-            text = f"{theirs['lots']:g} lots closed there, {ours['lots']:g} here: {theirs['open']:g} are still open there"
+            text = (
+                f"{theirs['lots']:g} lots closed there, {ours['lots']:g} here: {theirs['open']:g} are still open there"
+            )
             return [_difference("still open", text, money)]
         text = (
             f"{theirs['lots']:g} lots there, {ours['lots']:g} here: another size setting, lot step or limit, or "

@@ -1,7 +1,7 @@
 """Our trades beside those of a MetaTrader report: which belong together, and why they differ, in a trader's words.
 
-Every difference of what `strategies.pairing` puts together has its part of the money, and the parts add up to the whole:
-net profit there less net profit here.
+Every difference of what `strategies.pairing` puts together has its part of the money, and the parts add up to the
+whole: net profit there less net profit here.
 """
 
 from collections.abc import Callable, Iterable, Sequence
@@ -29,8 +29,7 @@ LEAST_MOVE = 0.1
 
 @dataclass(frozen=True)
 class Reconciliation:
-    """Outcome. matched, equal: of our trades, those with a counterpart, those without a difference; notes: what
-    concerns the whole, such as another clock."""
+    """Outcome. matched: our trades with a counterpart; equal: those without a difference; notes: such as of a clock."""
 
     ours: int
     theirs: int
@@ -129,8 +128,10 @@ def our_trades(trades: pd.DataFrame, account: Account) -> pd.DataFrame:
 
 
 def their_trades(export: Export, account: Account) -> tuple[pd.DataFrame, pd.DataFrame, list[str]]:
-    """The export's trades of the account's symbol in UTC, CLOSED_COLUMNS and `open`, lots of theirs not closed; what
-    stays open, OPEN_COLUMNS; and notes on what was left out."""
+    """The export's trades of the account's symbol (CLOSED_COLUMNS), what stays open (OPEN_COLUMNS), in UTC, and notes.
+
+    `open` of a trade: lots of its position that stay open.
+    """
     notes: list[str] = []
     still_open = pd.DataFrame(columns=list(OPEN_COLUMNS))
     if export.positions is not None and (export.deals is None or export.hedging):
@@ -187,7 +188,9 @@ def _lone(
     for trade in _rows(mine):
         held = _held(trade, still_open, words.limits)
         if held is not None:
-            text = f"trade {trade['ticket']} ({words.lone(trade)}) is still open there: {words.held(held)} was not closed"
+            text = (
+                f"trade {trade['ticket']} ({words.lone(trade)}) is still open there: {words.held(held)} was not closed"
+            )
             found.append(Difference("still open", trade["ticket"], held["ticket"], -float(trade["net"]), text))
             continue
         why = "the export holds no closed trade" if there is None else _where(trade, there, "the export's trades")

@@ -143,7 +143,7 @@ LAYOUT: tuple[tuple[Field | None, ...], ...] = (
         Field(
             "Sharpe Ratio",
             "mean / population standard deviation of ln(equity / equity a bar before), of bars in which equity "
-            "changed, x sqrt(252 x bars a day); risk-free rate 0; not below -5",
+            "changed, x sqrt(252 x bars a day), of weekly bars x sqrt(252 / 5); risk-free rate 0; not below -5",
             _number("sharpe_ratio"),
         ),
         Field(

@@ -178,9 +178,13 @@ def test_other_lots_explain_their_share_of_commission_and_swap(tmp_path):
     assert [(d.kind, d.money) for d in found.differences] == [("lots", pytest.approx(2 * 48.9))]
     assert found.notes == ()
     found = compare(tmp_path, trades, theirs(lots=0.3, commission=-1.5, swap=-2.0))
-    assert {d.kind: d.money for d in found.differences} == pytest.approx({"lots": 97.8, "commission": -0.9, "swap": -0.8})
+    assert {d.kind: d.money for d in found.differences} == pytest.approx(
+        {"lots": 97.8, "commission": -0.9, "swap": -0.8}
+    )
     texts = {d.kind: d.text for d in found.differences}
-    assert "commission -3.00 there, -2.10 for as many lots here: 5.00 for each lot and side there" in texts["commission"]
+    assert (
+        "commission -3.00 there, -2.10 for as many lots here: 5.00 for each lot and side there" in texts["commission"]
+    )
     assert "swap -2.00 there, -1.20 for as many lots here" in texts["swap"]
 
 
