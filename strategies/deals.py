@@ -81,7 +81,7 @@ def deals_of(
     """
     added = {} if opened is None else dict(list(opened.groupby("direction")))
     events = [*_entries(trades, added), *_exits(trades)]
-    events.sort(key=lambda event: (event["time"], event["direction"] == "in"))
+    events.sort(key=lambda event: (event["time"], _rank(event)))
     if netting:
         events = _reversals(events)
     balance = deposit
@@ -95,6 +95,11 @@ def deals_of(
     frame = pd.DataFrame(rows, columns=list(DEAL_COLUMNS))
     frame["time"] = pd.to_datetime(frame["time"], utc=True)
     return frame
+
+
+def _rank(event: Event) -> int:
+    """Order of what happens at one moment: exits, entries, exits of what was entered just then."""
+    return 1 if event["direction"] == "in" else 2 if event["position"][0] == event["time"] else 0
 
 
 def _deposit_row(trades: pd.DataFrame, deposit: float) -> Event:

@@ -249,6 +249,16 @@ def _advice(
         return []
     a, b = ours.loc[[o for o, _ in pairs]], theirs.loc[[t for _, t in pairs]]
     found = []
+    factor = b["lots"].to_numpy(np.float64) / a["lots"].to_numpy(np.float64)
+    if (
+        len(pairs) > 2
+        and _nearly_all(np.abs(factor - 1) > 1e-6)
+        and float(np.ptp(factor)) < 0.01 * float(factor.mean())
+    ):
+        found.append(
+            f"all lots there are {float(np.median(factor)):.3g} times those here: compare trading.sizing and trading.lots "
+            "with the size setting of the test"
+        )
     a_lot = -b["commission"].to_numpy(np.float64) / b["lots"].to_numpy(np.float64) / 2
     here = -a["commission"].to_numpy(np.float64) / a["lots"].to_numpy(np.float64) / 2
     if _nearly_all(np.abs(a_lot - here) > 0.005) and float(np.ptp(a_lot)) < 0.01 + 0.01 * abs(float(a_lot.mean())):

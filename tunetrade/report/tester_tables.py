@@ -153,6 +153,8 @@ def _period(
 
 
 def _setting(value: object) -> str:
+    if isinstance(value, bool):
+        return str(value).lower()
     if isinstance(value, list | tuple):
         return "[" + " ".join(map(_setting, value)) + "]"
     return f"{value:g}" if isinstance(value, float) else str(value) or '""'
