@@ -2,8 +2,8 @@
 
 A deal is an order executed; a trade is what it closed. MetaTrader's exports list deals without saying which entry an
 exit belongs to, so trades are rebuilt by the rules of the account: on netting accounts one position a symbol at an
-average price, on hedging accounts the oldest ticket of the same volume, else the oldest, unless the deals name their
-positions. Imports nothing of strategies.
+average price, on hedging accounts the ticket that a deal names, else that whose price makes the deal's profit, else the
+oldest of the same volume, else the oldest. Imports nothing of strategies.
 """
 
 from collections.abc import Mapping
@@ -41,6 +41,9 @@ COMMENTS = {"stop loss": "sl", "take profit": "tp", "stop out": "so", "end of da
 Event = dict[str, Any]
 
 _LEAST = 1e-8
+
+CENT = 0.01
+"""To which an export's money is rounded."""
 
 
 @dataclass(frozen=True)
@@ -166,7 +169,7 @@ def _exits(trades: pd.DataFrame) -> list[Event]:
     for row in trades.to_dict("records"):
         comment = COMMENTS.get(row["exit_reason"], "")
         if comment in ("sl", "tp"):
-            comment += f" {row['exit_price']:g}"
+            comment += f" {round(row['exit_price'], 5):.12g}"
         found.append(
             {
                 "time": row["exit_time"], "type": "sell" if row["direction"] > 0 else "buy", "direction": "out",
@@ -205,6 +208,7 @@ def closed_trades(deals: pd.DataFrame, netting: bool) -> tuple[pd.DataFrame, pd.
     """
     tickets: list[_Ticket] = []
     rows: list[Event] = []
+    worth: float | None = None
     for deal in deals.to_dict("records"):
         side = 1 if deal["type"] == "buy" else -1
         volume, paid = float(deal["volume"]), float(deal["commission"])
@@ -213,7 +217,10 @@ def closed_trades(deals: pd.DataFrame, netting: bool) -> tuple[pd.DataFrame, pd.
             continue
         closing = sum(ticket.lots for ticket in tickets) if deal["direction"] == "in/out" else volume
         share = closing / volume
-        tickets, parts = _taken(tickets, -side, closing, deal)
+        alone = sum(ticket.side == -side for ticket in tickets) == 1
+        tickets, parts = _taken(tickets, -side, closing, deal, worth)
+        if len(parts) == 1:
+            worth = _worth(deal, parts[0], alone, worth)
         for part in parts:
             rows.append(_closed(part, deal, paid * share, part.lots / closing))
         if deal["direction"] == "in/out" and volume - closing > _LEAST:
@@ -258,7 +265,9 @@ def _opened(tickets: list[_Ticket], new: _Ticket, netting: bool) -> list[_Ticket
     return [replace(old, lots=lots, price=price, commission=old.commission + new.commission)]
 
 
-def _taken(tickets: list[_Ticket], side: int, volume: float, deal: Event) -> tuple[list[_Ticket], list[_Ticket]]:
+def _taken(
+    tickets: list[_Ticket], side: int, volume: float, deal: Event, worth: float | None
+) -> tuple[list[_Ticket], list[_Ticket]]:
     """Tickets left, and the closed ones or parts of them, once `volume` lots of a side are closed."""
     left, parts = list(tickets), []
     while volume > _LEAST:
@@ -268,10 +277,7 @@ def _taken(tickets: list[_Ticket], side: int, volume: float, deal: Event) -> tup
                 f"deal {deal['deal']} of {deal['time']} closes {volume:g} lots more than the deals before it opened; "
                 "export the whole history, from before the first position on"
             )
-        named = [ticket for ticket in fitting if deal.get("position") and ticket.position == str(deal["position"])]
-        fitting = named or fitting
-        equal = [ticket for ticket in fitting if abs(ticket.lots - volume) < _LEAST]
-        ticket = (equal or fitting)[0]
+        ticket = _meant(fitting, volume, deal, worth)
         lots = min(ticket.lots, volume)
         share = lots / ticket.lots
         parts.append(replace(ticket, lots=lots, commission=ticket.commission * share))
@@ -280,6 +286,27 @@ def _taken(tickets: list[_Ticket], side: int, volume: float, deal: Event) -> tup
         left[place : place + 1] = [rest] if rest.lots > _LEAST else []
         volume -= lots
     return left, parts
+
+
+def _meant(fitting: list[_Ticket], volume: float, deal: Event, worth: float | None) -> _Ticket:
+    """The ticket that a deal closes: the one it names, else that whose price makes its profit, by volume, by age."""
+    named = [ticket for ticket in fitting if deal.get("position") and ticket.position == str(deal["position"])]
+    large = [ticket for ticket in fitting if ticket.lots > volume - _LEAST]
+    if not named and len(large) > 1 and worth is not None and deal["direction"] == "out":
+        profit, price = float(deal["profit"]), float(deal["price"])
+        errors = [abs(profit - worth * ticket.side * volume * (price - ticket.price)) for ticket in large]
+        named = [ticket for ticket, error in zip(large, errors, strict=True) if error < min(errors) + CENT]
+    equal = [ticket for ticket in named or fitting if abs(ticket.lots - volume) < _LEAST]
+    return (equal or named or fitting)[0]
+
+
+def _worth(deal: Event, part: _Ticket, alone: bool, known: float | None) -> float | None:
+    """Money of one lot for a whole unit of price, learnt where there is no doubt what was closed; else as known."""
+    profit, move = float(deal["profit"]), part.side * part.lots * (float(deal["price"]) - part.price)
+    if abs(profit) < 100 * CENT or not move:
+        return known
+    found = profit / move
+    return found if alone or (known is not None and abs(found / known - 1) < 0.02) else known
 
 
 def _closed(part: _Ticket, deal: Event, paid: float, share: float) -> Event:

@@ -84,7 +84,7 @@ class Words:
             *self._lots(ours, theirs, money["lots"]),
             *self._price("entry", ours, theirs, money["entry price"]),
             *self._exit(ours, theirs, money["exit price"]),
-            *self._conversion(rest, theirs),
+            *self._conversion(rest, theirs, abs(value) * self.account.point),
             *self._cost("commission", ours, theirs, factor),
             *self._cost("swap", ours, theirs, factor),
         ]
@@ -215,8 +215,9 @@ class Words:
         ]
         return f"closed in {len(parts)} parts ({'; '.join(ends)})" if len(parts) > 1 else f"whole ({ends[0]})"
 
-    def _conversion(self, rest: float, theirs: pd.Series) -> list[Difference]:
-        if abs(rest) <= self.limits.money + 1e-3 * abs(theirs["profit"]):
+    def _conversion(self, rest: float, theirs: pd.Series, a_point: float) -> list[Difference]:
+        """Exports round prices: each may be half a point from what its money was made of."""
+        if abs(rest) <= self.limits.money + 1e-3 * abs(theirs["profit"]) + a_point:
             return []
         text = (
             f"{rest:+.2f} {self.account.currency} that neither prices nor lots explain: another rate into the "

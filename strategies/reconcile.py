@@ -256,8 +256,8 @@ def _advice(
         and float(np.ptp(factor)) < 0.01 * float(factor.mean())
     ):
         found.append(
-            f"all lots there are {float(np.median(factor)):.3g} times those here: compare trading.sizing and trading.lots "
-            "with the size setting of the test"
+            f"all lots there are {float(np.median(factor)):.3g} times those here: compare trading.sizing and "
+            "trading.lots with the size setting of the test"
         )
     a_lot = -b["commission"].to_numpy(np.float64) / b["lots"].to_numpy(np.float64) / 2
     here = -a["commission"].to_numpy(np.float64) / a["lots"].to_numpy(np.float64) / 2

@@ -66,3 +66,25 @@ def test_random_accounts_come_back_from_their_deals(account):
             0 if opened is None else len(opened) - filled[["entry_time", "direction"]].drop_duplicates().shape[0]
         )
     assert account == "hedging" or enlarged > 20
+
+
+def hedged(*exits):
+    """Two tickets of 0.3 lots at 1.10 and 1.11, once a lone one has told what a move is worth; exits by price, lots."""
+    rows = [
+        ("buy", "in", 0.1, 1.10, 0.0), ("sell", "out", 0.1, 1.12, 200.0),
+        ("buy", "in", 0.3, 1.10, 0.0), ("buy", "in", 0.3, 1.11, 0.0),
+        *(("sell", "out", lots, price, profit) for lots, price, profit in exits),
+    ]  # fmt: skip
+    names = ("type", "direction", "volume", "price", "profit")
+    frame = pd.DataFrame(rows, columns=names).assign(commission=0.0, swap=0.0, comment="")
+    return frame.assign(deal=range(2, len(frame) + 2), time=pd.date_range("2021-03-01", periods=len(frame), freq="h"))
+
+
+def test_the_profit_of_a_deal_tells_which_ticket_it_closes():
+    """0.1 lots at 1.13 gain 200 from 1.11 and 300 from 1.10: the younger ticket is reduced first."""
+    deals = hedged((0.1, 1.13, 200.0), (0.3, 1.13, 900.0), (0.2, 1.13, 400.0))
+    trades, still_open = closed_trades(deals, netting=False)
+    assert trades["entry_price"].tolist() == [1.10, 1.11, 1.10, 1.11]
+    assert len(still_open) == 0
+    named, _ = closed_trades(deals.assign(position=["a", "a", "b", "c", "b", "b", "c"]).iloc[:5], netting=False)
+    assert named["entry_price"].tolist() == [1.10, 1.10]  # what a deal names goes before what its profit tells

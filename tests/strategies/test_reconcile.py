@@ -267,6 +267,7 @@ def test_lost_and_altered_deals_never_break_the_sum(tmp_path):
     found = compare(tmp_path, trades, altered)
     assert sum(d.kind == "missing there" for d in found.differences) == 3
     assert sum(d.kind == "lots" for d in found.differences) == len(trades) - 3
+    assert any(note.startswith("all lots there are 2 times those here") for note in found.notes)
 
 
 def test_accounts_that_differ_are_noted_and_other_symbols_refused(tmp_path):
