@@ -1,5 +1,6 @@
 """What may differ between two trades, in a trader's words: tolerances, sentences, and the money of each difference."""
 
+from collections.abc import Sequence
 from dataclasses import dataclass, replace
 
 import numpy as np
@@ -10,10 +11,11 @@ from strategies.exports import UNKNOWN
 from strategies.tester import AT_OPEN
 
 KINDS = (
-    "missing there", "missing here", "other side", "entry time", "exit time", "closed otherwise", "lots", "entry price",
-    "exit price", "commission", "swap", "conversion",
+    "missing there", "missing here", "still open", "other side", "entry time", "exit time", "closed otherwise",
+    "closed in parts", "lots", "entry price", "exit price", "commission", "swap", "conversion",
 )  # fmt: skip
-"""What may differ. conversion: what prices and lots do not explain: rate into the account's currency, contract size."""
+"""What may differ. lots: what other lots make of the same prices and costs. conversion: what prices and lots do not
+explain: rate into the account's currency, contract size."""
 
 REASONS = {"sl": "stop loss", "tp": "take profit", "so": "stop out", "end of test": "end of data"}
 """Beginnings of MetaTrader's comments, and what they say of an exit."""
@@ -69,22 +71,22 @@ class Words:
 
     def of_pair(self, ours: pd.Series, theirs: pd.Series) -> list[Difference]:
         """All differences of a pair beyond the tolerances."""
-        factor = theirs["lots"] / ours["lots"]
+        factor = float(theirs["lots"] / ours["lots"])
         value = ours["direction"] * ours["units"] * ours["rate"] * factor
         money = {
-            "lots": ours["profit"] * (factor - 1),
+            "lots": ours["net"] * (factor - 1),
             "entry price": -value * (theirs["entry_price"] - ours["entry_price"]),
             "exit price": value * (theirs["exit_price"] - ours["exit_price"]),
         }
-        rest = theirs["profit"] - ours["profit"] - sum(money.values())
+        rest = theirs["profit"] - ours["profit"] * factor - money["entry price"] - money["exit price"]
         found = [
-            *self._times(ours, theirs),
+            *self._entry_time(ours, theirs),
             *self._lots(ours, theirs, money["lots"]),
             *self._price("entry", ours, theirs, money["entry price"]),
             *self._exit(ours, theirs, money["exit price"]),
-            *self._conversion(rest, theirs),
-            *self._cost("commission", ours, theirs),
-            *self._cost("swap", ours, theirs),
+            *self._conversion(rest, theirs, abs(value) * self.account.point),
+            *self._cost("commission", ours, theirs, factor),
+            *self._cost("swap", ours, theirs, factor),
         ]
         label = f"trade {ours['ticket']} ({self._side(ours)} {self.time(ours['entry_time'])}): "
         return [replace(d, ours=ours["ticket"], theirs=theirs["ticket"], text=label + d.text) for d in found]
@@ -110,20 +112,34 @@ class Words:
     def _side(trade: pd.Series) -> str:
         return "long" if trade["direction"] > 0 else "short"
 
-    def _times(self, ours: pd.Series, theirs: pd.Series) -> list[Difference]:
-        limit = self.limits.minutes * MINUTE
-        entry = (theirs["entry_time"] - ours["entry_time"]).total_seconds()
-        found = [_difference("entry time", f"entered {_apart(entry)} there{_why(entry)}")] if abs(entry) > limit else []
+    def held(self, ticket: pd.Series) -> str:
+        """A ticket that was not closed."""
+        at = f"{self.time(ticket['entry_time'])} at {self.price(ticket['entry_price'])}"
+        return f"deal {ticket['ticket']}, {ticket['lots']:g} lots, {at},"
+
+    def _entry_time(self, ours: pd.Series, theirs: pd.Series) -> list[Difference]:
+        away = (theirs["entry_time"] - ours["entry_time"]).total_seconds()
+        if abs(away) <= self.limits.minutes * MINUTE:
+            return []
+        return [_difference("entry time", f"entered {_apart(away)} there{_why(away)}")]
+
+    def _exit_time(self, ours: pd.Series, theirs: pd.Series) -> list[Difference]:
+        """Ours can have been at any moment from `earliest` to `exit_time`."""
         early = (ours["earliest"] - theirs["exit_time"]).total_seconds()
         late = (theirs["exit_time"] - ours["exit_time"]).total_seconds()
-        if max(early, late) > limit and _reason(theirs["comment"]) in (ours["comment"], UNKNOWN):
-            away = late if late > 0 else -early
-            found.append(_difference("exit time", f"closed {_apart(away)} there{_why(away)}"))
-        return found
+        if max(early, late) <= self.limits.minutes * MINUTE:
+            return []
+        away = late if late > 0 else -early
+        return [_difference("exit time", f"closed {_apart(away)} there{_why(away)}")]
 
     def _lots(self, ours: pd.Series, theirs: pd.Series, money: float) -> list[Difference]:
         if abs(theirs["lots"] - ours["lots"]) <= self.limits.lots:
             return []
+        if theirs["open"] > 0:
+            text = (
+                f"{theirs['lots']:g} lots closed there, {ours['lots']:g} here: {theirs['open']:g} are still open there"
+            )
+            return [_difference("still open", text, money)]
         text = (
             f"{theirs['lots']:g} lots there, {ours['lots']:g} here: another size setting, lot step or limit, or "
             "equity had parted by then"
@@ -162,9 +178,16 @@ class Words:
         return 0 if abs(value - round(value)) < 0.05 else 1
 
     def _exit(self, ours: pd.Series, theirs: pd.Series, money: float) -> list[Difference]:
+        here, there = (each["parts"] or (each,) for each in (ours, theirs))
+        if len(here) + len(there) > 2:
+            same = all(self._same_exit(a, b) for a in here for b in there)
+            exits_here = [(part, part["comment"]) for part in here]
+            exits_there = [(part, _reason(part["comment"])) for part in there]
+            text = f"{self._closed(exits_there)} there, {self._closed(exits_here)} here"
+            return [] if same else [_difference("closed in parts", text, money)]
         reason = _reason(theirs["comment"])
         if reason in (ours["comment"], UNKNOWN):
-            return self._price("exit", ours, theirs, money)
+            return [*self._exit_time(ours, theirs), *self._price("exit", ours, theirs, money)]
         hint = {
             "stop loss": "set the same stop here, or look whether the price passed it between the bars' prices",
             "take profit": "set the same target here, or look whether the price passed it between the bars' prices",
@@ -179,8 +202,22 @@ class Words:
         )
         return [_difference("closed otherwise", text, money)]
 
-    def _conversion(self, rest: float, theirs: pd.Series) -> list[Difference]:
-        if abs(rest) <= self.limits.money + 1e-3 * abs(theirs["profit"]):
+    def _same_exit(self, ours: pd.Series, theirs: pd.Series) -> bool:
+        same_reason = _reason(theirs["comment"]) in (ours["comment"], UNKNOWN)
+        return same_reason and not self._exit_time(ours, theirs) and not self._price("exit", ours, theirs, 0.0)
+
+    def _closed(self, parts: Sequence[tuple[pd.Series, str]]) -> str:
+        """Parts and their reasons of exit in words."""
+        ends = [
+            f"{part['lots']:g} lots {'' if reason == UNKNOWN else f'by {_by(reason)} '}at "
+            f"{self.price(part['exit_price'])}, {self.time(part['exit_time'])}"
+            for part, reason in parts
+        ]
+        return f"closed in {len(parts)} parts ({'; '.join(ends)})" if len(parts) > 1 else f"whole ({ends[0]})"
+
+    def _conversion(self, rest: float, theirs: pd.Series, a_point: float) -> list[Difference]:
+        """Exports round prices: each may be half a point from what its money was made of."""
+        if abs(rest) <= self.limits.money + 1e-3 * abs(theirs["profit"]) + a_point:
             return []
         text = (
             f"{rest:+.2f} {self.account.currency} that neither prices nor lots explain: another rate into the "
@@ -188,8 +225,9 @@ class Words:
         )
         return [_difference("conversion", text, rest)]
 
-    def _cost(self, name: str, ours: pd.Series, theirs: pd.Series) -> list[Difference]:
-        money = theirs[name] - ours[name]
+    def _cost(self, name: str, ours: pd.Series, theirs: pd.Series, factor: float) -> list[Difference]:
+        """A cost that differs for as many lots; what other lots make of it is told with them."""
+        money = theirs[name] - ours[name] * factor
         if abs(money) <= self.limits.money:
             return []
         if name == "commission":
@@ -198,7 +236,9 @@ class Words:
         else:
             days = (theirs["exit_time"] - theirs["entry_time"]) / pd.Timedelta(days=1)
             cure = f"held {days:.1f} days there (broker.swap_long, broker.swap_short, broker.swap_triple)"
-        return [_difference(name, f"{name} {theirs[name]:.2f} there, {ours[name]:.2f} here: {cure}", money)]
+        same_lots = abs(theirs["lots"] - ours["lots"]) <= self.limits.lots
+        here = f"{ours[name]:.2f}" if same_lots else f"{ours[name] * factor:.2f} for as many lots"
+        return [_difference(name, f"{name} {theirs[name]:.2f} there, {here} here: {cure}", money)]
 
 
 def _difference(kind: str, text: str, money: float = 0.0) -> Difference:

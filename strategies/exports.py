@@ -266,6 +266,7 @@ def _deals(names: list[str], rows: list[Row], file: Path, decimal_comma: bool) -
                 **money, "time": moment(cells["time"]), "deal": cells["deal"], "symbol": cells["symbol"],
                 "type": cells["type"].lower(), "direction": cells["direction"].lower(), "order": cells.get("order", ""),
                 "comment": cells.get("comment", ""), "commission": money["commission"] + money["fee"],
+                "position": cells.get("position", ""),
             }
         )  # fmt: skip
     frame = pd.DataFrame(found, columns=list(DEAL_COLUMNS))

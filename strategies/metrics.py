@@ -46,14 +46,13 @@ def figures(trades: pd.DataFrame, equity: pd.DataFrame, deposit: float) -> dict[
     times, money = _times(equity), equity["equity"].to_numpy(np.float64)
     costs = float(equity["costs"].iloc[-1])
     net = float(money[-1] - deposit)
-    years = years_between(times)
-    ratio = money[-1] / deposit
+    years, growth = years_between(times), money[-1] / deposit
     return {
         "net_profit": net,
         "profit_before_costs": net + costs,
         "costs": costs,
         "total_return": net / deposit,
-        "annual_return": float(ratio ** (1 / years) - 1) if ratio > 0 and years > 0 else float("nan"),
+        "annual_return": float(growth ** (1 / years) - 1) if growth > 0 and years > 0 else float("nan"),
         **return_figures(daily_returns(equity).to_numpy(), years),
         **drawdowns(times, money, deposit),
         **trade_figures(trades),
@@ -61,7 +60,7 @@ def figures(trades: pd.DataFrame, equity: pd.DataFrame, deposit: float) -> dict[
         "min_margin_level": margin_level(money, equity["margin"].to_numpy(np.float64)),
         "stop_outs": float((trades["exit_reason"] == "stop out").sum()),
         "exposure": float(np.mean(equity["position"].to_numpy() != 0)),
-        "turnover": _ratio(_ratio(_traded(trades), float(money.mean())), years),
+        "turnover": ratio(ratio(_traded(trades), float(money.mean())), years),
         "years": years,
     }
 
@@ -92,29 +91,35 @@ def returns_between(equity: np.ndarray, ends: np.ndarray) -> np.ndarray:
 
 def return_figures(returns: np.ndarray, years: float) -> dict[str, float]:
     """Volatility, Sharpe and Sortino of daily returns [D] observed over `years`."""
-    scale = np.sqrt(_ratio(len(returns), years))
+    scale = np.sqrt(ratio(len(returns), years))
     deviation = float(np.std(returns, ddof=1)) if len(returns) > 1 else float("nan")
     downside = float(np.sqrt(np.mean(np.minimum(returns, 0.0) ** 2))) if len(returns) else float("nan")
     mean = float(np.mean(returns)) if len(returns) else float("nan")
     return {
         "annual_volatility": float(deviation * scale),
-        "sharpe": float(_ratio(mean, deviation) * scale),
-        "sortino": float(_ratio(mean, downside) * scale),
+        "sharpe": float(ratio(mean, deviation) * scale),
+        "sortino": float(ratio(mean, downside) * scale),
     }
 
 
 def drawdowns(times: np.ndarray, equity: np.ndarray, deposit: float) -> dict[str, float]:
     """Depth (share of the running peak, and money) and longest duration of the falls of equity [T] at times [T]."""
-    peak = np.maximum(np.maximum.accumulate(equity), deposit)
-    below = equity < peak
+    money, share = falls(equity, deposit)
+    below = money > 0
     edges = np.flatnonzero(np.diff(np.concatenate([[False], below, [False]]).astype(np.int8)))
     starts, ends = np.maximum(edges[::2] - 1, 0), np.minimum(edges[1::2], len(times) - 1)
     longest = (times[ends] - times[starts]).max() / _DAY if len(starts) else 0.0
     return {
-        "max_drawdown": float(np.max(1 - equity / peak)),
-        "max_drawdown_money": float(np.max(peak - equity)),
+        "max_drawdown": float(share.max()),
+        "max_drawdown_money": float(money.max()),
         "max_drawdown_days": float(longest),
     }
+
+
+def falls(curve: np.ndarray, deposit: float) -> tuple[np.ndarray, np.ndarray]:
+    """How far money [T] is below its running peak, at least the deposit: in money, and as a share of that peak."""
+    peak = np.maximum(np.maximum.accumulate(curve), deposit)
+    return peak - curve, 1 - curve / peak
 
 
 def margin_level(equity: np.ndarray, margin: np.ndarray) -> float:
@@ -130,12 +135,12 @@ def trade_figures(trades: pd.DataFrame) -> dict[str, float]:
     return {
         "gross_profit": profit,
         "gross_loss": loss,
-        "profit_factor": _ratio(profit, -loss),
+        "profit_factor": ratio(profit, -loss),
         "trades": float(len(net)),
         "long_trades": float((trades["direction"] > 0).sum()),
         "short_trades": float((trades["direction"] < 0).sum()),
-        "win_rate": _ratio(float((net > 0).sum()), len(net)),
-        "average_trade": _ratio(float(net.sum()), len(net)),
+        "win_rate": ratio(float((net > 0).sum()), len(net)),
+        "average_trade": ratio(float(net.sum()), len(net)),
     }
 
 
@@ -152,5 +157,6 @@ def _traded(trades: pd.DataFrame) -> float:
     return float((trades["units"] * (trades["entry_price"] + trades["exit_price"])).sum())
 
 
-def _ratio(numerator: float, denominator: float) -> float:
-    return numerator / denominator if denominator > 0 else float("nan")
+def ratio(numerator: float, denominator: float) -> float:
+    """A quotient, NaN unless the denominator is positive."""
+    return float(numerator) / denominator if denominator > 0 else float("nan")

@@ -1,7 +1,7 @@
 """Our trades beside those of a MetaTrader report: which belong together, and why they differ, in a trader's words.
 
-Trades are paired by side, nearest in time of entry and exit, each once. Every difference has its part of the money, and
-the parts add up to the whole: net profit there less net profit here.
+Every difference of what `strategies.pairing` puts together has its part of the money, and the parts add up to the
+whole: net profit there less net profit here.
 """
 
 from collections.abc import Callable, Iterable, Sequence
@@ -12,9 +12,10 @@ import pandas as pd
 
 from forecasting.errors import DataError
 from forecasting.zones import rule_to_utc
-from strategies.deals import closed_trades, hedging_deals
+from strategies.deals import OPEN_COLUMNS, closed_trades, hedging_deals
 from strategies.differences import KINDS, MINUTE, Account, Difference, Tolerances, Words, hours_text
 from strategies.exports import Export, number
+from strategies.pairing import POSITION, Pairs, nearest, paired, seconds
 from strategies.tester import AT_OPEN, fill_times
 
 MOST_SHIFT = 14 * 60 * MINUTE
@@ -22,14 +23,13 @@ HALF_HOUR = 30 * MINUTE
 LEAST_VOTES = 2
 """One or two trades that came late say nothing of a clock."""
 
-BARS_AWAY = 3
-LEAST_WINDOW = 195 * MINUTE
-"""Trades this far apart may still be one, entered late or under another summer time."""
+LEAST_MOVE = 0.1
+"""Points a price has to move before its money tells a rate: less is the rounding of its digits."""
 
 
 @dataclass(frozen=True)
 class Reconciliation:
-    """Outcome. equal: pairs without a difference; notes: what concerns the whole, such as another clock."""
+    """Outcome. matched: our trades with a counterpart; equal: those without a difference; notes: such as of a clock."""
 
     ours: int
     theirs: int
@@ -62,28 +62,30 @@ def reconcile(
     be made into trades.
     """
     ours = our_trades(trades, account)
-    theirs, notes = their_trades(export, account)
+    theirs, still_open, notes = their_trades(export, account)
+    totals = (len(ours), len(theirs), float(ours["net"].sum()), float(theirs["net"].sum()))
     shift = clock_shift(ours, theirs)
     if shift:
         moved = pd.Timedelta(seconds=shift)
         theirs = theirs.assign(entry_time=theirs["entry_time"] - moved, exit_time=theirs["exit_time"] - moved)
+        still_open = still_open.assign(entry_time=still_open["entry_time"] - moved)
         notes.append(
             f"the export's clock is {hours_text(shift)} {'ahead of' if shift > 0 else 'behind'} {account.timezone}: "
             "most trades fit once that is taken off; name its clock with --server-tz"
         )
-    pairs = paired(ours, theirs, limits, account)
+    ours, theirs, pairs = paired(ours, theirs, limits, account)
     words = Words(account, limits)
     found = [difference for o, t in pairs for difference in words.of_pair(ours.loc[o], theirs.loc[t])]
     with_difference = {difference.ours for difference in found}
-    equal = sum(ours.loc[o, "ticket"] not in with_difference for o, _ in pairs)
-    found += _lone(ours, theirs, pairs, span, words)
+    counts = {ours.loc[o, "ticket"]: int(ours.loc[o, "count"]) for o, _ in pairs}
+    found += _lone(ours, theirs, still_open, pairs, span, words)
     return Reconciliation(
-        ours=len(ours),
-        theirs=len(theirs),
-        matched=len(pairs),
-        equal=equal,
-        ours_net=float(ours["net"].sum()),
-        theirs_net=float(theirs["net"].sum()),
+        ours=totals[0],
+        theirs=totals[1],
+        matched=sum(counts.values()),
+        equal=sum(count for ticket, count in counts.items() if ticket not in with_difference),
+        ours_net=totals[2],
+        theirs_net=totals[3],
         differences=tuple(found),
         notes=(*notes, *_account_notes(export, account), *_advice(ours, theirs, pairs, account, limits)),
     )
@@ -93,12 +95,13 @@ def our_trades(trades: pd.DataFrame, account: Account) -> pd.DataFrame:
     """Our trades as CLOSED_COLUMNS, UTC, with `earliest`, the first moment the exit can have been, `rate` and `spread`.
 
     rate: account currency for a unit of quote currency; spread: in price, of the side that paid it. Both follow from
-    the trade's own figures; where its price did not move, the rate is the median of the others.
+    the trade's own figures; where its price moved less than LEAST_MOVE, the rate is the median of the others.
     """
     entered, left = fill_times(trades, account.minutes, account.close_only)
     profit = trades["profit_before_costs"] - trades["spread_cost"] - trades["slippage_cost"]
-    moved = trades["direction"] * trades["units"] * (trades["exit_price"] - trades["entry_price"])
-    rate = (profit / moved.where(moved.abs() > 0)).astype(np.float64)
+    move = trades["direction"] * (trades["exit_price"] - trades["entry_price"])
+    move = move.where(move.abs() >= LEAST_MOVE * account.point)
+    rate = (profit / (trades["units"] * move)).astype(np.float64)
     rate = rate.fillna(rate.median()).fillna(1.0)
     within = trades["exit_reason"] != AT_OPEN
     length = pd.Timedelta(minutes=0 if account.close_only else account.minutes)
@@ -124,9 +127,13 @@ def our_trades(trades: pd.DataFrame, account: Account) -> pd.DataFrame:
     ).reset_index(drop=True)
 
 
-def their_trades(export: Export, account: Account) -> tuple[pd.DataFrame, list[str]]:
-    """The export's trades of the account's symbol as CLOSED_COLUMNS in UTC, and notes on what was left out."""
+def their_trades(export: Export, account: Account) -> tuple[pd.DataFrame, pd.DataFrame, list[str]]:
+    """The export's trades of the account's symbol (CLOSED_COLUMNS), what stays open (OPEN_COLUMNS), in UTC, and notes.
+
+    `open` of a trade: lots of its position that stay open.
+    """
     notes: list[str] = []
+    still_open = pd.DataFrame(columns=list(OPEN_COLUMNS))
     if export.positions is not None and (export.deals is None or export.hedging):
         found = export.positions[_of_symbol(export.positions["symbol"], account.symbol)].reset_index(drop=True)
     else:
@@ -135,18 +142,21 @@ def their_trades(export: Export, account: Account) -> tuple[pd.DataFrame, list[s
         deals = deals[_of_symbol(deals["symbol"], account.symbol)]
         netting = (account.netting if export.hedging is None else not export.hedging) and not hedging_deals(deals)
         found, still_open = closed_trades(deals, netting or bool((deals["direction"] == "in/out").any()))
-        if still_open:
-            notes.append(f"{still_open} position(s) of the export are still open and were left out")
+        if len(still_open):
+            notes.append(f"{len(still_open)} position(s) of the export are still open: what is open has no result yet")
     found = found.assign(exit_time=_utc(found["exit_time"], account), entry_time=_utc(found["entry_time"], account))
-    return found, notes
+    still_open = still_open.assign(entry_time=_utc(still_open["entry_time"], account))
+    rests = still_open.groupby(POSITION)["lots"].sum()
+    places = pd.MultiIndex.from_frame(found[POSITION])
+    return found.assign(open=rests.reindex(places, fill_value=0.0).to_numpy(np.float64)), still_open, notes
 
 
 def clock_shift(ours: pd.DataFrame, theirs: pd.DataFrame) -> float:
     """Seconds, whole half hours, by which the export's entries come later than ours; 0 unless most agree on it."""
     votes: dict[float, int] = {}
     for side in (1, -1):
-        mine = np.sort(_seconds(ours.loc[ours["direction"] == side, "entry_time"]))
-        for at in _seconds(theirs.loc[theirs["direction"] == side, "entry_time"]):
+        mine = np.sort(seconds(ours.loc[ours["direction"] == side, "entry_time"]))
+        for at in seconds(theirs.loc[theirs["direction"] == side, "entry_time"]):
             near = mine[np.searchsorted(mine, at - MOST_SHIFT) : np.searchsorted(mine, at + MOST_SHIFT, "right")]
             for away in set((np.floor((at - near) / HALF_HOUR + 0.25) * HALF_HOUR).tolist()):
                 votes[away] = votes.get(away, 0) + 1
@@ -157,57 +167,18 @@ def clock_shift(ours: pd.DataFrame, theirs: pd.DataFrame) -> float:
     return best if most else 0.0
 
 
-def paired(ours: pd.DataFrame, theirs: pd.DataFrame, limits: Tolerances, account: Account) -> list[tuple[int, int]]:
-    """Rows of trades that belong together, in our order: first within the tolerance, then farther away."""
-    wide = max(BARS_AWAY * account.minutes * MINUTE, LEAST_WINDOW)
-    near = _nearest(ours, theirs, limits.minutes * MINUTE, limits)
-    rest_ours = ours.drop([o for o, _ in near])
-    rest_theirs = theirs.drop([t for _, t in near])
-    return sorted([*near, *_nearest(rest_ours, rest_theirs, wide, limits)])
-
-
-def _nearest(ours: pd.DataFrame, theirs: pd.DataFrame, window: float, limits: Tolerances) -> list[tuple[int, int]]:
-    """Greedy pairs of one side within a window of the entry, seconds; cost: seconds apart at entry and exit, lots."""
-    candidates: list[tuple[float, int, int]] = []
-    for side in (1, -1):
-        mine, other = (frame[frame["direction"] == side] for frame in (ours, theirs))
-        order = other.sort_values("entry_time", kind="stable")
-        entries, rows = _seconds(order["entry_time"]), order.index.to_numpy()
-        exits, lots = _seconds(order["exit_time"]), order["lots"].to_numpy(np.float64)
-        starts, first, last = (_seconds(mine[name]) for name in ("entry_time", "earliest", "exit_time"))
-        for place, row in enumerate(mine.index.tolist()):
-            a = np.searchsorted(entries, starts[place] - window)
-            b = np.searchsorted(entries, starts[place] + window, "right")
-            apart = np.abs(entries[a:b] - starts[place]) + _outside(exits[a:b], first[place], last[place])
-            other_lots = np.abs(lots[a:b] - mine["lots"].iloc[place]) > limits.lots
-            costs = apart + other_lots * MINUTE
-            candidates += zip(costs.tolist(), [row] * (b - a), rows[a:b].tolist(), strict=True)
-    taken_ours: set[int] = set()
-    taken_theirs: set[int] = set()
-    pairs = []
-    for _, o, t in sorted(candidates):
-        if o not in taken_ours and t not in taken_theirs:
-            taken_ours.add(o)
-            taken_theirs.add(t)
-            pairs.append((o, t))
-    return pairs
-
-
-def _outside(times: np.ndarray, first: float, last: float) -> np.ndarray:
-    return np.maximum(np.maximum(first - times, times - last), 0.0)
-
-
 def _lone(
     ours: pd.DataFrame,
     theirs: pd.DataFrame,
-    pairs: Sequence[tuple[int, int]],
+    still_open: pd.DataFrame,
+    pairs: Pairs,
     span: tuple[pd.Timestamp, pd.Timestamp],
     words: Words,
 ) -> list[Difference]:
     """Trades of one side only; one of each on opposite sides at the same time are told as one difference."""
     mine, other = ours.drop([o for o, _ in pairs]), theirs.drop([t for _, t in pairs])
     found = []
-    opposite = _nearest(mine.assign(direction=-mine["direction"]), other, words.limits.minutes * MINUTE, words.limits)
+    opposite = nearest(mine.assign(direction=-mine["direction"]), other, words.limits.minutes * MINUTE, words.limits)
     for o, t in sorted(opposite):
         a, b = ours.loc[o], theirs.loc[t]
         text = f"trade {a['ticket']} is {words.lone(a)}; there it was {words.lone(b)}: the signals disagree"
@@ -215,7 +186,14 @@ def _lone(
     mine, other = mine.drop([o for o, _ in opposite]), other.drop([t for _, t in opposite])
     there = (theirs["entry_time"].min(), theirs["exit_time"].max()) if len(theirs) else None
     for trade in _rows(mine):
-        why = "the export holds no trades" if there is None else _where(trade, there, "the export's trades")
+        held = _held(trade, still_open, words.limits)
+        if held is not None:
+            text = (
+                f"trade {trade['ticket']} ({words.lone(trade)}) is still open there: {words.held(held)} was not closed"
+            )
+            found.append(Difference("still open", trade["ticket"], held["ticket"], -float(trade["net"]), text))
+            continue
+        why = "the export holds no closed trade" if there is None else _where(trade, there, "the export's trades")
         why = why or "refused there (margin, lot limits, market closed), or no signal was given"
         text = f"trade {trade['ticket']} ({words.lone(trade)}) is missing there: {why}"
         found.append(Difference("missing there", trade["ticket"], "", -float(trade["net"]), text))
@@ -225,6 +203,13 @@ def _lone(
         text = f"their {trade['ticket']} ({words.lone(trade)}) is missing here: {why}"
         found.append(Difference("missing here", "", str(trade["ticket"]), float(trade["net"]), text))
     return found
+
+
+def _held(trade: pd.Series, still_open: pd.DataFrame, limits: Tolerances) -> pd.Series | None:
+    """The ticket entered with a trade, of its side, that is still open there."""
+    apart = (still_open["entry_time"] - trade["entry_time"]).abs() <= pd.Timedelta(minutes=limits.minutes)
+    fitting = still_open[apart & (still_open["direction"] == trade["direction"])]
+    return fitting.iloc[0] if len(fitting) else None
 
 
 def _where(trade: pd.Series, span: tuple[pd.Timestamp, pd.Timestamp], what: str) -> str:
@@ -255,7 +240,7 @@ def _account_notes(export: Export, account: Account) -> list[str]:
 def _advice(
     ours: pd.DataFrame,
     theirs: pd.DataFrame,
-    pairs: Sequence[tuple[int, int]],
+    pairs: Pairs,
     account: Account,
     limits: Tolerances,
 ) -> list[str]:
@@ -264,6 +249,16 @@ def _advice(
         return []
     a, b = ours.loc[[o for o, _ in pairs]], theirs.loc[[t for _, t in pairs]]
     found = []
+    factor = b["lots"].to_numpy(np.float64) / a["lots"].to_numpy(np.float64)
+    if (
+        len(pairs) > 2
+        and _nearly_all(np.abs(factor - 1) > 1e-6)
+        and float(np.ptp(factor)) < 0.01 * float(factor.mean())
+    ):
+        found.append(
+            f"all lots there are {float(np.median(factor)):.3g} times those here: compare trading.sizing and "
+            "trading.lots with the size setting of the test"
+        )
     a_lot = -b["commission"].to_numpy(np.float64) / b["lots"].to_numpy(np.float64) / 2
     here = -a["commission"].to_numpy(np.float64) / a["lots"].to_numpy(np.float64) / 2
     if _nearly_all(np.abs(a_lot - here) > 0.005) and float(np.ptp(a_lot)) < 0.01 + 0.01 * abs(float(a_lot.mean())):
@@ -312,7 +307,3 @@ def _utc(local: pd.Series, account: Account) -> pd.Series:
 
 def _naive(utc: pd.Series) -> pd.Series:
     return utc.dt.tz_convert("UTC").dt.tz_localize(None)
-
-
-def _seconds(times: pd.Series) -> np.ndarray:
-    return np.asarray(times.to_numpy("datetime64[ns]").astype(np.int64) / 1e9)

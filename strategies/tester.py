@@ -1,4 +1,4 @@
-"""Figures of MetaTrader 5's Strategy Tester, from a run's trades and equity. Imports nothing internal.
+"""Figures of MetaTrader 5's Strategy Tester, from a run's trades and equity. Imports only strategies.metrics.
 
 `strategies.tester_fields` defines each in words, in the order of the Tester's report. A trade is a row of the trades
 frame (a closed part of a position counts, as in MetaTrader), its result is `net_profit`: after spread, slippage, both
@@ -18,7 +18,10 @@ from itertools import groupby
 import numpy as np
 import pandas as pd
 
+from strategies.metrics import falls, margin_level, ratio
+
 TRADING_DAYS = 252
+TRADING_DAYS_A_WEEK = 5
 LEAST_SHARPE = -5.0
 """Terminals print no Sharpe ratio below this."""
 
@@ -56,14 +59,14 @@ def report_figures(
         **growth(net, deposit),
         **regression(np.concatenate([[deposit], deposit + np.cumsum(net)])),
         "sharpe_ratio": sharpe(money, length),
-        "margin_level": margin_level(equity),
+        "margin_level": margin_level(money, equity["margin"].to_numpy(np.float64)),
         **z_score(net >= 0),
         **counts(closed),
         **streaks(net),
         **correlations(closed),
         **holding_times(closed, length, close_only),
     }
-    figures["recovery_factor"] = _ratio(figures["total_net_profit"], figures["equity_dd_maximal"])
+    figures["recovery_factor"] = ratio(figures["total_net_profit"], figures["equity_dd_maximal"])
     figures["total_deals"] = _deals(closed) if deals is None else float(deals)
     return figures
 
@@ -104,25 +107,23 @@ def profits(net: np.ndarray) -> dict[str, float]:
         "total_net_profit": gain + loss,
         "gross_profit": gain,
         "gross_loss": loss,
-        "profit_factor": _ratio(gain, -loss),
-        "expected_payoff": _ratio(gain + loss, len(net)),
+        "profit_factor": ratio(gain, -loss),
+        "expected_payoff": ratio(gain + loss, len(net)),
         "total_trades": float(len(net)),
         "profit_trades": float(len(won)),
         "loss_trades": float(len(lost)),
-        "profit_share": _ratio(len(won), len(net)),
-        "loss_share": _ratio(len(lost), len(net)),
+        "profit_share": ratio(len(won), len(net)),
+        "loss_share": ratio(len(lost), len(net)),
         "largest_profit": float(won.max()) if len(won) else math.nan,
         "largest_loss": float(lost.min()) if len(lost) else math.nan,
-        "average_profit": _ratio(gain, len(won)),
-        "average_loss": _ratio(loss, len(lost)),
+        "average_profit": ratio(gain, len(won)),
+        "average_loss": ratio(loss, len(lost)),
     }
 
 
 def drawdowns(curve: np.ndarray) -> dict[str, float]:
     """Absolute, maximal and relative drawdown of money [1 + N] that begins with the deposit."""
-    peak = np.maximum.accumulate(curve)
-    fall = peak - curve
-    share = fall / peak
+    fall, share = falls(curve, float(curve[0]))
     deepest, steepest = int(np.argmax(fall)), int(np.argmax(share))
     return {
         "absolute": float(curve[0] - curve.min()),
@@ -150,9 +151,9 @@ def regression(balance: np.ndarray) -> dict[str, float]:
     x = np.arange(count) - (count - 1) / 2
     y = balance - balance.mean()
     xx, xy, yy = float(x @ x), float(x @ y), float(y @ y)
-    rest = max(yy - _ratio(xy * xy, xx), 0.0)
+    rest = max(yy - ratio(xy * xy, xx), 0.0)
     return {
-        "lr_correlation": _ratio(xy, math.sqrt(xx * yy)),
+        "lr_correlation": ratio(xy, math.sqrt(xx * yy)),
         "lr_standard_error": math.sqrt(rest / (count - 2)) if count > 2 else math.nan,
     }
 
@@ -161,7 +162,7 @@ def sharpe(equity: np.ndarray, minutes: float) -> float:
     """Annualised Sharpe ratio of equity [T] at the closes of bars of a length, as terminals since build 3210 have it.
 
     Logarithmic returns of the bars in which equity changed; mean / population standard deviation x
-    sqrt(252 x bars a day); no lower than `LEAST_SHARPE`.
+    sqrt(252 trading days / those of a bar); no lower than `LEAST_SHARPE`.
     """
     if len(equity) < 2 or (equity <= 0).any():
         return math.nan
@@ -169,16 +170,18 @@ def sharpe(equity: np.ndarray, minutes: float) -> float:
     returns = np.log(equity[1:][moved] / equity[:-1][moved])
     if len(returns) < 2:
         return math.nan
-    scale = math.sqrt(TRADING_DAYS * MINUTES_A_DAY / minutes)
-    ratio = _ratio(float(returns.mean()), float(returns.std())) * scale
-    return ratio if math.isnan(ratio) else max(LEAST_SHARPE, ratio)
+    found = ratio(float(returns.mean()), float(returns.std())) * math.sqrt(TRADING_DAYS / trading_days(minutes))
+    return found if math.isnan(found) else max(LEAST_SHARPE, found)
 
 
-def margin_level(equity: pd.DataFrame) -> float:
-    """Least equity / margin at a close with margin in use."""
-    used = equity["margin"].to_numpy(np.float64) > 0
-    levels = equity["equity"].to_numpy(np.float64)[used] / equity["margin"].to_numpy(np.float64)[used]
-    return float(levels.min()) if len(levels) else math.nan
+def trading_days(minutes: float) -> float:
+    """Trading days in a bar, as a share up to a day; a week of bars longer than a day has five of them.
+
+    >>> trading_days(60) * 24, trading_days(1440), trading_days(10080)
+    (1.0, 1.0, 5.0)
+    """
+    days = minutes / MINUTES_A_DAY
+    return days if days <= 1 else days * TRADING_DAYS_A_WEEK / 7
 
 
 def z_score(won: np.ndarray) -> dict[str, float]:
@@ -201,9 +204,9 @@ def counts(trades: pd.DataFrame) -> dict[str, float]:
     long, won = trades["direction"].to_numpy() > 0, trades["net_profit"].to_numpy(np.float64) >= 0
     return {
         "short_trades": float((~long).sum()),
-        "short_won": _ratio(float((won & ~long).sum()), float((~long).sum())),
+        "short_won": ratio(float((won & ~long).sum()), float((~long).sum())),
         "long_trades": float(long.sum()),
-        "long_won": _ratio(float((won & long).sum()), float(long.sum())),
+        "long_won": ratio(float((won & long).sum()), float(long.sum())),
     }
 
 
@@ -219,7 +222,7 @@ def streaks(net: np.ndarray) -> dict[str, float]:
         found[f"longest_{name}_money"] = float(longest.sum())
         found[f"richest_{name}"] = float(len(richest))
         found[f"richest_{name}_money"] = float(richest.sum())
-        found[f"average_{name}"] = _ratio(float(sum(map(len, series))), len(series))
+        found[f"average_{name}"] = ratio(float(sum(map(len, series))), len(series))
     return found
 
 
@@ -264,8 +267,4 @@ def _correlation(x: np.ndarray, y: np.ndarray) -> float:
     if len(x) < 2:
         return math.nan
     a, b = x - x.mean(), y - y.mean()
-    return _ratio(float(a @ b), math.sqrt(float(a @ a) * float(b @ b)))
-
-
-def _ratio(numerator: float, denominator: float) -> float:
-    return float(numerator) / denominator if denominator > 0 else math.nan
+    return ratio(float(a @ b), math.sqrt(float(a @ a) * float(b @ b)))

@@ -116,8 +116,8 @@ def _fixed(text: str) -> Callable[[Figures], str]:
     return lambda _: text
 
 
-_BALANCE = _drawdown_fields("Balance", "balance after each closed trade, deposit first")
-_EQUITY = _drawdown_fields("Equity", "equity at each bar's close, deposit first")
+_BALANCE = _drawdown_fields("Balance", "balance after each closed trade (deposit first)")
+_EQUITY = _drawdown_fields("Equity", "equity at each bar's close (deposit first)")
 
 LAYOUT: tuple[tuple[Field | None, ...], ...] = (
     (Field("History Quality", "share of correct one-minute data; not measured here: prices are bars", _fixed(DASH)),),
@@ -143,7 +143,7 @@ LAYOUT: tuple[tuple[Field | None, ...], ...] = (
         Field(
             "Sharpe Ratio",
             "mean / population standard deviation of ln(equity / equity a bar before), of bars in which equity "
-            "changed, x sqrt(252 x bars a day); risk-free rate 0; not below -5",
+            "changed, x sqrt(252 x bars a day), of weekly bars x sqrt(252 / 5); risk-free rate 0; not below -5",
             _number("sharpe_ratio"),
         ),
         Field(
@@ -161,7 +161,7 @@ LAYOUT: tuple[tuple[Field | None, ...], ...] = (
         ),
         Field(
             "LR Correlation",
-            "correlation of the balance after each closed trade, deposit first, with its least-squares line over the "
+            "correlation of the balance after each closed trade (deposit first) with its least-squares line over the "
             "number of the trade",
             _number("lr_correlation"),
         ),

@@ -58,7 +58,7 @@ def random_run(seed=0, bars=600, minutes=60) -> tuple[pd.DataFrame, pd.DataFrame
     times = np.concatenate([day + np.arange(1, 25) * np.timedelta64(60, "m") for day in times])[:bars]
     opens = np.round(1.2 * np.exp(np.cumsum(rng.normal(0, 0.0008, bars + 1))), 5)
     rows, equity, side, entry, balance = [], [], 0, 0, DEPOSIT
-    margin, best, worst = np.zeros(bars), 0.0, 0.0
+    margin, held, best, worst = np.zeros(bars), np.zeros(bars), 0.0, 0.0
 
     def close(t, price, reason):
         nonlocal side, balance
@@ -89,12 +89,13 @@ def random_run(seed=0, bars=600, minutes=60) -> tuple[pd.DataFrame, pd.DataFrame
             best, worst = max(best, value(opens[t + 1]) + 3), min(worst, value(opens[t + 1]) - 3)
             if rng.random() < 0.03:
                 close(t, opens[t] - side * 0.001, "stop loss")
+        held[t] = side * 0.1 * LOT
         margin[t] = 0.1 * LOT * opens[t] / 30 if side else 0.0
         equity.append(balance + (value(opens[t + 1]) if side else 0.0))
     if side:
         close(bars - 1, opens[bars], "end of data")
-        equity[-1] = balance
-    return trades_of(rows), equity_of(times, equity, price=opens[1:], margin=margin)
+        equity[-1], held[-1] = balance, 0.0
+    return trades_of(rows), equity_of(times, equity, price=opens[1:], margin=margin, position=held)
 
 
 def write_run(folder: Path, trades, equity, symbol="EURUSD", timeframe="H1", **rules) -> Path:

@@ -63,7 +63,7 @@ def test_netting_deals_become_trades_as_worked_by_hand(tmp_path):
     assert trades["entry_price"].tolist() == [1.2, 1.2, 1.19]
     assert trades["net"].tolist() == pytest.approx([99.3, -101.25, 1299.2])
     assert trades["comment"].tolist() == ["", "", "sl 1.17500"]
-    assert still_open == 0
+    assert len(still_open) == 0
 
 
 def frame(*deals):
@@ -108,7 +108,7 @@ def test_trades_to_deals_and_back_are_the_same_trades(seed):
     assert deals["balance"].iloc[-1] == pytest.approx(equity["equity"].iloc[-1])
     assert (deals["direction"] == "in/out").any()
     back, still_open = closed_trades(deals.iloc[1:], netting=True)
-    assert still_open == 0
+    assert len(still_open) == 0
     for ours, theirs in (
         ("lots", "lots"),
         ("entry_price", "entry_price"),

@@ -10,7 +10,7 @@ from forecasting.zones import from_utc
 from strategies.deals import deals_of
 from strategies.differences import Account, Tolerances
 from strategies.exports import read_export
-from strategies.reconcile import reconcile
+from strategies.reconcile import our_trades, reconcile
 from strategies.tester import fill_times
 
 ACCOUNT = Account("EURUSD", 5, 60.0, False, True, "us-dst", DEPOSIT, "USD")
@@ -56,7 +56,7 @@ def test_the_same_trade_is_equal(tmp_path):
 @pytest.mark.parametrize(
     ("deals", "kind", "money", "words"),
     [
-        (theirs(lots=0.2, commission=-0.35), "lots", 50.0, "0.2 lots there, 0.1 here"),
+        (theirs(lots=0.2, commission=-0.7), "lots", 50.0 - 0.7, "0.2 lots there, 0.1 here"),
         (theirs(entry=("10:00:02", 1.2001)), "entry price", -1.0, "10 points worse: about one spread; bid and ask"),
         (theirs(entry=("10:00:02", 1.1999)), "entry price", 1.0, "10 points better: about one spread; this side paid"),
         (theirs(entry=("10:00:02", 1.20004)), "entry price", -0.4, "4 points worse: slippage or a wider spread there"),
@@ -107,7 +107,95 @@ def test_other_side_missing_here_and_missing_there(tmp_path):
 def test_an_empty_export_misses_every_trade(tmp_path):
     found = compare(tmp_path, ours(), [])
     assert [d.kind for d in found.differences] == ["missing there"]
-    assert "the export holds no trades" in found.differences[0].text
+    assert "the export holds no closed trade" in found.differences[0].text
+
+
+def exits(*parts):
+    """The deals of our trade, closed in parts: time, lots and price, comment."""
+    deals = [mt5.deal("2021.03.03 10:00:02", 2, "buy", "in", 0.1, 1.2, -0.35)]
+    for number, (time, lots, price, comment) in enumerate(parts, start=3):
+        money = lots * 100_000 * (price - 1.2)
+        stamp = f"2021.03.03 {time}"
+        deals.append(mt5.deal(stamp, number, "sell", "out", lots, price, -3.5 * lots, 0.0, money, comment))
+    return deals
+
+
+@pytest.mark.parametrize("second", ["16:00:01", "16:00:02"])
+def test_halves_closed_together_are_one_trade(tmp_path, second):
+    found = compare(tmp_path, ours(), exits(("16:00:01", 0.05, 1.205, ""), (second, 0.05, 1.205, "")))
+    assert (found.ours, found.theirs, found.matched, found.equal, found.same) == (1, 2, 1, 1, True)
+
+
+def test_parts_closed_apart_are_told_in_one_sentence(tmp_path):
+    deals = exits(("12:40:00", 0.04, 1.203, "tp 1.20300"), ("16:00:01", 0.06, 1.205, ""))
+    (found,) = compare(tmp_path, ours(), deals).differences
+    assert (found.kind, found.ours, found.theirs) == ("closed in parts", "1", "2")
+    assert found.money == pytest.approx(-0.04 * 100_000 * 0.002)
+    assert found.text == (
+        "trade 1 (long 2021.03.03 10:00): closed in 2 parts (0.04 lots by take profit at 1.20300, 2021.03.03 12:40; "
+        "0.06 lots by an order at 1.20500, 2021.03.03 16:00) there, whole (0.1 lots by an order at 1.20500, "
+        "2021.03.03 16:00) here"
+    )
+
+
+def test_parts_here_and_a_whole_there_are_one_sentence_too(tmp_path):
+    parts = [
+        trade_row(1, 1, 0.04, OPEN, 1.2, "2021-03-03 12:00", 1.198, commission=0.28, exit_reason="stop loss"),
+        trade_row(2, 1, 0.06, OPEN, 1.2, LATER, 1.205, commission=0.42),
+    ]
+    found = compare(tmp_path, trades_of(parts), theirs())
+    (difference,) = found.differences
+    assert (found.ours, found.matched, found.equal) == (2, 2, 0)
+    assert (difference.kind, difference.ours) == ("closed in parts", "1+2")
+    assert difference.money == pytest.approx(0.04 * 100_000 * 0.007)
+    assert "0.04 lots by stop loss at 1.19800, 2021.03.03 14:00; 0.06 lots by an order at" in difference.text
+    apart = exits(("13:40:00", 0.04, 1.198, "sl 1.198"), ("16:00:01", 0.06, 1.205, ""))
+    assert compare(tmp_path, trades_of(parts), apart).equal == 2
+
+
+def test_a_half_is_not_taken_for_the_next_trade(tmp_path):
+    """A second entry two hours later, missing there, is not paired with the first trade's second half."""
+    later = trade_row(2, 1, 0.05, "2021-03-03 11:00", 1.2, LATER, 1.205)
+    trades = trades_of([ours().iloc[0].to_dict(), later])
+    found = compare(tmp_path, trades, exits(("16:00:01", 0.05, 1.205, ""), ("16:00:01", 0.05, 1.205, "")))
+    assert [(d.kind, d.ours) for d in found.differences] == [("missing there", "2")]
+
+
+def test_an_entry_never_closed_there_is_still_open(tmp_path):
+    found = compare(tmp_path, ours(), theirs()[:1])
+    (difference,) = found.differences
+    assert (difference.kind, difference.theirs, difference.money) == ("still open", "2", pytest.approx(-49.3))
+    assert "is still open there: deal 2, 0.1 lots, 2021.03.03 10:00 at 1.20000, was not closed" in difference.text
+    (difference,) = compare(tmp_path, ours(), exits(("16:00:01", 0.05, 1.205, ""))).differences
+    assert (difference.kind, difference.money) == ("still open", pytest.approx(-49.3 / 2))
+    assert "0.05 lots closed there, 0.1 here: 0.05 are still open there" in difference.text
+
+
+def test_other_lots_explain_their_share_of_commission_and_swap(tmp_path):
+    """Thrice the lots at our rates is a size setting alone; another rate a lot is told for as many lots."""
+    trades = ours(swap=-0.4, net_profit=50.0 - 0.7 - 0.4)
+    found = compare(tmp_path, trades, theirs(lots=0.3, commission=-1.05, swap=-1.2))
+    assert [(d.kind, d.money) for d in found.differences] == [("lots", pytest.approx(2 * 48.9))]
+    assert found.notes == ()
+    found = compare(tmp_path, trades, theirs(lots=0.3, commission=-1.5, swap=-2.0))
+    assert {d.kind: d.money for d in found.differences} == pytest.approx(
+        {"lots": 97.8, "commission": -0.9, "swap": -0.8}
+    )
+    texts = {d.kind: d.text for d in found.differences}
+    assert (
+        "commission -3.00 there, -2.10 for as many lots here: 5.00 for each lot and side there" in texts["commission"]
+    )
+    assert "swap -2.00 there, -1.20 for as many lots here" in texts["swap"]
+
+
+def test_a_rate_is_not_taken_from_rounding_noise():
+    """Of a price that stood still but for its last bit the ratio of money and movement means nothing."""
+    costs = {"spread_cost": 1.0}
+    still = trade_row(1, 1, 0.1, OPEN, 1.2, LATER, 1.2 + 4e-16, profit_before_costs=1.0 - 3e-9, **costs)
+    moved = trade_row(2, -1, 0.1, "2021-03-04 09:00", 1.2, "2021-03-04 15:00", 1.21, profit_before_costs=-89.0, **costs)
+    found = our_trades(trades_of([still, moved]), ACCOUNT)
+    assert found["rate"].tolist() == pytest.approx([0.9, 0.9])
+    assert found["spread"].iloc[0] == pytest.approx(1.0 / 10_000 / 0.9)
 
 
 def report_of(trades, account, shift=0, entry_slip=0.0, commission=None):
@@ -179,6 +267,7 @@ def test_lost_and_altered_deals_never_break_the_sum(tmp_path):
     found = compare(tmp_path, trades, altered)
     assert sum(d.kind == "missing there" for d in found.differences) == 3
     assert sum(d.kind == "lots" for d in found.differences) == len(trades) - 3
+    assert any(note.startswith("all lots there are 2 times those here") for note in found.notes)
 
 
 def test_accounts_that_differ_are_noted_and_other_symbols_refused(tmp_path):

@@ -12,7 +12,6 @@ from strategies.tester import (
     fill_times,
     growth,
     in_order,
-    margin_level,
     regression,
     report_figures,
     sharpe,
@@ -152,6 +151,8 @@ def test_sharpe_follows_the_article_of_metaquotes():
     mean = sum(returns) / len(returns)
     deviation = math.sqrt(sum((r - mean) ** 2 for r in returns) / len(returns))
     assert sharpe(equity, 60.0) == pytest.approx(mean / deviation * math.sqrt(252 * 24))
+    assert sharpe(equity, 1440.0) == pytest.approx(mean / deviation * math.sqrt(252))
+    assert sharpe(equity, 10_080.0) == pytest.approx(mean / deviation * math.sqrt(252 / 5))  # of five trading days each
     assert sharpe(10_000 - np.arange(1, 50) ** 1.1, 60.0) == -5.0
 
 
@@ -203,4 +204,3 @@ def test_trades_run_in_the_order_of_closing():
     trades, _ = account()
     shuffled = trades.sample(frac=1, random_state=1)
     assert in_order(shuffled)["trade"].tolist() == [1, 2, 3, 4, 5, 6]
-    assert math.isnan(margin_level(equity_of([START], [1000.0])))

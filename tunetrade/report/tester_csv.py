@@ -19,7 +19,7 @@ _THOUSANDS = re.compile(r"(?<=\d) (?=\d)")
 DEAL_HEADS = {
     "time": "Time", "deal": "Deal", "symbol": "Symbol", "type": "Type", "direction": "Direction", "volume": "Volume",
     "price": "Price", "order": "Order", "commission": "Commission", "swap": "Swap", "profit": "Profit",
-    "balance": "Balance", "comment": "Comment", "utc": "Time UTC",
+    "balance": "Balance", "comment": "Comment", "position": "Position", "utc": "Time UTC",
 }  # fmt: skip
 TRADE_COLUMNS = (
     "trade", "direction", "lots", "entry_time", "entry_utc", "entry_price", "exit_time", "exit_utc", "exit_price",

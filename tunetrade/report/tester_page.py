@@ -137,10 +137,10 @@ def _deals(run: TradedRun, tables: TesterTables) -> str:
     for deal in shown.to_dict("records"):
         trading = deal["direction"] != ""
         words = (f"{deal['deal']}", deal["type"], deal["direction"])
-        numbers = (f"{deal['volume']:g}", _price(deal["price"], run)) if trading else ("", "")
+        numbers = (_lots(deal["volume"]), _price(deal["price"], run)) if trading else ("", "")
         money = [money_text(deal[name]) for name in ("commission", "swap", "profit", "balance")]
         lines.append(_row(_time(deal["time"]), (*words, *numbers, *money, deal["comment"]), _utc(deal["utc"])))
-    return _listed("Deals", heads, lines, len(tables.deals))
+    return _listed("Deals", heads, lines, len(tables.deals), booked=1)
 
 
 def _trades(run: TradedRun, tables: TesterTables) -> str:
@@ -153,7 +153,7 @@ def _trades(run: TradedRun, tables: TesterTables) -> str:
         costs = [-trade[name] for name in ("spread_cost", "slippage_cost", "commission")]
         money = [trade["profit_before_costs"], *costs, *(trade[name] for name in ("swap", "net_profit", "mfe", "mae"))]
         cells = (
-            "long" if trade["direction"] > 0 else "short", f"{trade['lots']:g}", _price(trade["entry_price"], run),
+            "long" if trade["direction"] > 0 else "short", _lots(trade["lots"]), _price(trade["entry_price"], run),
             _time(trade["exit_time"]), _price(trade["exit_price"], run), *map(money_text, money),
             str(trade["bars_held"]), trade["exit_reason"],
         )  # fmt: skip
@@ -161,11 +161,13 @@ def _trades(run: TradedRun, tables: TesterTables) -> str:
     return _listed("Trades", heads, lines, len(tables.trades))
 
 
-def _listed(label: str, heads: str, lines: Sequence[str], count: int) -> str:
+def _listed(label: str, heads: str, lines: Sequence[str], count: int, booked: int = 0) -> str:
+    """A table behind its number of rows, those booked without an order not counted."""
     if not lines:
         return "<p>None.</p>"
     cut = f'<p class="note">The last {len(lines):,} of {count:,}; tester.csv has all.</p>' if count > len(lines) else ""
-    return f"<details><summary>{count:,} {label.lower()}</summary>{cut}{box(label, '<table>', heads, lines)}</details>"
+    summary = f"<summary>{count - booked:,} {label.lower()}</summary>"
+    return f"<details>{summary}{cut}{box(label, '<table>', heads, lines)}</details>"
 
 
 def _definitions() -> str:
@@ -198,6 +200,11 @@ def _true_minus(text: str) -> str:
 
 def _price(value: float, run: TradedRun) -> str:
     return f"{value:.{run.account.digits}f}"
+
+
+def _lots(value: float) -> str:
+    """Lots with the two decimals of most brokers, more where there are more."""
+    return f"{value:.2f}" if abs(value - round(value, 2)) < 1e-9 else f"{value:g}"
 
 
 def _time(stamp: pd.Timestamp) -> str:

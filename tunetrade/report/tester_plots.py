@@ -12,6 +12,7 @@ from matplotlib.lines import Line2D
 from matplotlib.patches import Patch
 from matplotlib.ticker import FuncFormatter, MaxNLocator
 
+from strategies.metrics import falls
 from tunetrade.report import canvas
 from tunetrade.report.canvas import Drawing, draw
 from tunetrade.report.palette import KNOWN, MUTED
@@ -41,7 +42,7 @@ def curves(run: TradedRun) -> Drawing | None:
     equity, currency = run.equity, run.account.currency
     times = run.local(equity["time"]).to_numpy("datetime64[ns]")
     money = {name: equity[name].to_numpy(np.float64) for name in ("balance", "equity", "equity_before_costs")}
-    peak = np.maximum(np.maximum.accumulate(money["equity"]), run.account.deposit)
+    _, below = falls(money["equity"], run.account.deposit)
     load = 100 * equity["margin"].to_numpy(np.float64) / np.where(money["equity"] > 0, money["equity"], np.nan)
 
     def make() -> Figure:
@@ -52,7 +53,7 @@ def curves(run: TradedRun) -> Drawing | None:
             x, y = envelope(times, money[name])
             top.plot(x, y, color=colour, linewidth=width, drawstyle="steps-post" if name == "balance" else "default")
         top.axhline(run.account.deposit, color=MUTED, linewidth=0.8, zorder=1)
-        middle.fill_between(*envelope(times, 100 * (money["equity"] / peak - 1)), 0, color=RED, alpha=0.35, linewidth=0)
+        middle.fill_between(*envelope(times, -100 * below), 0, color=RED, alpha=0.35, linewidth=0)
         bottom.fill_between(*envelope(times, load), 0, color=BLUE, alpha=0.35, linewidth=0, step="post")
         canvas.panel_title(top, f"Money, {currency}".rstrip(", "))
         canvas.panel_title(middle, "Equity below its last peak")

@@ -7,8 +7,8 @@ from dataclasses import dataclass
 import numpy as np
 import pandas as pd
 
-from strategies.deals import deals_of
-from strategies.tester import fill_times, profits, report_figures
+from strategies.deals import deals_of, enlargements
+from strategies.tester import AT_OPEN, fill_times, profits, report_figures
 from tunetrade.report.tester_run import TradedRun
 
 WEEKDAYS = ("Monday", "Tuesday", "Wednesday", "Thursday", "Friday", "Saturday", "Sunday")
@@ -49,7 +49,7 @@ def tester_tables(run: TradedRun) -> TesterTables:
     )
     entered, left = fill_times(run.trades, account.minutes, account.close_only)
     filled = run.trades.assign(entry_time=entered, exit_time=left)
-    deals = deals_of(filled, account.symbol, account.deposit, account.netting)
+    deals = deals_of(filled, account.symbol, account.deposit, account.netting, _opened(run))
     shown = filled.assign(entry_utc=entered, exit_utc=left, entry_time=run.local(entered), exit_time=run.local(left))
     return TesterTables(
         title=run.name,
@@ -61,6 +61,15 @@ def tester_tables(run: TradedRun) -> TesterTables:
         trades=shown,
         deals=deals.assign(utc=deals["time"], time=run.local(deals["time"])),
     )
+
+
+def _opened(run: TradedRun) -> pd.DataFrame | None:
+    """Enlargements of a netting account, timed as filled, of which its trades keep no trace."""
+    if not run.account.netting:
+        return None
+    found = enlargements(run.trades, run.equity)
+    orders = found.assign(entry_time=found["time"], exit_time=found["time"], exit_reason=AT_OPEN)
+    return found.assign(time=fill_times(orders, run.account.minutes, run.account.close_only)[0])
 
 
 def settings(run: TradedRun) -> list[tuple[str, str]]:
@@ -144,6 +153,8 @@ def _period(
 
 
 def _setting(value: object) -> str:
+    if isinstance(value, bool):
+        return str(value).lower()
     if isinstance(value, list | tuple):
         return "[" + " ".join(map(_setting, value)) + "]"
     return f"{value:g}" if isinstance(value, float) else str(value) or '""'
