@@ -57,7 +57,7 @@ class Desk:
 
     def __post_init__(self) -> None:
         find_signal(self.signal.signal)
-        check_horizon(self.windows.horizon, self.close_only)
+        check_horizon(self.windows.horizon, self.close_only, self.signal.expiry_bars)
         if self.signal.asks_atr and not (self.close_only and self.history > ATR_BARS):
             raise ConfigError(
                 f"{self.unique_id}: stops in ATR need highs and lows, and live bars are closes only; use points or "

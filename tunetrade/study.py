@@ -106,7 +106,7 @@ def check_trading(study: StudyConfig, bars: Bars, span: tuple[np.datetime64, np.
     That is a horizon too short for a source of closes, spreads that are not there or cannot be, and an account that
     cannot be converted.
     """
-    check_horizon(study.windows.horizon, bars.instrument.close_only)
+    check_horizon(study.windows.horizon, bars.instrument.close_only, study.trading.expiry_bars)
     traded = (bars.times >= span[0]) & (bars.times <= span[1])
     if not traded.any():
         return

@@ -44,7 +44,7 @@ def plan(bars, forecasts, rules=RULES, first=0, last=None, broker=BROKER):
     ("every", "close_only", "first", "rules"),
     [
         (1, False, 0, RULES),
-        (7, False, 17, RULES),
+        (5, False, 17, RULES),
         (4, True, 30, replace(RULES, signal="threshold", expiry_bars=0, trailing="")),
         (3, False, 20, TradingRules("probability", sizing="kelly", take_profit="quantile:0.95")),
     ],
