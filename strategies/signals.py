@@ -19,11 +19,12 @@ from forecasting.errors import UserError
 from forecasting.forecasts import Forecast, Forecasts
 from strategies.sizing import capped, deviation_of, lots_per_money_of, steps_of
 from strategies.stops import ATR_BARS, average_true_range, distance_of, level_of, quantile_price
-from strategies.views import SIGNALS, MarketStates, SignalRules, View, fill_price, find_signal
+from strategies.views import SIGNALS, MarketStates, SignalRules, View, fill_price, find_signal, round_trip_cost
 
 __all__ = [
     "ATR_BARS", "SIGNALS", "Ballot", "Decisions", "MarketState", "MarketStates", "SignalRules", "Target", "View",
-    "average_true_range", "check_forecasts", "check_horizon", "decide", "find_signal", "target_position",
+    "average_true_range", "check_forecasts", "check_horizon", "decide", "find_signal", "round_trip_cost",
+    "target_position",
 ]  # fmt: skip
 
 STANDARD_ERRORS = 2.0
@@ -37,10 +38,10 @@ POINTS = 1.0
 class MarketState:
     """What a signal may know at the cutoff beside the forecast; prices in quote currency.
 
-    context_mean: mean of the last C closes, the cutoff's included. round_trip_cost: spread and both commissions for one
-    unit of base currency. point: price of one point. close_only: an order fills at the *next* close, not at this one.
-    spread: of the cutoff's bar, in price. conversion: account currency for one unit of quote currency. atr: mean of the
-    last 14 true ranges, which stops in ATR need. equity: of the account, which sizes that follow it need.
+    context_mean: mean of the last C closes, the cutoff's included. round_trip_cost: of one unit of base currency, by
+    the function of that name. point: price of one point. close_only: an order fills at the *next* close, not at this
+    one. spread: of the cutoff's bar, in price. conversion: account currency for one unit of quote currency. atr: mean
+    of the last 14 true ranges, which stops in ATR need. equity: of the account, which sizes that follow it need.
     """
 
     context_mean: float

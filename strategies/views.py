@@ -31,6 +31,17 @@ class MarketStates:
     close_only: bool
 
 
+def round_trip_cost(
+    broker: BrokerRules, spread: np.ndarray | float, conversion: np.ndarray | float, point: float
+) -> np.ndarray | float:
+    """What opening and closing one unit of base currency is expected to cost, in quote currency.
+
+    One spread, the mean slippage of two market orders, two commissions. spread: in price; conversion: account currency
+    for one unit of quote currency; point: price of one point.
+    """
+    return spread + 2 * broker.slippage_points * point + 2 * broker.commission_per_unit / conversion
+
+
 @dataclass(frozen=True)
 class SignalRules:
     """What decides: the settings of [trading] that `strategies.rules.TradingRules` explains, and two facts beside them.
