@@ -104,9 +104,8 @@ def mean_vs_last(forecasts: Forecasts, market: MarketStates, rules: SignalRules)
 
 def threshold(forecasts: Forecasts, market: MarketStates, rules: SignalRules) -> View:
     """Predicted close of the last step against the price of the fill; the move must exceed k round-trip costs."""
-    price, price_se = fill_price(forecasts, market)
-    standard_error = forecasts.mean_se[:, -1] + price_se
-    return View(forecasts.mean[:, -1] - price, standard_error, rules.threshold_k * market.round_trip_cost)
+    move = forecasts.mean[:, -1] - fill_price(forecasts, market)[0]
+    return View(move, _error_of_last(forecasts, market), rules.threshold_k * market.round_trip_cost)
 
 
 def probability(forecasts: Forecasts, market: MarketStates, rules: SignalRules) -> View:
@@ -120,12 +119,12 @@ def quantile(forecasts: Forecasts, market: MarketStates, rules: SignalRules) -> 
 
     Monte Carlo errors of quantiles are not known; that of the mean, the least they can be, stands in for them.
     """
-    price, price_se = fill_price(forecasts, market)
+    price, _ = fill_price(forecasts, market)
     at = QUANTILE_LEVELS.index(rules.quantile_level)
     low = forecasts.quantiles[:, at, -1] - price
     high = forecasts.quantiles[:, len(QUANTILE_LEVELS) - 1 - at, -1] - price
     move = np.where(low > 0, low, np.where(high < 0, high, 0.0))
-    return View(move, forecasts.mean_se[:, -1] + price_se, market.round_trip_cost)
+    return View(move, _error_of_last(forecasts, market), market.round_trip_cost)
 
 
 SIGNALS: dict[str, Signal] = {
@@ -141,10 +140,16 @@ def find_signal(name: str) -> Signal:
     """The signal of a name, or of a file and a function; ConfigError names the known ones or what is wrong."""
     if is_user_signal(name):
         user_moves(name)
-        return lambda forecasts, market, rules: View(asked(name, forecasts, market, rules), 0.0)
+        return lambda forecasts, market, rules: _users(name, forecasts, market, rules)
     if name not in SIGNALS:
         raise ConfigError(unknown("signal", name, SIGNALS))
     return SIGNALS[name]
+
+
+def _users(name: str, forecasts: Forecasts, market: MarketStates, rules: SignalRules) -> View:
+    """A user's moves; where it gives no standard errors, those of the mean of the last step stand in for them."""
+    moves, errors = asked(name, forecasts, market, rules)
+    return View(moves, _error_of_last(forecasts, market) if errors is None else errors)
 
 
 def _mean(values: np.ndarray, first: int) -> np.ndarray:
@@ -169,6 +174,11 @@ def fill_price(forecasts: Forecasts, market: MarketStates) -> tuple[np.ndarray, 
     or a difference is therefore bounded by the average or the sum of the errors, not by their root of squares.
     """
     return (forecasts.mean[:, 0], forecasts.mean_se[:, 0]) if market.close_only else (market.last_close, 0.0)
+
+
+def _error_of_last(forecasts: Forecasts, market: MarketStates) -> np.ndarray:
+    """Standard error of the move from the fill to the last predicted close, [N]."""
+    return np.asarray(forecasts.mean_se[:, -1] + fill_price(forecasts, market)[1])
 
 
 LEAST_CHANCE = 1e-6
