@@ -15,12 +15,20 @@ from forecasting.errors import ConfigError, UserError, unknown
 from forecasting.forecasts import Forecasts
 from strategies.broker import run_plan
 from strategies.contract import BrokerRules
-from strategies.market import Market, account_currency, check_hours, entries_allowed, market_of, weekend_ahead
+from strategies.market import (
+    Market,
+    account_currency,
+    bar_starts,
+    check_hours,
+    entries_allowed,
+    market_of,
+    weekend_ahead,
+)
 from strategies.metrics import figures
 from strategies.plan import Plan, plain_plan, restricted
 from strategies.plans import plan_of
 from strategies.rules import TradingRules
-from strategies.run import Run, equity_frame, trades_frame
+from strategies.run import Run, equity_frame, trades_frame, with_fills
 from strategies.sizing import EXACT, capped, check_lots, least_steps, lot_steps
 
 STANDARD = BrokerRules()
@@ -39,8 +47,8 @@ Span = tuple[np.datetime64, np.datetime64]
 class BacktestResult:
     """What a backtest leaves; money is in `currency`, the account's.
 
-    trades, equity: `strategies.run.TRADE_COLUMNS` and EQUITY_COLUMNS. figures: those of `strategies.metrics`, and
-    deals, orders_refused and margin_calls of the run. illustrative: nobody could fill so, the source has closes only.
+    trades, equity: `strategies.run.TRADE_COLUMNS` with FILL_COLUMNS, and EQUITY_COLUMNS. figures: those of
+    `strategies.metrics`, and deals, orders_refused and margin_calls of the run. illustrative: nobody could fill so, the source has closes only.
     """
 
     trades: pd.DataFrame
@@ -87,6 +95,7 @@ def run_backtest(
     _check_deposit(bars, market, plan, broker)
     run = engine(market, plan, broker)
     trades, equity = trades_frame(run, market, broker.lot_units, plan.reasons), equity_frame(run, market)
+    trades = with_fills(trades, traded.times, bar_starts(traded))
     counts = {"deals": run.deals, "orders_refused": run.refused, "margin_calls": run.margin_calls}
     return BacktestResult(
         trades=trades,

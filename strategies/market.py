@@ -68,9 +68,9 @@ def market_of(bars: Bars, broker: BrokerRules, conversion: Bars | None = None, f
     check_spread(spread, bars)
     slippage = slippages(bars, broker)
     check_slippage(slippage, bars)
-    fills = fill_times(bars)
+    starts = bar_starts(bars)
     segments, begin = segments_of(bars, finer)
-    ends = np.append(fills, max(fills[-1], bars.times[-1] - np.timedelta64(1, "ns")))
+    ends = np.append(starts, max(starts[-1], bars.times[-1] - np.timedelta64(1, "ns")))
     nights = nights_between(ends[:-1], ends[1:], broker.swap_triple)
     return Market(
         times=bars.times,
@@ -92,12 +92,14 @@ def account_currency(instrument: Instrument, broker: BrokerRules) -> str:
     return broker.currency or instrument.quote
 
 
-def fill_times(bars: Bars) -> np.ndarray:
-    """UTC at which orders fill within each bar, datetime64[ns] [T]: its start, or the fixing of a close-only source."""
+def bar_starts(bars: Bars) -> np.ndarray:
+    """UTC at which orders fill within each bar, datetime64[ns] [T].
+
+    When its trading begins: at the close before it, or with the session. Of a close-only source the fixing itself.
+    """
     if bars.instrument.close_only:
         return bars.times
-    length = np.timedelta64(MINUTES[bars.instrument.timeframe], "m")
-    starts = bars.times - length
+    starts = bars.calendar.starts(bars.times)
     return np.concatenate([starts[:1], np.maximum(starts[1:], bars.times[:-1])])
 
 
@@ -216,7 +218,7 @@ def weekend_ahead(bars: Bars, broker: BrokerRules) -> np.ndarray:
     stamps = bars.calendar.following_many(bars.times, 2)
     if not bars.instrument.close_only:
         before = np.stack([bars.times, stamps[:, 0]], axis=1)
-        stamps = np.maximum(stamps - np.timedelta64(MINUTES[bars.instrument.timeframe], "m"), before)
+        stamps = np.maximum(bars.calendar.starts(stamps.ravel()).reshape(stamps.shape), before)
     fills, later = (from_utc(np.ascontiguousarray(stamps[:, n]), broker.timezone) for n in (0, 1))
     days = fills.astype("datetime64[D]")
     week = days - (days - _MONDAY) % (7 * _DAY)
@@ -286,7 +288,7 @@ def segments_of(bars: Bars, finer: Bars | None) -> tuple[np.ndarray, np.ndarray]
         raise ConfigError(
             f"broker.finer has bars of {finer.instrument.timeframe}, not shorter than {bars.instrument.timeframe}"
         )
-    starts = fill_times(bars)
+    starts = bar_starts(bars)
     first = np.searchsorted(finer.times, starts, side="right")
     last = np.searchsorted(finer.times, bars.times, side="right")
     inner = finer.frame[["open", "high", "low"]].to_numpy(np.float64).T
