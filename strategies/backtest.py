@@ -48,7 +48,8 @@ class BacktestResult:
     """What a backtest leaves; money is in `currency`, the account's.
 
     trades, equity: `strategies.run.TRADE_COLUMNS` with FILL_COLUMNS, and EQUITY_COLUMNS. figures: those of
-    `strategies.metrics`, and deals, orders_refused and margin_calls of the run. illustrative: nobody could fill so, the source has closes only.
+    `strategies.metrics`, and deals, orders_refused and margin_calls of the run. illustrative: nobody could fill so, the
+    source has closes only.
     """
 
     trades: pd.DataFrame
