@@ -38,7 +38,8 @@ _LOW, _HIGH = QUANTILE_LEVELS.index(0.10), QUANTILE_LEVELS.index(0.90)
 class Desk:
     """One series served by one model under one signal.
 
-    round_trip_cost: spread and both commissions for one unit of base currency, in quote currency. point: price of one
+    round_trip_cost: of one unit of base currency, in quote currency, as `strategies.signals.round_trip_cost` has it:
+    spread, both commissions and the slippage to be expected. point: price of one
     point. close_only: orders fill at the next close. spread: in price; conversion: account currency for one unit of
     quote currency; equity: of the account, which sizes that follow it need.
     """
@@ -57,7 +58,7 @@ class Desk:
 
     def __post_init__(self) -> None:
         find_signal(self.signal.signal)
-        check_horizon(self.windows.horizon, self.close_only)
+        check_horizon(self.windows.horizon, self.close_only, self.signal.expiry_bars)
         if self.signal.asks_atr and not (self.close_only and self.history > ATR_BARS):
             raise ConfigError(
                 f"{self.unique_id}: stops in ATR need highs and lows, and live bars are closes only; use points or "

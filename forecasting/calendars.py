@@ -49,6 +49,10 @@ class SessionCalendar(Protocol):
         """Close times of all bars with first <= close <= last: datetime64[ns] UTC, [n]."""
         ...
 
+    def starts(self, closes: np.ndarray) -> np.ndarray:
+        """When trading of the bars that close at given times begins: datetime64[ns] UTC, [n] -> [n]."""
+        ...
+
 
 class _Rules(ABC):
     """What every calendar derives from `between`. A cutoff off the calendar is followed by the next stamps on it."""
@@ -102,6 +106,10 @@ class TargetDays(_Rules):
         days = np.arange(first.astype("datetime64[D]") - _DAY, last.astype("datetime64[D]") + 2 * _DAY)
         return _within(self.stamps(days[np.is_busday(days, holidays=_target_holidays(days))]), first, last)
 
+    def starts(self, closes: np.ndarray) -> np.ndarray:
+        """A rate is of one moment: the closes themselves."""
+        return np.asarray(closes, dtype="datetime64[ns]")
+
     def _bars_a_week(self) -> float:
         return 4.0
 
@@ -139,6 +147,20 @@ class FxWeek(_Rules):
         trading = (session_opens[session] < closes) & (session_closes[session] > opens)
         return _within(closes[trading], first, last)
 
+    def starts(self, closes: np.ndarray) -> np.ndarray:
+        """When trading of the bars that close at given times begins: datetime64[ns] UTC, [n] -> [n].
+
+        The first moment of the bar's span in which the market is open; its very first where the market never is, as in
+        bars off the calendar.
+        """
+        if not len(closes):
+            return np.asarray(closes, dtype="datetime64[ns]")
+        opens = _starts_on_grid(closes, self.timeframe, self.alignment, FRIDAY)
+        session_opens, session_closes = self._sessions(closes.min(), closes.max())
+        session = np.minimum(np.searchsorted(session_closes, opens, side="right"), len(session_closes) - 1)
+        first = np.maximum(opens, session_opens[session])
+        return np.asarray(np.where(first < closes, first, opens))
+
     def _sessions(self, first: np.datetime64, last: np.datetime64) -> tuple[np.ndarray, np.ndarray]:
         """Opening and closing times of all trading days that a bar between may touch: two of datetime64[ns] [n]."""
         days = np.arange(first.astype("datetime64[D]") - 16 * _DAY, last.astype("datetime64[D]") + 16 * _DAY)
@@ -170,6 +192,12 @@ class RoundTheClock(_Rules):
     def between(self, first: np.datetime64, last: np.datetime64) -> np.ndarray:
         """Close times with first <= close <= last: datetime64[ns] UTC, [n]."""
         return _within(_grid(first, last, self.timeframe, self.alignment, SUNDAY)[1], first, last)
+
+    def starts(self, closes: np.ndarray) -> np.ndarray:
+        """When trading of the bars that close at given times begins: datetime64[ns] UTC, [n] -> [n]."""
+        if not len(closes):
+            return np.asarray(closes, dtype="datetime64[ns]")
+        return _starts_on_grid(closes, self.timeframe, self.alignment, SUNDAY)
 
 
 def close_times(opens: np.ndarray, timeframe: str, alignment: str, week_ends: int = FRIDAY) -> np.ndarray:
@@ -218,6 +246,13 @@ def _grid(
         within = np.arange(lengths.sum()) - np.repeat(np.cumsum(lengths) - lengths, lengths)
         edges = np.repeat(midnights[:-1], lengths) + within * (minutes * _MINUTE)
     return edges[:-1], edges[1:]
+
+
+def _starts_on_grid(closes: np.ndarray, timeframe: str, alignment: str, week_ends: int) -> np.ndarray:
+    """The last edges of the grid before given closes: datetime64[ns] UTC [n] -> [n]."""
+    closes = np.asarray(closes, dtype="datetime64[ns]")
+    opens, _ = _grid(closes.min() - _WEEK, closes.max(), timeframe, alignment, week_ends)
+    return np.asarray(opens[np.searchsorted(opens, closes, side="left") - 1])
 
 
 def _target_holidays(days: np.ndarray) -> np.ndarray:

@@ -6,6 +6,7 @@ long, -1 for short.
 """
 
 import math
+from collections.abc import Iterable
 from dataclasses import dataclass
 from typing import NamedTuple
 
@@ -72,11 +73,23 @@ class Ticket:
         return self.side * self.units * (price - self.price) * conversion - self.commission + self.swap
 
 
+def added(values: Iterable[float]) -> float:
+    """Sum from left to right. sum() compensates from Python 3.12 on; the fast twin does not, and must agree to the bit.
+
+    >>> added([1e16, 1.0, -1e16])
+    0.0
+    """
+    total = 0.0
+    for value in values:
+        total += value
+    return total
+
+
 def stop_out_price(tickets: list[Ticket], balance: float, level: float, conversion: float) -> float:
     """Exit price at which equity is `level` times margin; the tickets are of one side."""
-    signed = sum(t.side * t.units for t in tickets)
-    worth = sum(t.side * t.units * t.price for t in tickets)
-    owed = level * sum(t.margin for t in tickets) - balance + sum(t.commission - t.swap for t in tickets)
+    signed = added(t.side * t.units for t in tickets)
+    worth = added(t.side * t.units * t.price for t in tickets)
+    owed = level * added(t.margin for t in tickets) - balance + added(t.commission - t.swap for t in tickets)
     return (owed + conversion * worth) / (conversion * signed)
 
 
@@ -112,22 +125,22 @@ class Account:
     @property
     def position(self) -> float:
         """Units held, signed."""
-        return sum(t.side * t.units for t in self.tickets)
+        return added(t.side * t.units for t in self.tickets)
 
     @property
     def margin(self) -> float:
         """Money that positions tie up."""
-        return sum(t.margin for t in self.tickets)
+        return added(t.margin for t in self.tickets)
 
     def equity(self, shown: float, terms: Terms) -> float:
         """Balance and open results where `shown` is quoted."""
         price = terms.exit_price(shown, self.side)
-        return self.balance + sum(t.result(price, terms.conversion) for t in self.tickets)
+        return self.balance + added(t.result(price, terms.conversion) for t in self.tickets)
 
     def costs(self, conversion: float) -> float:
         """Spread, slippage and commission less swap so far: as closed trades booked them, and of open positions."""
         open_costs = (t.units * conversion * (t.spread + t.slippage) + t.commission - t.swap for t in self.tickets)
-        return self.paid + sum(open_costs)
+        return self.paid + added(open_costs)
 
     def pay_swap(self, nights: int, conversion: float) -> None:
         """Charge or credit positions for nights held."""

@@ -15,14 +15,22 @@ from forecasting.errors import ConfigError, UserError, unknown
 from forecasting.forecasts import Forecasts
 from strategies.broker import run_plan
 from strategies.contract import BrokerRules
-from strategies.market import Market, account_currency, entries_allowed, market_of, weekend_ahead
+from strategies.market import (
+    Market,
+    account_currency,
+    bar_starts,
+    check_hours,
+    entries_allowed,
+    market_of,
+    weekend_ahead,
+)
 from strategies.metrics import figures
 from strategies.numbers import EXACT
 from strategies.plan import Plan, plain_plan, restricted
 from strategies.plans import plan_of
 from strategies.rules import TradingRules
-from strategies.run import Run, equity_frame, trades_frame
-from strategies.sizing import capped
+from strategies.run import Run, equity_frame, trades_frame, with_fills
+from strategies.sizing import capped, check_lots, lot_steps
 
 STANDARD = BrokerRules()
 """The account that is traded where none is named."""
@@ -40,8 +48,9 @@ Span = tuple[np.datetime64, np.datetime64]
 class BacktestResult:
     """What a backtest leaves; money is in `currency`, the account's.
 
-    trades, equity: `strategies.run.TRADE_COLUMNS` and EQUITY_COLUMNS. figures: those of `strategies.metrics`, and
-    deals, orders_refused and margin_calls of the run. illustrative: nobody could fill so, the source has closes only.
+    trades, equity: `strategies.run.TRADE_COLUMNS` with FILL_COLUMNS, and EQUITY_COLUMNS. figures: those of
+    `strategies.metrics`, and deals, orders_refused and margin_calls of the run. illustrative: nobody could fill so, the
+    source has closes only.
     """
 
     trades: pd.DataFrame
@@ -73,6 +82,9 @@ def run_backtest(
     if policy not in POLICIES:
         raise ConfigError(unknown("policy", policy, POLICIES))
     broker = capped(broker, rules.max_lots)
+    if policy == "buy-and-hold" or (policy == "signal" and rules.sizing == "fixed"):
+        check_lots(rules.lots, broker)
+    check_hours(bars, broker)
     traded = bars_between(bars, _span(bars, forecasts, span))
     market = market_of(traded, broker, conversion, finer)
     if policy == "signal":
@@ -85,6 +97,7 @@ def run_backtest(
     check_deposit(bars, market, plan, broker)
     run = engine(market, plan, broker)
     trades, equity = trades_frame(run, market, broker.lot_units, plan.reasons), equity_frame(run, market)
+    trades = with_fills(trades, traded.times, bar_starts(traded))
     counts = {"deals": run.deals, "orders_refused": run.refused, "margin_calls": run.margin_calls}
     return BacktestResult(
         trades=trades,
@@ -127,16 +140,22 @@ def bars_between(bars: Bars, span: Span) -> Bars:
 
 
 def check_deposit(bars: Bars, market: Market, plan: Plan, broker: BrokerRules) -> None:
-    """Refuse a deposit that cannot carry the least position of a plan at the first bar: nothing would be traded."""
-    asked = (plan.lots + plan.lots_per_money * broker.deposit)[plan.side != 0]
+    """Refuse a deposit that cannot carry any position a plan would enter: nothing would be traded.
+
+    Until something is, equity is the deposit. Costs apart, so that none is refused that could be carried.
+    """
+    asked = np.flatnonzero((plan.side != 0) & plan.entry)
+    asked = asked[asked < len(plan) - 1]  # the last close has no open after it
     if not len(asked):
         return
-    steps = max(np.floor(asked.min() / broker.lot_step + EXACT), broker.least_steps)
-    lots = min(steps * broker.lot_step, broker.lot_max)
-    margin = lots * broker.lot_units * float(market.close[0] * market.conversion[0]) / broker.leverage
-    if margin > broker.deposit:
+    wanted = plan.lots[asked] + plan.lots_per_money[asked] * broker.deposit
+    steps = np.maximum(np.floor(wanted / broker.lot_step + EXACT), broker.least_steps)
+    lots = np.minimum(steps, lot_steps(broker.lot_max, broker)) * broker.lot_step
+    margin = lots * broker.lot_units * market.open[asked + 1] * market.conversion[asked] / broker.leverage
+    least = int(np.argmin(margin))
+    if margin[least] > broker.deposit:
         raise ConfigError(
-            f"broker.deposit {broker.deposit:g} is below the margin of {lots:g} lot {bars.instrument.symbol}, "
-            f"{margin:.2f} at leverage {broker.leverage:g}; both are in {account_currency(bars.instrument, broker)}: "
-            "raise deposit or lower lots"
+            f"broker.deposit {broker.deposit:g} is below the margin of {lots[least]:g} lot {bars.instrument.symbol}, "
+            f"{margin[least]:.2f} at leverage {broker.leverage:g}; both are in "
+            f"{account_currency(bars.instrument, broker)}: raise deposit or lower lots"
         )

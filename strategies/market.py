@@ -18,6 +18,9 @@ from strategies.contract import FROM_DATA, WEEKDAYS, BrokerRules, minute_of_day,
 ROLLOVER_HOUR = 17
 """Hour in New York at which the trading day ends and positions pay or earn their swap."""
 
+STALE_DAYS = 7
+"""Age beyond which a conversion rate is none: weekends and holidays pass. Of rates once a week it is two of them."""
+
 _HOUR, _DAY = np.timedelta64(1, "h"), np.timedelta64(1, "D")
 _MONDAY = np.datetime64("1970-01-05", "D")
 
@@ -63,15 +66,17 @@ def market_of(bars: Bars, broker: BrokerRules, conversion: Bars | None = None, f
     columns = {name: frame[name].to_numpy(np.float64) for name in ("open", "high", "low", "close")}
     spread = spreads(bars, broker)
     check_spread(spread, bars)
-    fills = fill_times(bars)
+    slippage = slippages(bars, broker)
+    check_slippage(slippage, bars)
+    starts = bar_starts(bars)
     segments, begin = segments_of(bars, finer)
-    ends = np.append(fills, max(fills[-1], bars.times[-1] - np.timedelta64(1, "ns")))
+    ends = np.append(starts, max(starts[-1], bars.times[-1] - np.timedelta64(1, "ns")))
     nights = nights_between(ends[:-1], ends[1:], broker.swap_triple)
     return Market(
         times=bars.times,
         **columns,
         spread=spread,
-        slippage=slippages(bars, broker),
+        slippage=slippage,
         nights=np.concatenate([[0], nights[:-1]]),
         nights_end=int(nights[-1]),
         conversion=conversions(bars, broker, conversion),
@@ -87,12 +92,14 @@ def account_currency(instrument: Instrument, broker: BrokerRules) -> str:
     return broker.currency or instrument.quote
 
 
-def fill_times(bars: Bars) -> np.ndarray:
-    """UTC at which orders fill within each bar, datetime64[ns] [T]: its start, or the fixing of a close-only source."""
+def bar_starts(bars: Bars) -> np.ndarray:
+    """UTC at which orders fill within each bar, datetime64[ns] [T].
+
+    When its trading begins: at the close before it, or with the session. Of a close-only source the fixing itself.
+    """
     if bars.instrument.close_only:
         return bars.times
-    length = np.timedelta64(MINUTES[bars.instrument.timeframe], "m")
-    starts = bars.times - length
+    starts = bars.calendar.starts(bars.times)
     return np.concatenate([starts[:1], np.maximum(starts[1:], bars.times[:-1])])
 
 
@@ -144,6 +151,17 @@ def slippages(bars: Bars, broker: BrokerRules) -> np.ndarray:
     return np.asarray(uniform * 2 * broker.slippage_points * bars.instrument.point)
 
 
+def check_slippage(slippage: np.ndarray, bars: Bars) -> None:
+    """ConfigError where a sale of a bar would lose its whole price to slippage."""
+    wrong = slippage >= bars.frame["low"].to_numpy(np.float64)
+    if wrong.any():
+        at = int(np.flatnonzero(wrong)[0])
+        raise ConfigError(
+            f"broker.slippage_points draws {slippage[at] / bars.instrument.point:.0f} points for the bar of "
+            f"{bars.times[at]} of {bars.instrument.unique_id}, not below its price; set it to points such as 1"
+        )
+
+
 def nights_between(after: np.ndarray, until: np.ndarray, triple: str) -> np.ndarray:
     """Rollovers r with after < r <= until, each weekday's counted once and the triple day's three times, int64 [n].
 
@@ -176,6 +194,17 @@ def entries_allowed(bars: Bars, broker: BrokerRules) -> np.ndarray:
     return np.array([within(minute, span) for minute in minutes_of_day(bars.times, broker.timezone).tolist()], bool)
 
 
+def check_hours(bars: Bars, broker: BrokerRules) -> None:
+    """ConfigError where no bar closes within broker.hours: nothing could ever be opened."""
+    if broker.hours and not entries_allowed(bars, broker).any():
+        minute = int(minutes_of_day(bars.times[:1], broker.timezone)[0])
+        raise ConfigError(
+            f"broker.hours {broker.hours} hold the close of no bar of {bars.instrument.unique_id}, such as "
+            f"{minute // 60:02}:{minute % 60:02} {broker.timezone}, so nothing would be opened; widen them, or leave "
+            "them out"
+        )
+
+
 def weekend_ahead(bars: Bars, broker: BrokerRules) -> np.ndarray:
     """Whether all is to be closed for the weekend at each close, bool [T].
 
@@ -189,7 +218,7 @@ def weekend_ahead(bars: Bars, broker: BrokerRules) -> np.ndarray:
     stamps = bars.calendar.following_many(bars.times, 2)
     if not bars.instrument.close_only:
         before = np.stack([bars.times, stamps[:, 0]], axis=1)
-        stamps = np.maximum(stamps - np.timedelta64(MINUTES[bars.instrument.timeframe], "m"), before)
+        stamps = np.maximum(bars.calendar.starts(stamps.ravel()).reshape(stamps.shape), before)
     fills, later = (from_utc(np.ascontiguousarray(stamps[:, n]), broker.timezone) for n in (0, 1))
     days = fills.astype("datetime64[D]")
     week = days - (days - _MONDAY) % (7 * _DAY)
@@ -201,7 +230,7 @@ def conversions(bars: Bars, broker: BrokerRules, other: Bars | None) -> np.ndarr
     """Account currency for one unit of the quote currency as known at each close, float64 [T].
 
     From the pair's own closes where the account is in its base currency, else from the last close of `other` at or
-    before each bar.
+    before each bar, which must not be stale (`STALE_DAYS`).
     """
     instrument = bars.instrument
     currency = account_currency(instrument, broker)
@@ -226,8 +255,21 @@ def conversions(bars: Bars, broker: BrokerRules, other: Bars | None) -> np.ndarr
             f"broker.conversion {other.instrument.symbol} begins at {other.times[0]}, after the first bar traded, "
             f"{bars.times[0]}; choose a longer series or a later start"
         )
+    _check_age(bars, other, other.times[known])
     rate = other.closes[known]
     return np.asarray(rate if pair[0] == instrument.quote else 1 / rate)
+
+
+def _check_age(bars: Bars, other: Bars, dated: np.ndarray) -> None:
+    limit = np.timedelta64(max(STALE_DAYS * 1440, 2 * MINUTES[other.instrument.timeframe]), "m")
+    stale = bars.times - dated > limit
+    if stale.any():
+        at = int(np.flatnonzero(stale)[0])
+        raise DataError(
+            f"broker.conversion {other.instrument.symbol} has no rate for the bar of {bars.times[at]}: its last one is "
+            f"of {dated[at].astype('datetime64[D]')}, {(bars.times[at] - dated[at]) // _DAY} days before; use a series "
+            "without that gap, or trade another span"
+        )
 
 
 def segments_of(bars: Bars, finer: Bars | None) -> tuple[np.ndarray, np.ndarray]:
@@ -246,7 +288,7 @@ def segments_of(bars: Bars, finer: Bars | None) -> tuple[np.ndarray, np.ndarray]
         raise ConfigError(
             f"broker.finer has bars of {finer.instrument.timeframe}, not shorter than {bars.instrument.timeframe}"
         )
-    starts = fill_times(bars)
+    starts = bar_starts(bars)
     first = np.searchsorted(finer.times, starts, side="right")
     last = np.searchsorted(finer.times, bars.times, side="right")
     inner = finer.frame[["open", "high", "low"]].to_numpy(np.float64).T

@@ -26,6 +26,7 @@ from strategies.signals import (
     check_forecasts,
     check_horizon,
     decide,
+    round_trip_cost,
     state_at,
     target_position,
 )
@@ -169,7 +170,7 @@ def _states(
     return MarketStates(
         context_mean=np.array([closes[bar - context + 1 : bar + 1].mean() for bar in at.tolist()], np.float64),
         last_close=closes[at],
-        round_trip_cost=spread + 2 * broker.commission_per_unit / conversion,
+        round_trip_cost=np.asarray(round_trip_cost(broker, spread, conversion, bars.instrument.point)),
         spread=spread,
         conversion=conversion,
         atr=average_true_range(high, low, closes)[at],

@@ -81,6 +81,19 @@ commission less swap, as booked. equity_before_costs: equity + costs, and the sp
 pay."""
 
 
+FILL_COLUMNS = ("entry_filled", "exit_filled")
+"""UTC at which a trade was entered and left, as nearly as bars tell: orders fill where the trading of a bar begins, all
+else within the bar or at its close, which stands for it."""
+
+
+def with_fills(trades: pd.DataFrame, times: np.ndarray, starts: np.ndarray) -> pd.DataFrame:
+    """Trades with FILL_COLUMNS; times, starts: closes of the bars traded and when their trading begins, UTC [T]."""
+    begun = pd.Series(pd.DatetimeIndex(starts).tz_localize("UTC"), pd.DatetimeIndex(times).tz_localize("UTC"))
+    at_open = trades["exit_reason"] == REASONS[0]
+    left = trades["exit_time"].where(~at_open, trades["exit_time"].map(begun))
+    return trades.assign(entry_filled=trades["entry_time"].map(begun), exit_filled=left)
+
+
 def trades_frame(run: Run, market: Market, lot_units: float, reasons: tuple[str, ...]) -> pd.DataFrame:
     """Closed trades, TRADE_COLUMNS, in order of entry and then of exit; `reasons` [T] are the plan's.
 

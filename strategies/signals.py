@@ -1,9 +1,8 @@
 """Forecasts -> target positions: the one function that the backtest, a search and the live bridge all call.
 
-Pure: a signal sees a forecast and what was known at its cutoff, and nothing else. It trades variety for that property:
-no signal keeps state, so whatever it decided yesterday cannot change what it decides today. All of it works on arrays
-[N], one row a cutoff, element by element and step by step, so that a row alone (N = 1, the live link) gives the bytes
-it gives among 100,000 others.
+Pure: a target depends on a forecast and on what was known at its cutoff, and on nothing else. Signals and the records
+they see are in `strategies.views`; here their views become sides, exits and sizes, element by element, so that a row
+alone (N = 1, the live link) gives the bytes it gives among 100,000 others.
 
 A signal stays flat where the predicted move is about zero: within twice its Monte Carlo standard error, where another
 sampling seed could turn it round, or within one point, the least move a quote can show. `probability` asks for the
@@ -11,22 +10,21 @@ chance of a rise instead of a move, so its band is the standard error and a marg
 """
 
 import math
-from collections.abc import Callable
-from dataclasses import dataclass, field, fields
+from dataclasses import dataclass, fields, replace
 from typing import Any
 
 import numpy as np
 
-from forecasting.errors import ConfigError, UserError, unknown
-from forecasting.forecasts import QUANTILE_LEVELS, Forecast, Forecasts
-from strategies.contract import BrokerRules
+from forecasting.errors import UserError
+from forecasting.forecasts import Forecast, Forecasts
 from strategies.sizing import capped, deviation_of, lots_per_money_of, steps_of
 from strategies.stops import ATR_BARS, average_true_range, distance_of, level_of, quantile_price
-from strategies.user_signal import asked, is_user_signal, user_moves
+from strategies.views import SIGNALS, MarketStates, SignalRules, View, fill_price, find_signal, round_trip_cost
 
 __all__ = [
     "ATR_BARS", "SIGNALS", "Ballot", "Decisions", "MarketState", "MarketStates", "SignalRules", "Target", "View",
-    "average_true_range", "check_forecasts", "check_horizon", "decide", "find_signal", "target_position",
+    "average_true_range", "check_forecasts", "check_horizon", "decide", "find_signal", "round_trip_cost",
+    "target_position",
 ]  # fmt: skip
 
 STANDARD_ERRORS = 2.0
@@ -40,10 +38,10 @@ POINTS = 1.0
 class MarketState:
     """What a signal may know at the cutoff beside the forecast; prices in quote currency.
 
-    context_mean: mean of the last C closes, the cutoff's included. round_trip_cost: spread and both commissions for one
-    unit of base currency. point: price of one point. close_only: an order fills at the *next* close, not at this one.
-    spread: of the cutoff's bar, in price. conversion: account currency for one unit of quote currency. atr: mean of the
-    last 14 true ranges, which stops in ATR need. equity: of the account, which sizes that follow it need.
+    context_mean: mean of the last C closes, the cutoff's included. round_trip_cost: of one unit of base currency, by
+    the function of that name. point: price of one point. close_only: an order fills at the *next* close, not at this
+    one. spread: of the cutoff's bar, in price. conversion: account currency for one unit of quote currency. atr: mean
+    of the last 14 true ranges, which stops in ATR need. equity: of the account, which sizes that follow it need.
     """
 
     context_mean: float
@@ -55,20 +53,6 @@ class MarketState:
     conversion: float = 1.0
     atr: float = math.nan
     equity: float = math.nan
-
-
-@dataclass(frozen=True)
-class MarketStates:
-    """`MarketState` at N cutoffs, float64 [N] each; without equity, which no decision but the last rounding needs."""
-
-    context_mean: np.ndarray
-    last_close: np.ndarray
-    round_trip_cost: np.ndarray
-    spread: np.ndarray
-    conversion: np.ndarray
-    atr: np.ndarray
-    point: float
-    close_only: bool
 
 
 def state_at(states: MarketStates, row: int) -> MarketState:
@@ -94,50 +78,6 @@ class Target:
     expiry: np.datetime64
     reason: str
     trailing: float | None = None
-
-
-@dataclass(frozen=True)
-class SignalRules:
-    """What decides: the settings of [trading] that `strategies.rules.TradingRules` explains, and two facts beside them.
-
-    broker: the account's rules, of which lots and commission are used. bars_per_year: for a volatility target.
-    """
-
-    signal: str
-    threshold_k: float
-    lots: float
-    probability_margin: float = 0.02
-    quantile_level: float = 0.10
-    sizing: str = "fixed"
-    risk_percent: float = 1.0
-    target_volatility: float = 0.10
-    kelly_fraction: float = 0.25
-    max_lots: float = 100.0
-    max_leverage: float = 10.0
-    stop: str = ""
-    take_profit: str = ""
-    trailing: str = ""
-    expiry_bars: int = 0
-    broker: BrokerRules = field(default_factory=BrokerRules)
-    bars_per_year: float = math.nan
-
-    @property
-    def asks_atr(self) -> bool:
-        """Whether a stop, profit or trailing stop is so many average true ranges away."""
-        return any(text.startswith("atr:") for text in (self.stop, self.take_profit, self.trailing))
-
-
-@dataclass(frozen=True)
-class View:
-    """A signal's opinion: the move it expects, that move's standard error, and the move it asks for; [N] or one number.
-
-    In price units; or, where `in_price` is False, of a chance of a rise beyond one half.
-    """
-
-    move: np.ndarray
-    standard_error: np.ndarray | float
-    hurdle: np.ndarray | float = 0.0
-    in_price: bool = True
 
 
 @dataclass(frozen=True)
@@ -184,13 +124,11 @@ _REFUSED = (
     "no gain is expected after costs",
 )
 
-Signal = Callable[[Forecasts, MarketStates, SignalRules], View]
-
 
 def target_position(forecast: Forecast, market: MarketState, rules: SignalRules) -> Target:
     """The position that the signal named by `rules` wants at the forecast's cutoff: fully long, fully short or flat."""
     forecasts, states = _alone(forecast, Forecasts), _alone(market, MarketStates)
-    check_horizon(forecasts.horizon, market.close_only)
+    check_horizon(forecasts.horizon, market.close_only, rules.expiry_bars)
     check_forecasts(forecasts)
     decided = decide(forecasts, states, rules)
     side, reason = int(decided.side[0]), decided.reason(0)
@@ -221,11 +159,12 @@ def target_position(forecast: Forecast, market: MarketState, rules: SignalRules)
 
 def decide(forecasts: Forecasts, market: MarketStates, rules: SignalRules) -> Decisions:
     """Targets at N cutoffs, from forecasts that passed `check_forecasts`."""
-    last = _last_step(forecasts.horizon, rules.expiry_bars)
+    check_horizon(forecasts.horizon, market.close_only, rules.expiry_bars)
+    forecasts = _until_expiry(forecasts, rules.expiry_bars)
     vote = isinstance(forecasts, Ballot)
     side, move, band = (_majority if vote else _sides)(forecasts, market, rules)
     exits = _exits(forecasts, market, rules, side)
-    gain, per_money = _size(forecasts, market, rules, side, exits, last)
+    gain, per_money = _size(forecasts, market, rules, side, exits)
     why = _refusals(side, exits, gain)
     taken = (side != 0) & (why == 0)
 
@@ -239,7 +178,7 @@ def decide(forecasts: Forecasts, market: MarketStates, rules: SignalRules) -> De
         stop=kept(exits.stop),
         take_profit=kept(exits.take_profit),
         trailing=kept(exits.trailing),
-        expiry=forecasts.ds[:, last],
+        expiry=forecasts.ds[:, -1],
         move=move,
         band=band,
         why=why,
@@ -282,14 +221,14 @@ def _exits(forecasts: Forecasts, market: MarketStates, rules: SignalRules, side:
 
 
 def _size(
-    forecasts: Forecasts, market: MarketStates, rules: SignalRules, side: np.ndarray, exits: _Exits, last: int
+    forecasts: Forecasts, market: MarketStates, rules: SignalRules, side: np.ndarray, exits: _Exits
 ) -> tuple[np.ndarray | None, np.ndarray | None]:
     """Gain expected, where the size depends on it, and lots for each unit of equity, None where they are fixed."""
     if rules.sizing == "fixed":
         return None, None
     gain = deviation = None
     if rules.sizing == "kelly":
-        gain, deviation = _earned(forecasts, market, side, last)
+        gain, deviation = _earned(forecasts, market, side)
     to_stop = exits.trailing if exits.stop is None else side * (exits.now - exits.stop)
     return gain, lots_per_money_of(
         rules,
@@ -317,70 +256,21 @@ def _refusals(side: np.ndarray, exits: _Exits, gain: np.ndarray | None) -> np.nd
     return why
 
 
-def mean_vs_context(forecasts: Forecasts, market: MarketStates, rules: SignalRules) -> View:
-    """Mean of the predicted closes against the mean of the last C closes (the sources' rule; it follows the trend)."""
-    first = _first(market)
-    return View(_mean(forecasts.mean, first) - market.context_mean, _mean(forecasts.mean_se, first))
+def check_horizon(horizon: int, close_only: bool, expiry_bars: int = 0) -> None:
+    """UserError where a target would expire beyond the horizon, or on a close-only series with its first step.
 
-
-def mean_vs_last(forecasts: Forecasts, market: MarketStates, rules: SignalRules) -> View:
-    """Mean of the predicted closes against the price an order fills at."""
-    first = _first(market)
-    price, price_se = _fill(forecasts, market)
-    return View(_mean(forecasts.mean, first) - price, _mean(forecasts.mean_se, first) + price_se)
-
-
-def threshold(forecasts: Forecasts, market: MarketStates, rules: SignalRules) -> View:
-    """Last predicted close against the price an order fills at; the move must exceed k times the round-trip cost."""
-    price, price_se = _fill(forecasts, market)
-    standard_error = forecasts.mean_se[:, -1] + price_se
-    return View(forecasts.mean[:, -1] - price, standard_error, rules.threshold_k * market.round_trip_cost)
-
-
-def probability(forecasts: Forecasts, market: MarketStates, rules: SignalRules) -> View:
-    """Chance of closes above the price an order fills at, mean over steps, beyond one half by more than the margin."""
-    chance, standard_error = _chance_of_rise(forecasts, market)
-    return View(chance - 0.5, standard_error, rules.probability_margin, in_price=False)
-
-
-def quantile(forecasts: Forecasts, market: MarketStates, rules: SignalRules) -> View:
-    """Low quantile of the last step above the price of the fill, or the high one below it, by the round-trip cost.
-
-    Monte Carlo errors of quantiles are not known; that of the mean, the least they can be, stands in for them.
+    There that step is already past when an order fills.
     """
-    price, price_se = _fill(forecasts, market)
-    at = QUANTILE_LEVELS.index(rules.quantile_level)
-    low = forecasts.quantiles[:, at, -1] - price
-    high = forecasts.quantiles[:, len(QUANTILE_LEVELS) - 1 - at, -1] - price
-    move = np.where(low > 0, low, np.where(high < 0, high, 0.0))
-    return View(move, forecasts.mean_se[:, -1] + price_se, market.round_trip_cost)
-
-
-SIGNALS: dict[str, Signal] = {
-    "mean-vs-context": mean_vs_context,
-    "mean-vs-last": mean_vs_last,
-    "threshold": threshold,
-    "probability": probability,
-    "quantile": quantile,
-}
-
-
-def find_signal(name: str) -> Signal:
-    """The signal of a name, or of a file and a function; ConfigError names the known ones or what is wrong."""
-    if is_user_signal(name):
-        user_moves(name)
-        return lambda forecasts, market, rules: View(asked(name, forecasts, market, rules), 0.0)
-    if name not in SIGNALS:
-        raise ConfigError(unknown("signal", name, SIGNALS))
-    return SIGNALS[name]
-
-
-def check_horizon(horizon: int, close_only: bool) -> None:
-    """Refuse horizon 1 on a close-only series: its only step is already past when an order fills."""
-    if close_only and horizon < 2:
+    if expiry_bars > horizon:
         raise UserError(
-            "horizon 1 cannot be traded on a close-only series: an order fills at the next fixing, so step 1 is never "
-            "earned; set windows.horizon to 2 or more, or use bars with open prices"
+            f"expiry_bars is {expiry_bars}, beyond the forecast's horizon of {horizon}; set trading.expiry_bars to at "
+            f"most {horizon}, or 0 for its end"
+        )
+    if close_only and (expiry_bars or horizon) < 2:
+        what, cure = ("expiry_bars", "trading.expiry_bars") if expiry_bars else ("horizon", "windows.horizon")
+        raise UserError(
+            f"{what} 1 cannot be traded on a close-only series: an order fills at the next fixing, so step 1 is never "
+            f"earned; set {cure} to 2 or more, or use bars with open prices"
         )
 
 
@@ -426,38 +316,18 @@ def _alone(record: Any, kind: type[Any]) -> Any:
     return kind(**{name: value if name in single else np.asarray(value)[None] for name, value in own.items()})
 
 
-def _last_step(horizon: int, expiry_bars: int) -> int:
-    """Index of the step at whose close a target expires."""
-    if expiry_bars > horizon:
-        raise UserError(
-            f"expiry_bars is {expiry_bars}, beyond the forecast's horizon of {horizon}; set trading.expiry_bars to at "
-            f"most {horizon}, or 0 for its end"
-        )
-    return (expiry_bars or horizon) - 1
+_BY_STEP = ("ds", "mean", "mean_se", "quantiles", "p_up", "p_up_se")
+"""Fields of `Forecasts` whose last axis is the step."""
 
 
-def _mean(values: np.ndarray, first: int) -> np.ndarray:
-    """Mean over steps from `first` on, [N, H] -> [N]; summed step by step, the same for a row alone or among others."""
-    total = values[:, first]
-    for step in range(first + 1, values.shape[1]):
-        total = total + values[:, step]
-    return np.asarray(total / (values.shape[1] - first))
-
-
-def _first(market: MarketStates) -> int:
-    """Index of the first step whose close can be earned."""
-    return 1 if market.close_only else 0
-
-
-def _fill(forecasts: Forecasts, market: MarketStates) -> tuple[np.ndarray, np.ndarray | float]:
-    """Price an order decided at the cutoff is expected to fill at, and its standard error.
-
-    The last close where bars have opens: the next open is about that. On a close-only series the predicted t+1.
-
-    Standard errors of steps of the same paths are positively correlated, by an unknown amount; the error of an average
-    or a difference is therefore bounded by the average or the sum of the errors, not by their root of squares.
-    """
-    return (forecasts.mean[:, 0], forecasts.mean_se[:, 0]) if market.close_only else (market.last_close, 0.0)
+def _until_expiry(forecasts: Forecasts, expiry_bars: int) -> Forecasts:
+    """Forecasts of the steps up to that at whose close a target expires; what lies beyond is never held."""
+    if expiry_bars in (0, forecasts.horizon):
+        return forecasts
+    cut: dict[str, Any] = {name: getattr(forecasts, name)[..., :expiry_bars] for name in _BY_STEP}
+    if isinstance(forecasts, Ballot):
+        cut["members"] = tuple(_until_expiry(member, expiry_bars) for member in forecasts.members)
+    return replace(forecasts, **cut)
 
 
 def _to_close(side: np.ndarray, market: MarketStates) -> np.ndarray:
@@ -465,35 +335,11 @@ def _to_close(side: np.ndarray, market: MarketStates) -> np.ndarray:
     return -side * market.spread / 2 if market.close_only else np.where(side < 0, market.spread, 0.0)
 
 
-def _earned(forecasts: Forecasts, market: MarketStates, side: np.ndarray, last: int) -> tuple[np.ndarray, np.ndarray]:
+def _earned(forecasts: Forecasts, market: MarketStates, side: np.ndarray) -> tuple[np.ndarray, np.ndarray]:
     """Gain expected of one unit up to the expiry, a round trip's cost paid, and its standard deviation, [N].
 
     On a close-only series the first of the h bars is not earned: h - 1 of h parts of the variance are.
     """
-    gain = side * (forecasts.mean[:, last] - _fill(forecasts, market)[0]) - market.round_trip_cost
-    part = last / (last + 1) if market.close_only else 1.0
-    return gain, deviation_of(forecasts.quantiles[:, :, last]) * math.sqrt(part)
-
-
-LEAST_CHANCE = 1e-6
-"""Chances are kept so far from 0 and 1, where a normal move would be endless."""
-
-
-def _chance_of_rise(forecasts: Forecasts, market: MarketStates) -> tuple[np.ndarray, np.ndarray]:
-    """Mean over the steps that can be earned of the chance to close above the fill, and its standard error.
-
-    p_up speaks of the last close. On a close-only series an order fills at t+1, and what is believed of step 1 must not
-    be earned: with normal moves, p_up[h] = Phi(m_h / sqrt(h)) gives the drifts m_h in one-bar deviations, and the
-    chance to close above t+1 is Phi((m_h - m_1) / sqrt(h - 1)). So a rise in step 1 alone earns nothing.
-    """
-    p_up, errors = forecasts.p_up, forecasts.p_up_se
-    if not market.close_only:
-        return _mean(p_up, 0), _mean(errors, 0)
-    from scipy.special import exp2, ndtr, ndtri  # element by element, unlike numpy's, whose exp depends on the layout
-
-    bars = np.sqrt(np.arange(1, p_up.shape[1] + 1))
-    score = ndtri(np.clip(p_up, LEAST_CHANCE, 1 - LEAST_CHANCE))
-    density = exp2(-score * score / 2 / math.log(2)) / math.sqrt(2 * math.pi)
-    drift, drift_se = bars * score, bars * errors / density
-    earned, earned_se = (drift[:, 1:] - drift[:, :1]) / bars[:-1], (drift_se[:, 1:] + drift_se[:, :1]) / bars[:-1]
-    return _mean(ndtr(earned), 0), _mean(earned_se, 0) / math.sqrt(2 * math.pi)
+    gain = side * (forecasts.mean[:, -1] - fill_price(forecasts, market)[0]) - market.round_trip_cost
+    part = (forecasts.horizon - 1) / forecasts.horizon if market.close_only else 1.0
+    return gain, deviation_of(forecasts.quantiles[:, :, -1]) * math.sqrt(part)

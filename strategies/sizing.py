@@ -89,6 +89,16 @@ def steps_of(lots: float, rules: BrokerRules) -> int:
     return steps if steps >= rules.least_steps else 0
 
 
+def check_lots(lots: float, broker: BrokerRules) -> None:
+    """ConfigError where fixed lots are refused whenever they are asked for."""
+    if not steps_of(lots, broker):
+        least = broker.least_steps * broker.lot_step
+        raise ConfigError(
+            f"trading.lots {lots:g} is below the least size that the broker takes, {least:g} (broker.lot_min "
+            f"{broker.lot_min:g}, lot_step {broker.lot_step:g}), so nothing would be opened; raise lots"
+        )
+
+
 def capped(broker: BrokerRules, max_lots: float) -> BrokerRules:
     """The broker's rules under `trading.max_lots`: its `lot_max` where that is less. Engines must be given these."""
     if max_lots >= broker.lot_max:

@@ -88,9 +88,12 @@ def bar_minutes(equity: pd.DataFrame) -> float:
 def fill_times(trades: pd.DataFrame, minutes: float, close_only: bool) -> tuple[pd.Series, pd.Series]:
     """UTC at which each trade was entered and left, as nearly as bars tell.
 
-    Fills at an open are stamped with that bar's close: they happened a bar earlier. What was closed within a bar or at
-    its end has that end, the latest moment it can have been.
+    As the run noted it (FILL_COLUMNS), from its calendar. Else fills at an open, stamped with that bar's close, are
+    taken to have happened a bar earlier. What was closed within a bar or at its end has that end, the latest moment it
+    can have been.
     """
+    if "entry_filled" in trades:
+        return trades["entry_filled"], trades["exit_filled"]
     if close_only or math.isnan(minutes):
         return trades["entry_time"], trades["exit_time"]
     length = pd.Timedelta(minutes=minutes)

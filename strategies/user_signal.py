@@ -15,7 +15,7 @@ from forecasting.errors import ConfigError, UserError
 from forecasting.files import sha256_of
 
 Moves = Callable[[Any, Any, Any], Any]
-"""(forecasts, market, rules) -> moves [N]; see `strategies.signals`."""
+"""(forecasts, market, rules) -> moves [N], or a tuple of moves and their standard errors; see `strategies.views`."""
 
 _loaded: dict[tuple[str, str], Moves] = {}
 
@@ -65,27 +65,31 @@ def _load(name: str, file: Path, function: str) -> Moves:
     return found  # type: ignore[no-any-return]
 
 
-def asked(name: str, forecasts: Any, market: Any, rules: Any) -> np.ndarray:
-    """Moves [N] of a user's signal, float64; UserError in one line names the file, the function and the cause.
+def asked(name: str, forecasts: Any, market: Any, rules: Any) -> tuple[np.ndarray, np.ndarray | None]:
+    """Moves [N] of a user's signal and their standard errors where it gives some, float64.
 
-    The function gets records it cannot write to. Every row is asked for again without its neighbours, and the first,
-    the middle and the last alone: a signal whose answer depends on other cutoffs than its own may know the future, and
-    would not trade live as it did in the backtest.
+    UserError in one line names the file, the function and the cause. The function gets copies, so what it writes to
+    them is lost. Every row is asked for again without its neighbours, and the first, the middle and the last alone: a
+    signal whose answer depends on other cutoffs than its own may know the future, and would not trade live as it did
+    in the backtest.
     """
-    moves = _checked(name, forecasts, market, rules)
-    count = len(moves)
+    answer = _checked(name, forecasts, market, rules)
+    count = len(forecasts)
     single = [slice(row, row + 1) for row in sorted({0, count // 2, count - 1})]
     for part in [*single, slice(0, None, 2), slice(1, None, 2)] if count > 1 else ():
         fewer = _checked(name, some_rows(forecasts, part), some_rows(market, part), rules)
-        strange = np.flatnonzero(~np.isclose(fewer, moves[part], rtol=1e-9, atol=0))
-        if len(strange):
-            row = int(np.arange(count)[part][strange[0]])
-            raise UserError(
-                f"signal {name!r}: its move at {forecasts.cutoff[row]} is {moves[row]:g} among {count} cutoffs and "
-                f"{fewer[strange[0]]:g} {'alone' if len(fewer) == 1 else f'among {len(fewer)}'}; each row must depend "
-                "on its own row only"
-            )
-    return moves
+        if len(fewer) != len(answer):
+            raise UserError(f"signal {name!r} gives standard errors for some cutoffs only; give them for all or none")
+        for what, many, few in zip(("move", "standard error"), answer, fewer, strict=False):
+            strange = np.flatnonzero(~np.isclose(few, many[part], rtol=1e-9, atol=0))
+            if len(strange):
+                row = int(np.arange(count)[part][strange[0]])
+                raise UserError(
+                    f"signal {name!r}: its {what} at {forecasts.cutoff[row]} is {many[row]:g} among {count} cutoffs "
+                    f"and {few[strange[0]]:g} {'alone' if len(few) == 1 else f'among {len(few)}'}; each row must "
+                    "depend on its own row only"
+                )
+    return answer[0], answer[1] if len(answer) == 2 else None
 
 
 def some_rows(record: Any, part: slice) -> Any:
@@ -94,31 +98,47 @@ def some_rows(record: Any, part: slice) -> Any:
     return replace(record, **{k: v[part] for k, v in arrays.items() if isinstance(v, np.ndarray)})
 
 
-def _checked(name: str, forecasts: Any, market: Any, rules: Any) -> np.ndarray:
-    count = len(forecasts)
+def _checked(name: str, forecasts: Any, market: Any, rules: Any) -> tuple[np.ndarray, ...]:
+    """Moves, or moves and standard errors, of so many rows as asked for."""
     try:
-        moves = np.asarray(user_moves(name)(_read_only(forecasts), _read_only(market), rules), np.float64)
+        given = user_moves(name)(_copied(forecasts), _copied(market), rules)
+        answer = [np.asarray(values, np.float64) for values in (given if isinstance(given, tuple) else (given,))]
     except UserError:
         raise
     except Exception as error:  # whatever the user's code raises
         raise UserError(f"signal {name!r} failed: {_cause(error, place_of(name)[0])}; mend that function") from error
-    if moves.shape != (count,):
-        raise UserError(f"signal {name!r} gave shape {moves.shape} for {count} cutoffs; give one move for each")
-    wrong = ~np.isfinite(moves)
+    if len(answer) > 2:
+        raise UserError(f"signal {name!r} gave a tuple of {len(answer)}; give moves, or moves and standard errors")
+    for what, values in zip(("move", "standard error"), answer, strict=False):
+        _check_values(name, what, values, forecasts)
+    return tuple(answer)
+
+
+def _check_values(name: str, what: str, values: np.ndarray, forecasts: Any) -> None:
+    if values.shape != (len(forecasts),):
+        raise UserError(
+            f"signal {name!r} gave shape {values.shape} for {len(forecasts)} cutoffs; give one {what} for each"
+        )
+    wrong = ~np.isfinite(values)
     if wrong.any():
         at = int(np.flatnonzero(wrong)[0])
         raise UserError(
-            f"signal {name!r} gave {moves[at]} (NaN or endless) at {forecasts.cutoff[at]}; give 0 to stay flat"
+            f"signal {name!r} gave {values[at]} (NaN or endless) at {forecasts.cutoff[at]}; give 0 to stay flat"
         )
-    return moves
+    if what == "standard error" and (values < 0).any():
+        at = int(np.flatnonzero(values < 0)[0])
+        raise UserError(
+            f"signal {name!r} gave a standard error of {values[at]:g} at {forecasts.cutoff[at]}; give 0 or more"
+        )
 
 
-def _read_only(record: Any) -> Any:
+def _copied(record: Any) -> Any:
+    """A record of copies that refuse to be written to, so that a slip shows."""
     arrays = {field.name: getattr(record, field.name) for field in fields(record)}
-    views = {name: value.view() for name, value in arrays.items() if isinstance(value, np.ndarray)}
-    for view in views.values():
-        view.flags.writeable = False
-    return replace(record, **views)
+    copies = {name: value.copy() for name, value in arrays.items() if isinstance(value, np.ndarray)}
+    for copy in copies.values():
+        copy.flags.writeable = False
+    return replace(record, **copies)
 
 
 def _cause(error: Exception, file: Path) -> str:

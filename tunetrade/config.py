@@ -26,7 +26,7 @@ from forecasting.train import TrainingOptions
 from forecasting.windows import SplitSpec, WindowSpec
 from strategies.contract import PRESETS, BrokerRules
 from strategies.rules import TradingRules
-from strategies.sizing import capped
+from strategies.sizing import capped, check_lots
 from tunetrade.ensembles import EnsembleOptions
 
 BENCHMARKS = ("buy-and-hold", "always-flat")
@@ -98,7 +98,7 @@ class StudyConfig:
                 f"trading.expiry_bars is {self.trading.expiry_bars}, beyond windows.horizon {self.windows.horizon}; "
                 "set it to at most that, or 0 for all of it"
             )
-        capped(self.broker, self.trading.max_lots)
+        check_lots(self.trading.lots, capped(self.broker, self.trading.max_lots))
         self._check_ensembles()
 
     def _check_ensembles(self) -> None:

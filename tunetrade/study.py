@@ -19,7 +19,7 @@ from forecasting.cache import limit_bytes
 from forecasting.errors import ConfigError
 from forecasting.files import read_json, write_json
 from forecasting.methods import METHODS, method
-from strategies.market import market_of, spreads
+from strategies.market import check_hours, market_of, spreads
 from strategies.signals import check_horizon
 from tunetrade.beside import series_beside
 from tunetrade.cell import Cell, fingerprints, stages
@@ -106,7 +106,8 @@ def check_trading(study: StudyConfig, bars: Bars, span: tuple[np.datetime64, np.
     That is a horizon too short for a source of closes, spreads that are not there or cannot be, and an account that
     cannot be converted.
     """
-    check_horizon(study.windows.horizon, bars.instrument.close_only)
+    check_horizon(study.windows.horizon, bars.instrument.close_only, study.trading.expiry_bars)
+    check_hours(bars, study.broker)
     traded = (bars.times >= span[0]) & (bars.times <= span[1])
     if not traded.any():
         return

@@ -207,3 +207,31 @@ def test_zone_round_trip_agrees_with_pandas(hours):
         assert set((back // np.timedelta64(1, "h")).tolist()) <= allowed
     pandas = pd.DatetimeIndex(instants, tz="UTC").tz_convert("Europe/Helsinki").tz_localize(None)
     assert np.array_equal(from_utc(instants, "Europe/Helsinki"), pandas.to_numpy("datetime64[ns]"))
+
+
+@pytest.mark.parametrize("timeframe", ["M1", "M30", "H1", "H4", "H12", "D1", "W1"])
+@pytest.mark.parametrize("alignment", ["us-dst", "UTC", "Europe/Athens"])
+def test_a_bar_starts_at_the_close_before_it_or_with_the_session(timeframe, alignment):
+    """Over a year's end and both changes of summer time; minute bars over one of them."""
+    first = np.datetime64("2021-03-10" if timeframe in ("M1", "M30") else "2020-10-20", "ns")
+    week = FxWeek(timeframe, alignment)
+    closes = week.between(first, np.datetime64("2021-03-20", "ns"))
+    starts = week.starts(closes)
+    assert (starts < closes).all()
+    assert (starts[1:] >= closes[:-1]).all()
+    after_gap = starts[1:][starts[1:] > closes[:-1]]
+    opened = from_utc(after_gap, "America/New_York")
+    assert len(after_gap) >= 1
+    assert set(((opened - opened.astype("datetime64[D]")) / np.timedelta64(1, "h")).tolist()) == {17.0}
+    always = RoundTheClock(timeframe, alignment)
+    closes = always.between(first, np.datetime64("2021-03-20", "ns"))
+    assert (always.starts(closes)[1:] == closes[:-1]).all()
+
+
+def test_a_bar_off_the_calendar_starts_on_the_grid():
+    saturday = np.array(["2021-03-06T15:00", "2021-12-25T15:00"], "datetime64[ns]")
+    assert FxWeek("H4", "UTC").starts(saturday).tolist() == np.array(
+        ["2021-03-06T12:00", "2021-12-25T12:00"], "datetime64[ns]"
+    ).tolist()  # fmt: skip
+    fixing = TargetDays().between(np.datetime64("2021-03-01", "ns"), np.datetime64("2021-03-09", "ns"))
+    assert (TargetDays().starts(fixing) == fixing).all()

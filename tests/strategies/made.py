@@ -21,6 +21,7 @@ class EveryHour:
     """A market that never closes."""
 
     timezone: str = "UTC"
+    timeframe: str = "H1"
 
     def following(self, cutoff, count):
         return cutoff + HOUR * np.arange(1, count + 1)
@@ -30,6 +31,9 @@ class EveryHour:
 
     def between(self, first, last):
         return np.arange(first, last + HOUR, HOUR)
+
+    def starts(self, closes):
+        return closes - np.timedelta64(MINUTES[self.timeframe] * 60_000_000_000, "ns")
 
 
 def make_bars(
@@ -53,7 +57,7 @@ def make_bars(
         index=pd.DatetimeIndex(times, name="time").tz_localize("UTC"),
     )
     instrument = Instrument(symbol, symbol[:3], symbol[3:], digits, timeframe, "made", "0" * 64, close_only)
-    return Bars(frame, instrument, EveryHour())
+    return Bars(frame, instrument, EveryHour(timeframe=timeframe))
 
 
 def make_forecasts(bars, where, mean, mean_se=None):

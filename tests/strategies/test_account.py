@@ -4,13 +4,15 @@ from dataclasses import replace
 
 import numpy as np
 import pytest
-from made import make_bars, random_account, random_plan
+from made import make_bars, make_forecasts, random_account, random_plan
 
 from forecasting.errors import ConfigError, DataError, OptionError, UserError
+from strategies.backtest import run_backtest
 from strategies.broker import run_plan
 from strategies.contract import BrokerRules
 from strategies.market import market_of
 from strategies.plan import plain_plan
+from strategies.rules import TradingRules
 from strategies.run import REASONS
 
 END = REASONS.index("end of data")
@@ -166,6 +168,69 @@ def test_a_spread_above_the_price_names_bar_and_cure():
         market_of(bars, BrokerRules(spread_points="data"))
     with pytest.raises(ConfigError, match=r"set broker\.conversion"):
         market_of(bars, BrokerRules(currency="JPY"))
+
+
+def held(bars, trading=None, policy="buy-and-hold", **broker):
+    span = (bars.times[0], bars.times[-1])
+    settings = BrokerRules(**{"deposit": 1e6, **broker})
+    return run_backtest(bars, None, trading or TradingRules(), settings, context=2, policy=policy, span=span)
+
+
+@pytest.mark.parametrize(
+    ("trading", "broker", "says"),
+    [
+        ({"lots": 0.005}, {}, r"trading\.lots 0\.005 is below the least .* 0\.01 \(broker\.lot_min 0\.01.*raise lots"),
+        ({"lots": 0.02}, {"lot_step": 0.03}, r"below the least size that the broker takes, 0\.03"),
+        ({}, {"hours": "00:15-00:45"}, r"broker\.hours 00:15-00:45 hold the close of no bar of EURUSD-H1, such as 0"),
+        ({}, {"slippage_points": 2e5}, r"slippage_points draws \d+ points for the bar of 2021-03-01T0.* not below its"),
+    ],
+)
+def test_settings_under_which_nothing_can_trade_are_refused(trading, broker, says):
+    bars = make_bars(np.full(24, 1.1), np.full(24, 1.1))
+    with pytest.raises(ConfigError, match=says):
+        held(bars, TradingRules(**trading), **broker)
+    if "lots" in trading:
+        assert not len(held(bars, TradingRules(**trading), "always-flat", **broker).trades)
+
+
+def test_settings_that_just_let_something_trade_are_taken():
+    bars = make_bars(np.full(24, 1.1), np.full(24, 1.1))
+    assert len(held(bars, TradingRules(lots=0.03), lot_step=0.03).trades) == 1
+    # The span has no close at 05:00, the series has.
+    part = replace(bars, frame=bars.frame.iloc[:3])
+    span = (part.times[0], part.times[-1])
+    broker = BrokerRules(hours="05:00-05:01", timezone="UTC")
+    run = run_backtest(bars, None, TradingRules(), broker, context=2, policy="buy-and-hold", span=span)
+    assert not len(run.trades)
+    # Draws go up to twice the mean: 54,900 points stay below 1.1, whatever is drawn.
+    assert len(held(bars, slippage_points=54_900.0, leverage=30.0).trades) == 1
+
+
+def test_a_deposit_is_refused_only_where_no_entry_could_be_carried():
+    # 0.1 lot ties up 10,000 x open / 30: 400.00 at 1.2, 333.33 at 1.0, where the second forecast is acted on.
+    closes = [1.2] * 8 + [1.0] * 8
+    bars = make_bars(closes, [1.2] * 9 + [1.0] * 7)
+    forecasts = make_forecasts(bars, [3, 9], [[1.3, 1.3], [1.1, 1.1]])
+    rules = TradingRules()
+    taken = run_backtest(bars, forecasts, rules, BrokerRules(deposit=334.0, spread_points=0.0), context=2)
+    assert taken.trades["entry_price"].tolist() == [1.0]
+    with pytest.raises(ConfigError, match=r"broker\.deposit 333 is below the margin of 0\.1 lot EURUSD, 333\.33"):
+        run_backtest(bars, forecasts, rules, BrokerRules(deposit=333.0, spread_points=0.0), context=2)
+
+
+def test_a_conversion_rate_older_than_a_week_is_none():
+    # Rates until Friday, 5 March, 16:00. Bars of the 12th are a week old at 16:00, and one hour more at 17:00.
+    start = np.datetime64("2021-03-12T00:00", "ns")
+    rates = make_bars(np.full(16, 130.0), symbol="EURJPY", start=np.datetime64("2021-03-05T00:00", "ns"))
+    broker = BrokerRules(currency="EUR", conversion="made")
+    bars = make_bars(np.full(16, 150.0), np.full(16, 150.0), digits=3, symbol="USDJPY", start=start)
+    assert market_of(bars, broker, rates).conversion.tolist() == [1 / 130.0] * 16
+    longer = make_bars(np.full(17, 150.0), np.full(17, 150.0), digits=3, symbol="USDJPY", start=start)
+    says = r"EURJPY has no rate for the bar of 2021-03-12T17.* is of 2021-03-05, 7 days before; use a series without"
+    with pytest.raises(DataError, match=says):
+        market_of(longer, broker, rates)
+    weekly = make_bars([130.0, 131.0], symbol="EURJPY", timeframe="W1", start=np.datetime64("2021-02-13T00:00", "ns"))
+    assert market_of(longer, broker, weekly).conversion.tolist() == [1 / 131.0] * 17  # of the 27th
 
 
 @pytest.mark.parametrize(

@@ -13,10 +13,10 @@ from forecasting.zones import from_utc
 from strategies.backtest import run_backtest
 from strategies.broker import run_plan
 from strategies.contract import BrokerRules
-from strategies.market import market_of, weekend_ahead
+from strategies.market import bar_starts, market_of, weekend_ahead
 from strategies.plan import plain_plan
 from strategies.rules import TradingRules
-from strategies.run import REASONS, trades_frame
+from strategies.run import REASONS, trades_frame, with_fills
 from strategies.tester import fill_times
 
 FREE = BrokerRules(spread_points=0.0)
@@ -263,6 +263,37 @@ def test_nothing_is_held_over_the_weekend_whatever_the_bars(timeframe, close, cl
     assert result.trades["swap"].tolist()[1:] == pytest.approx([-0.6] * 2)  # Monday to Thursday, Wednesday counts three
     with pytest.raises(ConfigError, match="cannot be kept on bars of a week"):
         weekend_ahead(replace(bars, instrument=replace(bars.instrument, timeframe="W1")), broker)
+
+
+@pytest.mark.parametrize(
+    ("timeframe", "alignment", "begins"),
+    [
+        ("W1", "us-dst", ["Sun 22:00", "Sun 22:00", "Sun 21:00"]),
+        ("W1", "UTC", ["Sun 22:00", "Sun 22:00", "Sun 21:00"]),
+        ("D1", "us-dst", ["Sun 22:00", "Mon 22:00", "Tue 22:00"]),
+        ("D1", "UTC", ["Sun 22:00", "Mon 00:00", "Tue 00:00"]),
+        ("H4", "us-dst", ["Sun 22:00", "Mon 02:00", "Mon 06:00"]),
+        ("H12", "Europe/Athens", ["Sun 22:00", "Mon 10:00", "Mon 22:00"]),
+    ],
+)
+def test_orders_fill_where_the_trading_of_a_bar_begins(timeframe, alignment, begins):
+    # New York's 17:00 on Sunday, 28 February 2021, is 22:00 UTC; summer time begins on 14 March.
+    calendar = FxWeek(timeframe, alignment)
+    times = calendar.between(np.datetime64("2021-02-24", "ns"), np.datetime64("2021-03-23", "ns"))
+    bars = flat_bars(1.1, len(times), timeframe=timeframe)
+    bars = replace(bars, frame=bars.frame.set_index(pd.DatetimeIndex(times, tz="UTC")), calendar=calendar)
+    starts = bar_starts(bars)
+    week = pd.DatetimeIndex(starts[starts > np.datetime64("2021-02-28", "ns")][:3])
+    assert week.strftime("%a %H:%M").tolist() == begins
+    # Held from the first bar to the last open: entry and exit stand where the trading of their bars begins.
+    side = np.arange(len(times)) < len(times) - 2
+    market = market_of(bars, BrokerRules(swap_long=-1.0))
+    run = run_plan(market, plain_plan(side.astype(np.int8), 0.1), BrokerRules(swap_long=-1.0))
+    trades = with_fills(trades_frame(run, market, 1e5, ("",) * len(times)), bars.times, starts)
+    entered, left = fill_times(trades, MINUTES[timeframe], close_only=False)
+    assert [entered[0], left[0]] == [*pd.DatetimeIndex(starts[[1, -1]], tz="UTC")]
+    if timeframe == "W1":  # from Sunday to Sunday a week has five nights, Wednesday's counting three: 7 x 0.10
+        assert run.trades[0].swap == pytest.approx(-0.7 * (len(times) - 2))
 
 
 def test_nothing_is_held_over_the_weekend_on_fixings():

@@ -44,7 +44,7 @@ def plan(bars, forecasts, rules=RULES, first=0, last=None, broker=BROKER):
     ("every", "close_only", "first", "rules"),
     [
         (1, False, 0, RULES),
-        (7, False, 17, RULES),
+        (5, False, 17, RULES),
         (4, True, 30, replace(RULES, signal="threshold", expiry_bars=0, trailing="")),
         (3, False, 20, TradingRules("probability", sizing="kelly", take_profit="quantile:0.95")),
     ],
@@ -115,6 +115,22 @@ def test_one_layout_serves_every_setting():
         assert fast.lots_per_money.tobytes() == whole.lots_per_money.tobytes()
         assert set(fast.reasons) == {""}
     assert plan_on(layout, TradingRules(resize=True)).resize
+
+
+def test_a_round_trip_costs_spread_two_commissions_and_two_mean_slippages():
+    # 12 points of spread, 2 x 3 of slippage on average, 2 x 4 of commission a lot at 0.8: 1e-4 in quote currency.
+    bars, forecasts = case(9)
+    broker = replace(BROKER, spread_points=12.0, slippage_points=3.0, currency="GBP", conversion="made")
+    market = market_of(bars, broker, make_bars(np.full(60, 1.25), symbol="GBPUSD"))
+    layout = lay_out(bars, bars, forecasts, broker, market, CONTEXT)
+    cost = 12e-5 + 2 * 3e-5 + 2 * 4e-5 / 0.8
+    assert layout.states.round_trip_cost.tolist() == pytest.approx([cost] * len(forecasts), rel=1e-12)
+    moves = np.where(np.arange(len(forecasts)) % 2, 1.01 * cost, 0.99 * cost)
+    known = make_forecasts(
+        bars, np.searchsorted(bars.times, forecasts.cutoff), forecasts.anchor[:, None] + moves[:, None]
+    )
+    taken = plan_of(bars, bars, known, TradingRules("threshold"), broker, market, CONTEXT).side[14:-3]
+    assert taken.tolist() == [n % 2 for n in range(len(taken))]
 
 
 def test_trading_hours_and_the_weekend_bind_a_plan():

@@ -247,6 +247,43 @@ def test_a_vote_is_the_side_of_more_than_half():
     assert sides(up, up, down, down).reason(0) == "flat: vote of mean-vs-last +2 within 2"
 
 
+@pytest.mark.parametrize("signal", sorted(SIGNALS))
+@pytest.mark.parametrize("close_only", [False, True])
+def test_what_lies_beyond_the_expiry_decides_nothing(signal, close_only):
+    """With expiry_bars all is as of a forecast that ends there: sides, stops at quantiles, sizes and texts."""
+    rng = np.random.default_rng(7)
+    count, horizon = 40, 5
+    steps = CUTOFF + np.timedelta64(1, "h") * np.arange(1, horizon + 1)
+    mean = 1.1 + np.cumsum(rng.normal(0, 0.001, (count, horizon)), axis=1)
+    whole = Forecasts(
+        "EURUSD-H1", np.full(count, CUTOFF), np.tile(steps, (count, 1)), np.full(count, 1.1), np.full(count, 1e-3),
+        mean, rng.uniform(0, 2e-4, mean.shape), mean[:, None] + np.sort(rng.normal(0, 0.001, (count, 7, 5)), axis=1),
+        rng.uniform(0, 1, mean.shape), rng.uniform(0, 0.05, mean.shape), np.full(count, "0"),
+    )  # fmt: skip
+    by_step = ("ds", "mean", "mean_se", "quantiles", "p_up", "p_up_se")
+    short = replace(whole, **{name: getattr(whole, name)[..., :2].copy() for name in by_step})
+    ballots = [Ballot(**vars(believed), members=(believed,)) for believed in (whole, short)]
+    states = MarketStates(
+        *np.full((2, count), 1.1), *np.full((2, count), 1e-4), *np.full((2, count), 1.0), 1e-5, close_only
+    )
+    asked = SignalRules(signal, 0.5, 0.1, sizing="kelly", stop="quantile:0.05", take_profit="quantile:0.95")
+    for one, two in ((whole, short), ballots):
+        ours, theirs = decide(one, states, replace(asked, expiry_bars=2)), decide(two, states, asked)
+        for name, value in vars(theirs).items():
+            assert np.array_equal(getattr(ours, name), value, equal_nan=name in ("stop", "take_profit", "trailing"))
+        assert (ours.side != decide(one, states, asked).side).any()
+        assert set(ours.side.tolist()) == {-1, 0, 1}
+
+
+def test_a_target_that_expires_before_the_rise_is_not_long():
+    falls_first = forecast([1.0980, 1.0970, 1.0990, 1.1050])
+    for signal in ("threshold", "mean-vs-last"):
+        soon = target_position(falls_first, market(), replace(rules(signal), expiry_bars=1))
+        assert (soon.position, soon.expiry) == (-1, CUTOFF + np.timedelta64(1, "h"))
+    with pytest.raises(UserError, match=r"expiry_bars 1 cannot be traded .* set trading\.expiry_bars to 2 or more"):
+        target_position(falls_first, market(close_only=True), replace(rules("threshold"), expiry_bars=1))
+
+
 def _alone(believed):
     single = {name: np.asarray(value)[None] for name, value in vars(believed).items() if name != "unique_id"}
     return Forecasts(unique_id=believed.unique_id, **single)

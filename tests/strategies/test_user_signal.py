@@ -51,6 +51,27 @@ def test_the_example_of_the_documentation_trades(tmp_path):
     assert found.side[4:9].tolist() == [1, 1, 1, -1, 1]
 
 
+def test_it_stays_flat_within_twice_its_error(tmp_path):
+    """Its own errors where it gives them, else those of the mean of the last step."""
+    errors = np.full((5, 2), [9.0, 4.9e-4])
+    errors[3, 1] = 5.1e-4
+    unsure = replace(FORECASTS, mean_se=errors)
+    assert plan(written(tmp_path, "return np.full(len(forecasts), 1e-3)"), forecasts=unsure).side[4:9].tolist() == [
+        1, 1, 1, 0, 1,
+    ]  # fmt: skip
+    own = "return np.full(len(forecasts), -1e-3), np.where(market.last_close > 1.15, 5.1e-4, 4.9e-4)"
+    wanted = np.where(BARS.closes[4:9] > 1.15, 0, -1).tolist()
+    assert plan(written(tmp_path, own), forecasts=unsure).side[4:9].tolist() == wanted
+    assert set(wanted) == {0, -1}
+
+
+def test_it_cannot_reach_the_records_that_decide(tmp_path):
+    body = "x = forecasts.mean; x = x if x.base is None else x.base; x.flags.writeable = True; x[:] = 9; return x[:, 0]"
+    before = FORECASTS.mean.copy()
+    assert plan(written(tmp_path, body)).side[4] == 1
+    assert FORECASTS.mean.tobytes() == before.tobytes()
+
+
 def test_its_file_is_part_of_what_a_result_depends_on(tmp_path):
     file = written(tmp_path, "return forecasts.mean[:, 0]")
     first = signal_sha(f"{file}:moves")
@@ -68,6 +89,11 @@ def test_its_file_is_part_of_what_a_result_depends_on(tmp_path):
         ("return np.zeros(3)", ("gave shape (3,) for 5 cutoffs", "one move for each")),
         ("return forecasts.mean", ("gave shape (5, 2) for 5 cutoffs",)),
         ("return None", ("for 5 cutoffs",)),
+        ("return np.zeros(5), np.zeros(4)", ("gave shape (4,) for 5 cutoffs", "one standard error for each")),
+        ("return np.zeros(len(forecasts)), np.full(len(forecasts), -1.0)", ("a standard error of -1", "0 or more")),
+        ("return (np.zeros(5),) * 3", ("a tuple of 3", "moves and standard errors")),
+        ("x = forecasts.sigma; return x, x + len(x)", ("its standard error at", "its own row only")),
+        ("x = forecasts.sigma; return (x, x) if len(x) > 1 else x", ("for some cutoffs only",)),
         ("return ['up'] * 5", ("failed: ValueError",)),
         ("return np.where(forecasts.mean[:, 0] > 1.15, np.nan, 0)", ("gave nan", "2021-03-01T06:00")),
         ("return np.full(5, np.inf)", ("gave inf", "give 0 to stay flat")),

@@ -18,7 +18,7 @@ from forecasting.errors import UserError
 from forecasting.files import read_json
 from forecasting.zones import US_DST, check_zone, from_utc
 from strategies.differences import Account
-from strategies.run import EQUITY_COLUMNS, TRADE_COLUMNS
+from strategies.run import EQUITY_COLUMNS, FILL_COLUMNS, TRADE_COLUMNS
 from strategies.tester import bar_minutes
 
 Json = Mapping[str, Any]
@@ -59,7 +59,7 @@ def read_traded_run(folder: Path, symbol: str = "", timezone: str = "") -> Trade
         raise UserError(
             f"{folder} was not traded (no backtest.json); run its study, or `tunetrade backtest RUN --out FOLDER`"
         )
-    trades = _table(folder / "trades.parquet", TRADE_COLUMNS)
+    trades = _table(folder / "trades.parquet", TRADE_COLUMNS, FILL_COLUMNS)
     equity = _table(folder / "equity.parquet", EQUITY_COLUMNS)
     if not len(equity):
         raise UserError(f"{folder / 'equity.parquet'} holds no bar; run the study again")
@@ -85,7 +85,8 @@ def read_traded_run(folder: Path, symbol: str = "", timezone: str = "") -> Trade
     return TradedRun(folder, title, timeframe, trades, equity, account, rules, record, run)
 
 
-def _table(file: Path, columns: tuple[str, ...]) -> pd.DataFrame:
+def _table(file: Path, columns: tuple[str, ...], perhaps: tuple[str, ...] = ()) -> pd.DataFrame:
+    """The columns of a file, and those of `perhaps` that it has."""
     if not file.is_file():
         raise UserError(f"{file} is missing; run the study again, or `tunetrade backtest RUN --out FOLDER`")
     try:
@@ -95,7 +96,7 @@ def _table(file: Path, columns: tuple[str, ...]) -> pd.DataFrame:
     missing = [name for name in columns if name not in table.columns]
     if missing:
         raise UserError(f"{file} has no {', '.join(missing)}: an older version traded it; run the study again")
-    return table[list(columns)].reset_index(drop=True)
+    return table[[*columns, *(name for name in perhaps if name in table.columns)]].reset_index(drop=True)
 
 
 def _json(file: Path) -> Json:
