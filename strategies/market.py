@@ -272,11 +272,16 @@ def _check_age(bars: Bars, other: Bars, dated: np.ndarray) -> None:
         )
 
 
+STRANGE = 0.02
+"""Most of the bars that may have finer prices beyond their high or low before both are of different feeds."""
+
+
 def segments_of(bars: Bars, finer: Bars | None) -> tuple[np.ndarray, np.ndarray]:
     """Open, high and low [3, K] of the bars within bars, and where each bar's begin, int64 [T + 1].
 
     Without finer bars, or where those of a bar do not reach its high and its low (some are missing), it is its own.
-    Prices of finer bars are kept within their bar's range, so that both series tell of the same highs and lows.
+    Prices of finer bars are kept within their bar's range, so that both series tell of the same highs and lows;
+    DataError where more than STRANGE of the bars have finer prices beyond it.
     """
     own = bars.frame[["open", "high", "low"]].to_numpy(np.float64).T.copy()
     count = len(bars)
@@ -292,13 +297,19 @@ def segments_of(bars: Bars, finer: Bars | None) -> tuple[np.ndarray, np.ndarray]
     first = np.searchsorted(finer.times, starts, side="right")
     last = np.searchsorted(finer.times, bars.times, side="right")
     inner = finer.frame[["open", "high", "low"]].to_numpy(np.float64).T
-    pieces, near = [], bars.instrument.point / 2
+    pieces, near, strange = [], bars.instrument.point / 2, 0
     for t, (a, b) in enumerate(zip(first.tolist(), last.tolist(), strict=True)):
         opened, high, low = own[:, t].tolist()
+        strange += b > a and bool(inner[1, a:b].max() > high + near or inner[2, a:b].min() < low - near)
         piece = np.clip(inner[:, a:b], low, high)
         whole = b > a and piece[1].max() > high - near and piece[2].min() < low + near
         pieces.append(piece if whole else own[:, t : t + 1])
         first_high, first_low = pieces[t][1:, 0].tolist()
         pieces[t][:, 0] = opened, max(opened, first_high), min(opened, first_low)
+    if strange > STRANGE * count:
+        raise DataError(
+            f"broker.finer: {strange} of {count} bars of {bars.instrument.unique_id} have finer prices beyond their "
+            "high or low; both series must be of one feed and one clock"
+        )
     begin = np.concatenate([[0], np.cumsum([piece.shape[1] for piece in pieces])])
     return np.ascontiguousarray(np.concatenate(pieces, axis=1)), begin

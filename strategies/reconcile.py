@@ -294,8 +294,10 @@ def _of_symbol(names: pd.Series, symbol: str) -> pd.Series:
             if len(only) > 1:
                 raise DataError(f"the export has deals in {', '.join(only)}; name one of them with --symbol")
             return rows.astype(bool)
-    if len(names) and (names != "").any():
+    if len(names):
         present = ", ".join(sorted(set(names) - {""}))
+        if not present:
+            raise DataError(f"the export's {len(names)} trades name no symbol; write {symbol} into their column Symbol")
         raise DataError(f"the export has trades of {present}, none of {symbol}; name its symbol with --symbol")
     return pd.Series(False, index=names.index)
 

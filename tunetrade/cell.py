@@ -347,6 +347,8 @@ def trade(cell: Cell, bars: Bars) -> "tuple[BacktestResult, dict[str, Any]]":
         finer=finer,
     )
     record = {
+        "unique_id": bars.instrument.unique_id,
+        "instrument": asdict(bars.instrument),
         "signal": study.trading.signal if forecasts is not None else cell.method,
         "rules": asdict(study.trading),
         "broker": asdict(study.broker),

@@ -67,7 +67,7 @@ def load_search(study: StudyConfig, space: Space) -> list[Series]:
     found: list[Series] = []
     for source in study.series:
         bars = load_bars(source, study.source)
-        check_horizon(least, bars.instrument.close_only)
+        check_horizon(least, bars.instrument.close_only, study.trading.expiry_bars)
         name = bars.instrument.unique_id
         twin = next((other.source for other in found if other.unique_id == name), None)
         if twin:

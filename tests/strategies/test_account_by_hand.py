@@ -8,7 +8,7 @@ import pytest
 from made import make_bars
 
 from forecasting.calendars import MINUTES, FxWeek, TargetDays
-from forecasting.errors import ConfigError
+from forecasting.errors import ConfigError, DataError
 from forecasting.zones import from_utc
 from strategies.backtest import run_backtest
 from strategies.broker import run_plan
@@ -314,6 +314,12 @@ def test_a_bar_whose_finer_bars_do_not_reach_its_range_is_its_own():
         finer = replace(half_hours, frame=half_hours.frame.drop(half_hours.frame.index[lost]))
         run = follow(bars, [1] * 4, finer=finer, stop=1.095, decided=0)
         assert (why(run), net(run)) == (["stop loss"], pytest.approx([-50.0]))
+
+
+def test_finer_bars_of_another_feed_are_refused():
+    bars = make_bars([1.1] * 4, [1.1] * 4)
+    with pytest.raises(DataError, match=r"broker\.finer: 4 of 4 bars of EURUSD-H1 have finer prices beyond"):
+        follow(bars, [1] * 4, finer=make_bars([1.15] * 8, [1.15] * 8, timeframe="M30"))
 
 
 def test_a_profit_that_the_bar_opens_beyond_comes_first():

@@ -276,6 +276,8 @@ def test_accounts_that_differ_are_noted_and_other_symbols_refused(tmp_path):
     assert compare(tmp_path, ours(), theirs(symbol="EURUSD.m")).same
     with pytest.raises(DataError, match=r"trades of GBPUSD, none of EURUSD; .* --symbol"):
         compare(tmp_path, ours(), theirs(symbol="GBPUSD"))
+    with pytest.raises(DataError, match=r"trades name no symbol; write EURUSD"):
+        compare(tmp_path, ours(), theirs(symbol=""))
 
 
 def test_positions_of_a_hedging_history_are_compared(tmp_path):

@@ -243,6 +243,9 @@ def test_backtest_and_forecast_of_a_run(copy: Path, capsys: pytest.CaptureFixtur
     changed = ["--set", "spread_points=100", "--set", "trading.lots=0.2", "--out", "o p"]
     assert main(["backtest", folder, *changed]) == main(["backtest", folder, *changed]) == 0
     assert {path.name for path in Path("o p").iterdir()} == {"trades.parquet", "equity.parquet", "backtest.json"}
+    assert main(["tester", "o p"]) == 0
+    assert "EURUSD" in (Path("o p") / "tester.csv").read_text(encoding="utf-8-sig")
+    capsys.readouterr()
     *_, added = found = trials(Path("runs/ledger.jsonl"))
     assert len(found) == 5
     settings = added["settings"]

@@ -1,7 +1,7 @@
 """One traded run, read for the Tester's report and for `reconcile`: trades, equity and what is known of the account.
 
-A run folder has all of it. A folder written by `tunetrade backtest --out` has no run.json: its symbol then has to be
-named, and digits and bars' length are read off the prices and stamps.
+A run folder has all of it; a folder written by `tunetrade backtest --out` all but run.json. One of an older version
+names no instrument: its symbol then has to be given, and digits and bars' length are read off prices and stamps.
 """
 
 import math
@@ -67,8 +67,8 @@ def read_traded_run(folder: Path, symbol: str = "", timezone: str = "") -> Trade
     rules: dict[str, Any] = {}
     for part in (config.get("trading"), config.get("broker"), record.get("rules"), record.get("broker")):
         rules |= _mapping(part)
-    instrument = _mapping(run.get("instrument"))
-    name, _, timeframe = str(run.get("unique_id") or "").rpartition("-")
+    instrument = _mapping(run.get("instrument") or record.get("instrument"))
+    name, _, timeframe = str(run.get("unique_id") or record.get("unique_id") or "").rpartition("-")
     named = symbol or str(instrument.get("symbol") or name)
     timeframe = str(instrument.get("timeframe") or timeframe)
     account = Account(
