@@ -239,7 +239,7 @@ def _deflated_words(found: Json) -> list[str]:
     chance = "unknown" if math.isnan(found["probability"]) else f"{100 * found['probability']:.0f} %"
     return [
         f"Not significant: the winner's Sharpe ratio of {found['sharpe']:.2f} a year is the best of {found['trials']} "
-        f"different trials on this data, the best of as many without any skill shows {found['expected_of_luck']:.2f} on "
-        f"average, and the probability that its true one lies above that is {chance}, less than {100 * SIGNIFICANT:.0f} %. "
-        "Do not trade it."
+        f"different trials on this data, the best of as many without any skill shows {found['expected_of_luck']:.2f} "
+        f"on average, and the probability that its true one lies above that is {chance}, less than "
+        f"{100 * SIGNIFICANT:.0f} %. Do not trade it."
     ]
