@@ -389,6 +389,7 @@ def test_neighbours_are_a_step_away(dimension: Dimension, value: Any, wanted: tu
         ({"trading.threshold_k": 1}, "give a list of values"),
         ({"trading.threshold_k": [0, 1, 2]}, "is read only where trading.signal is threshold, and here it is mean-vs"),
         ({"trading.signal": ["quantile"], "trading.threshold_k": [1]}, "threshold, and here it is quantile; leave it"),
+        ({"trading.expiry_bars": [0, 9]}, "holds 9, which cannot be: trading.expiry_bars is 9, beyond"),
         ({"trading.max_leverage": [5, 10]}, "trading.sizing is risk or volatility or kelly, and here it is fixed"),
         ({}, "[optimize.space] is empty"),
     ],
