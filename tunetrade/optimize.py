@@ -23,15 +23,16 @@ from tunetrade.locks import in_turn
 from tunetrade.optimize_journal import Search
 from tunetrade.optimize_models import LOCKS, Series, load_search
 from tunetrade.optimize_page import write_pages
+from tunetrade.optimize_reads import used
 from tunetrade.optimize_result import Json, result_of, with_robustness
 from tunetrade.optimize_space import (
     OptimizeOptions,
     Point,
+    check_size,
     neighbours,
     optimize_options,
     own_point,
     study_at,
-    used,
 )
 from tunetrade.optimize_trial import Verdict, Workplace, beside_shas, evaluate, prepare_models
 from tunetrade.progress import Board
@@ -43,7 +44,10 @@ WINNER = "optimized.toml"
 SEARCHED = "search.json"
 FINAL = "final.json"
 
-SOURCES = ("optimize_models.py", "optimize_money.py", "optimize_sampler.py", "optimize_space.py", "optimize_trial.py")
+SOURCES = (
+    "optimize_models.py", "optimize_money.py", "optimize_reads.py", "optimize_sampler.py", "optimize_space.py",
+    "optimize_trial.py",
+)  # fmt: skip
 
 
 @dataclass(frozen=True)
@@ -79,6 +83,7 @@ def workplace(values: Mapping[str, Any], runs: Path, slots: int, jobs: int, boar
     """Everything that trials share, checked before any work."""
     study, options = search_from(values)
     series = load_search(study, options.space)
+    check_size(options)
     for each in series:
         _check_account(study, each)
     return Workplace(study, options, series, runs, code_of_search(), slots, jobs, board)

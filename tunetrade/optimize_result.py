@@ -16,8 +16,9 @@ from strategies.deflated import SIGNIFICANT, deflated_sharpe, expected_maximum, 
 from tunetrade.ledger import Trial, trials
 from tunetrade.optimize_journal import DIRECTIONS
 from tunetrade.optimize_money import years_of
+from tunetrade.optimize_reads import used
 from tunetrade.optimize_sampler import distributions
-from tunetrade.optimize_space import Point, Space, used
+from tunetrade.optimize_space import Point, Space
 from tunetrade.optimize_trial import Verdict, Workplace
 from tunetrade.study import LEDGER
 
@@ -158,11 +159,13 @@ def deflation(ledger: Path, key: str, series: Sequence[str]) -> Json:
     """The winner's Sharpe ratio against the best of as many lucky trials as the ledger has on this data.
 
     On this data: lines that share a series and a day with the winner's, whoever tried them; benchmarks, which nobody
-    chose among, left out. A trial that never traded counts with a Sharpe ratio of 0.
+    chose among, left out. Trials that earned the same on every day are one, by whatever settings; one that never traded
+    counts with a Sharpe ratio of 0.
     """
     lines = [line for line in trials(ledger) if line.get("daily_returns") and line["kind"] != "benchmark"]
     own = next(line for line in lines if line["key"] == key)
     beside = [line for line in lines if _shares(line, own, set(series))]
+    beside = list({(*line["days"], *line["daily_returns"]): line for line in beside}.values())
     ratios = [_sharpe(line) for line in beside]
     variance = float(np.var(ratios, ddof=1)) if len(ratios) > 1 else 0.0
     found = moments(np.array(own["daily_returns"]))
@@ -236,7 +239,7 @@ def _deflated_words(found: Json) -> list[str]:
     chance = "unknown" if math.isnan(found["probability"]) else f"{100 * found['probability']:.0f} %"
     return [
         f"Not significant: the winner's Sharpe ratio of {found['sharpe']:.2f} a year is the best of {found['trials']} "
-        f"trials on this data, the best of as many without any skill shows {found['expected_of_luck']:.2f} on average, "
-        f"and the probability that its true one lies above that is {chance}, less than {100 * SIGNIFICANT:.0f} %. "
-        "Do not trade it."
+        f"different trials on this data, the best of as many without any skill shows {found['expected_of_luck']:.2f} "
+        f"on average, and the probability that its true one lies above that is {chance}, less than "
+        f"{100 * SIGNIFICANT:.0f} %. Do not trade it."
     ]

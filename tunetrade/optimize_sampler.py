@@ -13,7 +13,8 @@ from optuna.distributions import BaseDistribution, CategoricalDistribution, Floa
 from optuna.samplers import NSGAIISampler
 from optuna.trial import FrozenTrial, TrialState, create_trial
 
-from tunetrade.optimize_space import Dimension, OptimizeOptions, Point, Space, Value, used
+from tunetrade.optimize_reads import used
+from tunetrade.optimize_space import Dimension, OptimizeOptions, Point, Space, Value
 
 if TYPE_CHECKING:
     from collections.abc import Callable
@@ -21,15 +22,15 @@ if TYPE_CHECKING:
     from optuna import Study
 
 ATTEMPTS = 60
-"""Draws of a trial before a point that was tried already is taken once more."""
+"""Draws of a trial before a point that reads the same as an earlier one is taken once more."""
 
 GENETIC = 20
 """Of these, draws by crossover and mutation; the others are drawn evenly from the space."""
 
 
 def distributions(space: Space) -> dict[str, BaseDistribution]:
-    """Optuna's form of a space."""
-    return {key: _distribution(dimension) for key, dimension in space.items()}
+    """Optuna's form of a space, by name: draws depend on the order of keys, and files may have another."""
+    return {key: _distribution(space[key]) for key in sorted(space)}
 
 
 def _distribution(dimension: Dimension) -> BaseDistribution:
@@ -74,7 +75,7 @@ def next_point(
     """The point of trial `number`, all trials of earlier generations being done and all lower numbers known.
 
     own: of the first trial, where the space holds the study as it stands. fits: whether a point contradicts nothing.
-    A point that was tried already is passed by as long as others are found.
+    A point that reads the same as one tried already is passed by as long as others are found.
     """
     if number == 0 and own is not None:
         return own

@@ -1,7 +1,7 @@
 """What `optimize` searches: the [optimize] section, dotted study keys with the values each may take.
 
-A point is a value for every key. Keys of a method that a point does not use stay in it unread, so that all points have
-the same genes; `study_at` makes of a point the study it stands for.
+A point is a value for every key, read or not (`optimize_reads`), so that all points have the same genes; `study_at`
+makes of a point the study it stands for. Keys are sorted by name: nothing depends on their order in the file.
 """
 
 import dataclasses
@@ -17,11 +17,11 @@ from forecasting.errors import ConfigError, unknown
 from forecasting.methods import method
 from tunetrade.checks import check_method
 from tunetrade.config import StudyConfig, as_plain, build, study_from
+from tunetrade.optimize_reads import METHOD, check_reads, gates_of, in_use, size_of, used
 
 Value = bool | int | float | str
 Point = Mapping[str, Value]
 
-METHOD = "method"
 SECTIONS = ("method", "windows", "training", "trading", "broker")
 BROKER_CHOICES = ("account", "leverage", "hours", "friday_close")
 """Keys of [broker] that a trader chooses; costs are no choice, and a search would choose none."""
@@ -150,13 +150,17 @@ def optimize_options(values: Any, study: StudyConfig) -> OptimizeOptions:
             "[optimize.space] is empty; give the keys to search and their values, such as "
             '"trading.threshold_k" = [0.5, 1, 2]'
         )
-    size = math.prod(dimension.size for dimension in space.values())
+    return dataclasses.replace(options, space=space)
+
+
+def check_size(options: OptimizeOptions) -> None:
+    """Refuse more trials than there are points; not in `optimize_options`, for what the series rule out comes first."""
+    size = size_of(options.space)
     if options.trials > size:
         raise ConfigError(
-            f"[optimize.space] holds {size:.0f} points, fewer than optimize.trials = {options.trials}; lower "
-            "optimize.trials or give it more values"
+            f"[optimize.space] holds {size:.0f} points that differ in what they read, fewer than optimize.trials = "
+            f"{options.trials}; lower optimize.trials or give it more values"
         )
-    return dataclasses.replace(options, space=space)
 
 
 def _flat(section: Mapping[str, Any], path: str = "") -> Iterator[tuple[str, Any]]:
@@ -177,7 +181,8 @@ def _space(given: dict[str, Any], study: StudyConfig) -> dict[str, Dimension]:
         raise ConfigError('methods is empty; name the one to search with, such as methods = ["lora"]')
     for name in names:
         method(str(name))
-    space = {key: _dimension(key, value, study, names) for key, value in given.items()}
+    space = {key: _dimension(key, given[key], study, names) for key in sorted(given)}
+    check_reads(study, space)
     _check_values(study, space)
     return space
 
@@ -273,14 +278,8 @@ def _check_values(study: StudyConfig, space: Space) -> None:
                 continue
             rng = np.random.default_rng(0)
             points = ({name: other.drawn(rng) for name, other in space.items()} | {key: value} for _ in range(PATIENCE))
-            used = (point for point in points if _in_use(point, key))
-            if not any(_fault(study, point) is None for point in used):
+            if not any(_fault(study, point) is None for point in points if in_use(point, key)):
                 raise ConfigError(f"optimize.space.{key} holds {value!r}, which cannot be: {fault}")
-
-
-def _in_use(point: Point, key: str) -> bool:
-    name = point.get(METHOD)
-    return name is None or not key.startswith("method.") or key.startswith(f"method.{name}.")
 
 
 def _fault(study: StudyConfig, point: Point) -> ConfigError | None:
@@ -296,13 +295,16 @@ def _fault(study: StudyConfig, point: Point) -> ConfigError | None:
 
 
 def study_at(study: StudyConfig, point: Point) -> StudyConfig:
-    """The study that a point stands for: one method, with its settings; ConfigError where it contradicts itself."""
+    """The study that a point stands for: one method, and what the point reads; ConfigError where it contradicts itself.
+
+    What it does not read is as the study has it, so points that read the same are the same study.
+    """
     name = str(point.get(METHOD, study.methods[0]))
     values = as_plain(study)
     values.pop("ensemble", None)  # of methods that the point may not have
     own = study.method.get(name)
     values["methods"], values["method"] = [name], {name: dataclasses.asdict(own) if own else {}}
-    for key, value in point.items():
+    for key, value in used(point).items():
         section, _, rest = key.partition(".")
         if section != METHOD:
             values[section][rest] = value
@@ -317,6 +319,10 @@ def _check_model(study: StudyConfig) -> None:
     base, name = find_base(study.base), study.methods[0]
     check_method(study, name, base)
     check_length(base, study.windows, method(name).taken(study.options_of(name)))
+    if study.trading.expiry_bars > study.windows.horizon:
+        raise ConfigError(
+            f"trading.expiry_bars is {study.trading.expiry_bars}, beyond windows.horizon = {study.windows.horizon}"
+        )
 
 
 def own_point(study: StudyConfig, space: Space) -> Point | None:
@@ -326,16 +332,11 @@ def own_point(study: StudyConfig, space: Space) -> Point | None:
     for key, dimension in space.items():
         value = study.methods[0] if key == METHOD else _own(key, study, names, key)
         if not dimension.holds(value):
-            if _in_use({METHOD: study.methods[0]}, key):
+            if in_use(gates_of(study), key):
                 return None
             value = dimension.ends[0]
         point[key] = value
     return point if _fault(study, point) is None else None
-
-
-def used(point: Point) -> dict[str, Value]:
-    """The keys of a point that its method reads."""
-    return {key: value for key, value in point.items() if _in_use(point, key)}
 
 
 def neighbours(study: StudyConfig, space: Space, point: Point) -> list[tuple[str, Point]]:

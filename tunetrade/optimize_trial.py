@@ -21,7 +21,8 @@ from tunetrade.config import StudyConfig, as_plain
 from tunetrade.ledger import Ledger
 from tunetrade.optimize_models import LOCKS, SEARCH, Series, ensure, model_cell, yardstick_cell
 from tunetrade.optimize_money import Judged, Portfolio, money, once, portfolio
-from tunetrade.optimize_space import OptimizeOptions, Point, study_at, used
+from tunetrade.optimize_reads import used
+from tunetrade.optimize_space import OptimizeOptions, Point, study_at
 from tunetrade.progress import Board
 from tunetrade.study import LEDGER
 from tunetrade.trials import SETTINGS

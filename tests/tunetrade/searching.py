@@ -50,9 +50,9 @@ trials = 10
 population = 4
 min_trades = 5
 [optimize.space]
+"trading.threshold_k" = { low = 0.0, high = 2.0 }
 "method.full.learning_rate" = [0.001, 0.01]
 "trading.signal" = ["mean-vs-last", "threshold"]
-"trading.threshold_k" = { low = 0.0, high = 2.0 }
 """
 
 TEST_START = "2019-06-01"

@@ -25,8 +25,9 @@ from tunetrade.ledger import trials
 from tunetrade.optimize import load_optimize, search_from
 from tunetrade.optimize_models import load_search, model_cell
 from tunetrade.optimize_money import Money, portfolio
+from tunetrade.optimize_reads import READ_WITH, SIGNAL, size_of, used
 from tunetrade.optimize_result import chosen, deflation, pareto_front
-from tunetrade.optimize_space import Dimension, neighbours, optimize_options, own_point, study_at, used
+from tunetrade.optimize_space import Dimension, neighbours, optimize_options, own_point, study_at
 
 RUN = Path("runs/small")
 
@@ -35,8 +36,9 @@ def test_every_trial_is_there_and_each_model_was_made_once(searched: Path) -> No
     found = journal(searched)
     assert [trial["number"] for trial in found] == list(range(10))
     assert {trial["state"] for trial in found} == {"COMPLETE"}
-    points = {json.dumps(trial["params"], sort_keys=True) for trial in found}
+    points = {json.dumps(used(trial["params"]), sort_keys=True) for trial in found}
     assert len(points) == 10
+    assert any("trading.threshold_k" not in point for point in points)
     rates = {trial["params"]["method.full.learning_rate"] for trial in found}
     folders = [file.parent for file in (searched / RUN / "optimize/EURUSD-D1").glob("*/*/run.json")]
     assert sorted(folder.parent.name for folder in folders) == ["ewma-t", *["full"] * len(rates)]
@@ -97,9 +99,10 @@ def test_the_ledger_counts_trials_and_neighbours_once_with_validation_days_only(
         assert len(line["days"]) == len(line["daily_returns"]) > 50
         assert "2019-01-01" <= min(line["days"]) <= max(line["days"]) < TEST_START
     own = next(line for line in lines if line["key"] == result["rows"][result["winner"]]["key"])
-    ratios = [moments(np.array(line["daily_returns"])).sharpe for line in lines]
-    wanted = deflated_sharpe(moments(np.array(own["daily_returns"])), len(lines), float(np.var(ratios, ddof=1)))
-    assert result["deflated"]["trials"] == len(lines)
+    returns = {tuple(line["daily_returns"]) for line in lines}
+    ratios = [moments(np.array(values)).sharpe for values in returns]
+    wanted = deflated_sharpe(moments(np.array(own["daily_returns"])), len(returns), float(np.var(ratios, ddof=1)))
+    assert result["deflated"]["trials"] == len(returns)
     assert result["deflated"]["probability"] == pytest.approx(wanted)
     assert any("Not significant" in warning for warning in result["warnings"])
 
@@ -153,6 +156,22 @@ def test_the_test_part_changes_no_byte(searched: Path, tmp_path: Path, tiny_base
     assert contents(tmp_path / "runs") == contents(searched / "runs")
 
 
+def test_a_file_with_its_keys_in_another_order_is_the_same_search(
+    searched: Path, tmp_path: Path, tiny_base: Path
+) -> None:
+    text = (searched / "small.toml").read_text()
+    head, space = text.split("[optimize.space]\n")
+    assert sorted(space.splitlines()) not in (space.splitlines(), space.splitlines()[::-1])
+    write_case(tmp_path, tiny_base)
+    shutil.copytree(searched / RUN / "optimize/EURUSD-D1", tmp_path / RUN / "optimize/EURUSD-D1")
+    (tmp_path / "small.toml").write_text("\n".join([f"{head}[optimize.space]", *space.splitlines()[::-1]]))
+    assert optimize(tmp_path)[0] == 0
+    assert journal(tmp_path) == journal(searched)
+    assert (tmp_path / RUN / "optimize.json").read_bytes() == (searched / RUN / "optimize.json").read_bytes()
+    (tmp_path / "small.toml").write_text(text)
+    assert optimize(tmp_path)[0] == 0, "it joins the search of the other file"
+
+
 def write_waves(folder: Path, base: Path) -> None:
     """Daily closes that drift up for 20 days, then down: to follow the trend earns."""
     write_case(folder, base)
@@ -179,7 +198,7 @@ def test_a_planted_edge_is_found(tmp_path: Path, tiny_base: Path) -> None:
 
 
 def test_deflation_counts_who_looked_at_the_same_days(tmp_path: Path) -> None:
-    """A strong winner among weak trials passes; lines of other series, other days and benchmarks do not count."""
+    """A strong winner among weak trials passes; other series, other days, benchmarks and twins do not count."""
     rng = np.random.default_rng(6)
     days = [str(day)[:10] for day in pd.bdate_range("2019-01-01", periods=500)]
 
@@ -192,7 +211,7 @@ def test_deflation_counts_who_looked_at_the_same_days(tmp_path: Path) -> None:
     lines = [line("w", 0.004), *(line(f"n{i}", 0.0) for i in range(20)), line("t", 0.0, kind="trial", unique_id="A-D1")]
     left_out = [
         line("a", 0.0, kind="benchmark"), line("b", 0.0, unique_id="C-D1"), line("c", 0.0, days=later),
-        {"key": "d", "kind": "search", "unique_id": "A-D1", "failed": "out of memory"},
+        {"key": "d", "kind": "search", "unique_id": "A-D1", "failed": "out of memory"}, {**lines[3], "key": "twin"},
     ]  # fmt: skip
     (tmp_path / "ledger.jsonl").write_text("".join(json.dumps(each) + "\n" for each in [*left_out, *lines]))
     found = deflation(tmp_path / "ledger.jsonl", "w", ["A-D1"])
@@ -288,6 +307,51 @@ def test_keys_of_other_methods_are_carried_unread(values: dict[str, Any]) -> Non
     assert own_point(study, optimize_options(values["optimize"], study).space) is None
 
 
+RULES = {
+    "method": ["untuned", "full"], "method.full.learning_rate": [0.001, 0.01], "training.steps": [2, 4, 6],
+    "trading.signal": ["mean-vs-last", "threshold", "probability", "quantile"], "trading.stop": ["atr:1.0", "atr:2.0"],
+    "trading.threshold_k": [0.0, 1.0, 2.0], "trading.probability_margin": [0.0, 0.1],
+    "trading.quantile_level": [0.1, 0.25],
+    "trading.sizing": ["fixed", "risk", "volatility", "kelly"], "trading.lots": [0.1, 0.2, 0.3],
+    "trading.risk_percent": [1.0, 2.0], "trading.target_volatility": [0.1, 0.2], "trading.kelly_fraction": [0.1, 0.5],
+    "trading.max_leverage": [1.0, 5.0],
+}  # fmt: skip
+
+
+def test_points_that_read_the_same_are_one_study_and_the_size_counts_them_once(values: dict[str, Any]) -> None:
+    """Against a plain loop: what is read where is written out here, and counted point by point."""
+    values["methods"] = ["untuned", "full"]
+    values["optimize"]["space"] = RULES
+    study = study_from(values)
+    space = optimize_options(values["optimize"], study).space
+    assert size_of(space) == (1 + 2 * 3) * (1 + 3 + 2 + 2) * 2 * (3 + 3 * 2 * 2)
+    rng = np.random.default_rng(0)
+    for _ in range(40):
+        point = {key: dimension.drawn(rng) for key, dimension in space.items()}
+        read = used(point)
+        unread = set(point) - set(read)
+        other = {key: space[key].drawn(rng) if key in unread else value for key, value in point.items()}
+        assert study_at(study, other) == study_at(study, point) == study_at(study, read)
+        for key in set(read) - {"method"}:
+            changed = next(value for value in space[key].choices if value != point[key])
+            assert study_at(study, {**point, key: changed}) != study_at(study, point)
+        for key in ("threshold_k", "probability_margin", "quantile_level"):
+            assert (f"trading.{key}" in read) == key.startswith(point["trading.signal"])
+        sizing = point["trading.sizing"]
+        assert {key for key in read if key in READ_WITH and READ_WITH[key][0] != SIGNAL} == {
+            "fixed": {"trading.lots"},
+            "risk": {"trading.risk_percent", "trading.max_leverage"},
+            "volatility": {"trading.target_volatility", "trading.max_leverage"},
+            "kelly": {"trading.kelly_fraction", "trading.max_leverage"},
+        }[sizing]
+        assert ("training.steps" in read) == ("method.full.learning_rate" in read) == (point["method"] == "full")
+
+
+def test_a_signal_of_the_users_own_may_read_the_keys_of_every_signal() -> None:
+    point = {"trading.signal": "mine.py:moves", "trading.quantile_level": 0.1, "trading.threshold_k": 1.0}
+    assert used(point) == point
+
+
 @pytest.mark.parametrize(
     ("dimension", "value", "wanted"),
     [
@@ -323,7 +387,10 @@ def test_neighbours_are_a_step_away(dimension: Dimension, value: Any, wanted: tu
         ({"trading.threshold_k": []}, "is empty"),
         ({"trading.threshold_k": [[1]]}, "give numbers, texts, or true and false"),
         ({"trading.threshold_k": 1}, "give a list of values"),
-        ({"trading.threshold_k": [0, 1, 2]}, "holds 3 points, fewer than optimize.trials = 10"),
+        ({"trading.threshold_k": [0, 1, 2]}, "is read only where trading.signal is threshold, and here it is mean-vs"),
+        ({"trading.signal": ["quantile"], "trading.threshold_k": [1]}, "threshold, and here it is quantile; leave it"),
+        ({"trading.expiry_bars": [0, 9]}, "holds 9, which cannot be: trading.expiry_bars is 9, beyond"),
+        ({"trading.max_leverage": [5, 10]}, "trading.sizing is risk or volatility or kelly, and here it is fixed"),
         ({}, "[optimize.space] is empty"),
     ],
 )
@@ -344,6 +411,11 @@ def test_a_space_that_cannot_be_is_refused_with_its_cure(
         ("optimize.max_drawdown=0", "share above 0"),
         ("optimize.trails=3", "did you mean 'optimize.trials'"),
         ('optimize.space."windows.horizon"=[1, 3]', "horizon 1 cannot be traded on a close-only series"),
+        ("optimize.space={'windows.horizon'=[1]}", "horizon 1 cannot be traded on a close-only series"),
+        (
+            "optimize.space={'windows.horizon'=[2, 3]}",
+            "holds 2 points that differ in what they read, fewer than optimize.t",
+        ),
         ("windows.context=400", "windows.context is 400"),
         ('optimize.seed="x"', "it must be a whole number"),
     ],
@@ -352,7 +424,7 @@ def test_bad_settings_end_in_one_line_before_any_work(
     change: str, words: str, tmp_path: Path, tiny_base: Path, capsys: pytest.CaptureFixture[str]
 ) -> None:
     file = write_case(tmp_path, tiny_base)
-    if "space" in change:
+    if change.startswith("optimize.space."):
         file.write_text(file.read_text() + '"windows.horizon" = [1, 3]\n')
         change = "optimize.seed=2"
     with at(tmp_path):

@@ -134,9 +134,10 @@ def test_one_of_two_processes_killed_the_other_does_its_trial(
     tiny_base: Path,
     searched: Path,
 ) -> None:
+    """The other has two workers, which read the search from its own file."""
     write_case(tmp_path, tiny_base)
     models_from(searched, tmp_path)
-    both = [start(tmp_path), start(tmp_path)]
+    both = [start(tmp_path), start(tmp_path, jobs=2)]
     log = tmp_path / "stderr.txt"
     while "trial " not in log.read_text():
         assert both[0].poll() is None, log.read_text()
