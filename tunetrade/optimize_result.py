@@ -2,7 +2,7 @@
 
 import math
 import warnings
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 from pathlib import Path
 from typing import Any
 
@@ -135,7 +135,15 @@ def importance(space: Space, found: Sequence[FrozenTrial]) -> Json:
         shares = {
             name: get_param_importances(study, evaluator=evaluator, target=target) for name, target in targets.items()
         }
+    shares["skill"] = _of_models(shares["skill"])
     return {name: {key: float(share) for key, share in of.items()} for name, of in shares.items()}
+
+
+def _of_models(shares: Mapping[str, float]) -> dict[str, float]:
+    """Shares of the keys that a forecast depends on; what trading keys have of skill is noise."""
+    kept = {key: share for key, share in shares.items() if not key.startswith(("trading.", "broker."))}
+    total = sum(kept.values())
+    return {key: share / total for key, share in kept.items()} if total else {}
 
 
 def with_robustness(place: Workplace, result: Json, around: Sequence[tuple[str, Point, Verdict]]) -> Json:
