@@ -26,6 +26,16 @@ def series(seed, symbol="EURUSD", timeframe="H1", times_finer=1):
     return make_bars(close, opens, spread, symbol=symbol, timeframe=timeframe, highs=highs, lows=lows)
 
 
+def hours_of(quarters):
+    """Hourly bars of bars of 15 minutes."""
+    hours = quarters.frame.to_numpy().reshape(COUNT, 4, -1)
+    names = list(quarters.frame.columns)
+    opens, highs, lows, closes, spread = (
+        hours[:, :, names.index(name)] for name in ("open", "high", "low", "close", "spread")
+    )
+    return make_bars(closes[:, -1], opens[:, 0], spread[:, -1], highs=highs.max(axis=1), lows=lows.min(axis=1))
+
+
 def joined(early, late, cut):
     """One series up to `cut`, another after it."""
     frame = early.frame.copy()
@@ -60,11 +70,12 @@ def test_nothing_after_t_changes_anything_up_to_t_on_the_whole_way(seed):
     """Later bars of the pair, of its rate and of its finer bars are others, as later forecasts are."""
     rng = np.random.default_rng(seed)
     bar = int(rng.integers(40, 85))
-    pair, rates, finer = series(seed), series(seed + 2000, "GBPUSD"), series(seed + 4000, "EURUSD", "M15", 4)
+    rates, finer = series(seed + 2000, "GBPUSD"), series(seed + 4000, "EURUSD", "M15", 4)
+    pair = hours_of(finer)
     lost, torn = rng.random(COUNT) < 0.4, rng.random(4 * COUNT) < 0.2
     lost[0] = False
     cut = pair.times[bar]
-    other = joined(pair, series(seed + 1000), cut)
+    other = hours_of(joined(finer, series(seed + 5000, "EURUSD", "M15", 4), cut))
     where = np.arange(20, COUNT - 3, int(rng.choice([1, 4])))
     rules = TradingRules(
         signal=str(rng.choice(["threshold", "quantile", "probability", "mean-vs-context"])),
