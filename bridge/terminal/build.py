@@ -23,8 +23,8 @@ EXPERT = MQL5 / "Experts" / "TuneTrade" / "TuneTrade.mq5"
 RUNTIME = Path(__file__).parent / "runtime"
 
 WARNINGS = ("-Wall", "-Wextra", "-Wconversion", "-Wno-unused-parameter", "-Werror")
-LANGUAGE = ("-std=c++17", "-fwrapv", "-fsigned-char", "-ftrivial-auto-var-init=pattern", "-O1")
-SANITIZERS = ("-fsanitize=address,undefined", "-fno-sanitize-recover=all", "-g")
+LANGUAGE = ("-std=c++17", "-fwrapv", "-fsigned-char", "-ftrivial-auto-var-init=pattern")
+SANITIZERS = ("-O1", "-fsanitize=address,undefined", "-fno-sanitize-recover=all", "-g")
 
 
 class BuildError(UserError):

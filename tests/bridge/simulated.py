@@ -1,6 +1,7 @@
 """Programs in the simulated terminal, and peers of theirs."""
 
 import contextlib
+import functools
 import json
 import socket
 import threading
@@ -16,6 +17,7 @@ from bridge.terminal.build import BuildError, Program, build, compiler
 MQL = Path(__file__).parent / "mql"
 
 
+@functools.cache
 def built(source: Path, **how) -> Program:
     try:
         compiler()

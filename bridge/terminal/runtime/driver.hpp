@@ -68,13 +68,13 @@ inline int drive(const Handlers &h) {
             ulong linger = micros() + 1000ul * (ulong)env("MQL_LINGER_MS", 0);
             while (!removed && timer_ms && micros() < linger) { next = wait_timer(next, linger); on_timer(h); }
         }
+        if (!last_comment.empty()) journal("comment", last_comment);
         h.deinit(removed ? REASON_PROGRAM : REASON_REMOVE);
         if (removed) code = 0;
     } catch (const Critical &c) {
         journal("critical", c.why);
         code = 3;
     }
-    if (!last_comment.empty()) journal("comment", last_comment);
     journal("end", "{\"code\":" + std::to_string(code) + ",\"balance\":" + number(market.balance) + ",\"longest_call_us\":" + std::to_string(longest_call_us) + "}");
     return code;
 }
