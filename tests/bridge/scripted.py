@@ -115,7 +115,8 @@ class Script:
         self.seq = 0
         fields = {
             "accepted": True, "reason": "", "unique_id": "EURUSD-H1", "model_id": "m", "model_sha": "ab", "horizon": 2,
-            "history": self.history, "from_ms": 0, "heartbeat_ms": 500, "proof": self.proof("server") if self.secret else "",
+            "history": self.history, "from_ms": 0, "heartbeat_ms": 500,
+            "proof": self.proof("server") if self.secret else "",
         }  # fmt: skip
         return self.message("welcome", seq, **fields)
 
@@ -125,7 +126,7 @@ class Script:
 
     def forecast(self, opens: int) -> dict:
         (row,) = [row for row in self.rows if row[0] == opens]
-        steps = dict.fromkeys(("mean", "q05", "q10", "q25", "q50", "q75", "q90", "q95"), [row[4], row[4]])
+        steps = {key: [row[4], row[4]] for key in ("mean", "q05", "q10", "q25", "q50", "q75", "q90", "q95")}
         target = {
             "position": 1.0, "lots": 0.1, "stop": round(row[4] - 0.005, 5), "take_profit": None, "trailing": None,
             "resize": False, "expiry_ms": close_ms(opens) + 2 * HOUR * 1000, "reason": "long: because",

@@ -1,7 +1,10 @@
 """The Expert Advisor as it ships, in the simulated terminal, against a scripted server."""
 
 import pytest
-from scripted import EPOCH, HOUR, START, Script, bars, close_ms, traded
+from scripted import EPOCH, HOUR, START, TRADING, Script, bars, close_ms, market_file, traded
+from simulated import built, ran
+
+from bridge.terminal.build import EXPERT
 
 FIRST = START + 3 * HOUR
 """Open of the bar that has closed last when the EA starts."""
@@ -89,7 +92,7 @@ def test_the_kill_file_stops_everything(tmp_path):
 
 
 def test_an_entry_too_long_after_the_close_is_forbidden(tmp_path):
-    rows = bars(4) + [(START + 5 * HOUR, 1.1, 1.101, 1.099, 1.1, 8)]  # an hour without ticks
+    rows = [*bars(4), (START + 5 * HOUR, 1.1, 1.101, 1.099, 1.1, 8)]  # an hour without ticks
     valid = {"valid_until_ms": close_ms(START + 9 * HOUR)}
     outcome = one(tmp_path, {"InpMaxAge": 30}, target=valid, rows=rows)
     assert outcome.codes == ["GUARD:max_age"] and "3600 s ago, at most 30" in outcome.texts[0]
@@ -106,7 +109,8 @@ def test_positions_with_our_number_are_counted_and_those_of_others_left_alone(tm
 
 
 def test_the_daily_loss_closes_and_ends_the_day(tmp_path):
-    rows = bars(5) + [
+    rows = [
+        *bars(5),
         (START + 5 * HOUR, 1.09, 1.0905, 1.0895, 1.09, 8),
         (START + 6 * HOUR, 1.09, 1.0905, 1.0895, 1.09, 8),
     ]
@@ -208,7 +212,7 @@ def test_a_stop_that_is_hit_is_told_and_a_trailing_stop_follows(tmp_path):
     deals = tight.journal.deals
     assert (deals[1]["side"], deals[1]["reason"]) == (-1, 4)
     assert deals[1]["price"] == round(rows[4][1] - 2e-4, 5)
-    told = [deal for deal in tight.script.of("exec") if deal["entry"] == "out"][0]
+    told = next(deal for deal in tight.script.of("exec") if deal["entry"] == "out")
     assert told["reason"] == "stop" and told["requested"] is None
 
 
@@ -272,3 +276,60 @@ def test_a_server_that_does_not_know_the_secret_is_not_trusted(tmp_path):
     outcome = traded(tmp_path, script, {"InpSecret": "correct horse battery"}, terminal={"BAR_MS": 400})
     assert outcome.codes == [] and outcome.journal.deals == []
     assert any("does not know the secret" in text for text in outcome.journal.prints)
+
+
+def csv_of(script, series="EURUSD-H1"):
+    lines = [f"tunetrade-targets 1 {series}", "bar,close,position,lots,stop,take_profit,trailing,resize,expiry,reason"]
+    for row in script.rows:
+        said = script.forecast(row[0])
+        levels = [said[name] or 0 for name in ("stop", "take_profit", "trailing")]
+        numbers = [row[0], said["close_ref"], said["position"], said["lots"], *levels, int(said["resize"])]
+        expiry = said["expiry_ms"] // 1000 + 7200
+        lines.append(",".join(map(repr, [*numbers, expiry])) + ",because")
+    return "\n".join(lines) + "\n"
+
+
+def in_tester(folder, text, script, inputs=None, *, warm=4, **market):
+    (folder / "common" / "TuneTrade").mkdir(parents=True)
+    if text:
+        (folder / "common" / "TuneTrade" / "EURUSD-H1.csv").write_text(text)
+    path = market_file(folder / "market", script.rows, warm, **{"close_at_end": 0, **market})
+    return ran(built(EXPERT), {**TRADING, **(inputs or {})}, {"MARKET": path, "FILES": folder, "IN_TESTER": 1})
+
+
+def test_the_strategy_tester_trades_the_file_as_the_link_trades_the_server(tmp_path):
+    rows = bars(30)
+    short = {"position": -1.0, "stop": 1.2, "lots": 0.2}
+    targets = {FIRST + i * HOUR: short if i % 3 else {"position": 0.0, "lots": 0.0} for i in range(20) if i % 7 > 2}
+    script = Script(rows, targets)
+    live = traded(tmp_path / "live", script)
+    journal = in_tester(tmp_path / "tester", csv_of(script), script)
+    assert len(live.journal.deals) > 10
+    assert journal.deals == live.journal.deals
+    assert "30 targets of TuneTrade\\EURUSD-H1.csv" in journal.prints
+
+
+def test_the_strategy_tester_has_the_same_guards(tmp_path):
+    script = Script(bars(6))
+    assert in_tester(tmp_path / "a", csv_of(script), script, {"InpMaxSpread": 7}).deals == []
+    wrong = Script(script.rows, default={"close_ref": 1.2})
+    journal = in_tester(tmp_path / "b", csv_of(wrong), script)
+    assert journal.deals == [] and "GUARD:feed_mismatch" in journal.prints[-1]
+
+
+@pytest.mark.parametrize(
+    ("text", "why"),
+    [
+        ("", "make it by tunetrade export-tester"),
+        ("tunetrade-targets 1 GBPUSD-H1\nx\n", "begins with"),
+        ("tunetrade-targets 1 EURUSD-H1\nx\n1,2,3\n", "line 3 is no target"),
+    ],
+)
+def test_the_strategy_tester_refuses_another_file(tmp_path, text, why):
+    program = built(EXPERT)
+    path = market_file(tmp_path / "market", bars(6), 4)
+    (tmp_path / "common" / "TuneTrade").mkdir(parents=True)
+    if text:
+        (tmp_path / "common" / "TuneTrade" / "EURUSD-H1.csv").write_text(text)
+    out, _ = program.start({}, {"MARKET": path, "FILES": tmp_path, "IN_TESTER": 1}).communicate(timeout=10)
+    assert why in out and "init 1" in out
