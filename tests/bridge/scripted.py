@@ -54,6 +54,7 @@ class Script:
     targets: dict = field(default_factory=dict)
     default: dict = field(default_factory=dict)
     history: int = 3
+    heartbeat_ms: int = 500
     secret: str = ""
     spoil: object = None
     heard: list = field(default_factory=list)
@@ -115,7 +116,7 @@ class Script:
         self.seq = 0
         fields = {
             "accepted": True, "reason": "", "unique_id": "EURUSD-H1", "model_id": "m", "model_sha": "ab", "horizon": 2,
-            "history": self.history, "from_ms": 0, "heartbeat_ms": 500,
+            "history": self.history, "from_ms": 0, "heartbeat_ms": self.heartbeat_ms,
             "proof": self.proof("server") if self.secret else "",
         }  # fmt: skip
         return self.message("welcome", seq, **fields)

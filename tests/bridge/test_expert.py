@@ -270,6 +270,20 @@ def test_a_forecast_of_another_run_of_the_server_is_stale(tmp_path):
     assert outcome.codes == ["STALE", "TAKEN"] and len(outcome.journal.deals) == 1
 
 
+def test_a_server_that_falls_silent_is_left_and_found_again(tmp_path):
+    def spoil(message):
+        silent = 1 <= len(script.of("ack")) and len(script.of("hello")) == 1
+        return [] if silent else [message]
+
+    script = Script(bars(7), heartbeat_ms=100, spoil=spoil)
+    outcome = traded(tmp_path, script)
+    assert len(script.of("hello")) == 2
+    assert any("does not answer" in text for text in outcome.journal.prints)
+    assert outcome.codes[0] == "TAKEN" and set(outcome.codes[1:]) <= {"NOOP", "DUP"}
+    assert [deal["side"] for deal in outcome.journal.deals] == [1]
+    assert [deal["deal"] for deal in script.of("exec")][-1] == 1
+
+
 def test_a_server_that_does_not_know_the_secret_is_not_trusted(tmp_path):
     script = Script(bars(5), secret="another secret than ours")
     script.proof = lambda side: "0" * 64 if side == "server" else script.of("proof")[-1]["proof"]

@@ -98,7 +98,7 @@ def test_a_ping_is_answered_with_its_context_and_unknown_commands_are_skipped(wi
         (GREETING + READY + b"\x04\x05\x04PING", "malformed PING"),
         (GREETING + READY + b"\x08\x00", "malformed frame"),
         (GREETING + READY + b"\x01\x00" * 9, "too many frames"),
-        (GREETING + READY + b"\x00\x00" * 1025, "too many messages"),
+        (GREETING + READY + b"\x00\x00" * 257, "too many messages"),
     ],
 )
 def test_what_breaks_the_protocol_is_refused_wherever_it_is_cut(wire, tmp_path, stream, why):

@@ -30,7 +30,18 @@ inline void tell(const Handlers &h) {
 }
 inline void on_tick(const Handlers &h) { ulong from = micros(); h.tick(); timed(from); tell(h); }
 inline void on_timer(const Handlers &h) { ulong from = micros(); h.timer(); timed(from); tell(h); }
+// Called early when something has come in, where replayed bars are to pass as fast as they can ($MQL_EAGER).
+inline bool eager_wait() {
+    static const bool eager = env("MQL_EAGER", 0) != 0;
+    if (!eager) return false;
+    std::vector<pollfd> all;
+    for (auto &s : socks) if (s.second.up) all.push_back({s.second.fd, POLLIN, 0});
+    if (all.empty()) return false;
+    poll(all.data(), (nfds_t)all.size(), 1);
+    return true;
+}
 inline ulong wait_timer(ulong next, ulong end) {
+    if (eager_wait()) return micros();
     ulong period = 1000ul * (ulong)std::max<long>(1, env("MQL_TIMER_MS", timer_ms)), now = micros();
     next = std::max(next + period, now);                       // an event never queues twice
     if (next > now) usleep((useconds_t)(std::min(next, std::max(end, now)) - now));
@@ -54,6 +65,7 @@ inline int drive(const Handlers &h) {
                 long seen = watched_seen;
                 ulong end = std::min(run_end, micros() + 1000ul * bar_ms);
                 on_tick(h);
+                if (timer_ms && env("MQL_EAGER", 0)) on_timer(h);
                 while (!removed && timer_ms && micros() < end && (watched.empty() || watched_seen == seen)) { next = wait_timer(next, end); on_timer(h); }
                 if (!watched.empty() && watched_seen == seen && !removed) journal("unsettled", std::to_string(market.now));
                 close_bar();

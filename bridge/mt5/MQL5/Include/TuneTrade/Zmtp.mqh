@@ -15,7 +15,7 @@
 #define ZMTP_CHUNK         65536
 #define ZMTP_MAX_FRAME     262144
 #define ZMTP_MAX_PARTS     8
-#define ZMTP_MAX_WAITING   1024
+#define ZMTP_MAX_WAITING   256
 #define ZMTP_MAX_UNSENT    4194304
 #define ZMTP_CONNECT_MS    250
 #define ZMTP_SEND_MS       100
