@@ -158,12 +158,14 @@ class Outcome:
 TRADING = {"InpDryRun": False, "InpClock": 2, "InpTimerMs": 2, "InpBackoffMs": 20}
 
 
-def traded(folder: Path, script: Script, inputs=None, *, warm: int = 4, terminal=None, **market) -> Outcome:
+def traded(
+    folder: Path, script: Script, inputs=None, *, warm: int = 4, terminal=None, sanitize: bool = False, **market
+) -> Outcome:
     """The Expert Advisor as it ships against the script, over bars whose first `warm` have closed before."""
     folder.mkdir(exist_ok=True)
     path = market_file(folder / "market", script.rows, warm, **{"close_at_end": 0, **market})
     where = {"MARKET": path, "FILES": folder, "WATCH": ACK, "BAR_MS": 3000, "RUN_MS": 15000, "LINGER_MS": 120}
-    program = built(EXPERT)
+    program = built(EXPERT, sanitize=sanitize)
     with peer(zmq.ROUTER, script.work, router_handover=1) as port:
         process = program.start({**TRADING, "InpPort": port, **(inputs or {})}, {**where, **(terminal or {})})
         try:

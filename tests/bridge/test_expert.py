@@ -51,9 +51,7 @@ def one(tmp_path, inputs=None, *, target=None, rows=None, **how):
 REAL = {"demo": 0}
 GUARDS = {
     "max_spread": ({"InpMaxSpread": 7}, {}, {}, "spread 8 points, at most 7"),
-    "max_age": ({"InpMaxAge": 30}, {}, {}, "s ago, at most 30"),
     "feed_mismatch": ({}, {"close_ref": 1.09}, {}, "the forecast is of a close 1.09"),
-    "max_positions": ({"InpMaxPositions": 1}, {}, {"held": ["1 0.1 1.1 20240101"], "symbol": "EURUSD"}, "1 positions"),
     "hours": ({"InpHours": "08:00-20:00"}, {}, {}, "outside 08:00-20:00"),
     "kill": ({"InpKill": True}, {}, {}, "the kill switch is on"),
     "demo_only": ({}, {}, REAL, "a real account"),
@@ -62,7 +60,7 @@ GUARDS = {
 }
 
 
-@pytest.mark.parametrize("rule", [rule for rule in GUARDS if rule not in ("max_positions", "max_age")])
+@pytest.mark.parametrize("rule", GUARDS)
 def test_a_guard_forbids_the_order_and_the_ack_says_why(tmp_path, rule):
     inputs, target, market, text = GUARDS[rule]
     outcome = one(tmp_path, inputs, target=target, **market)
@@ -100,7 +98,6 @@ def test_an_entry_too_long_after_the_close_is_forbidden(tmp_path):
 
 
 def test_positions_with_our_number_are_counted_and_those_of_others_left_alone(tmp_path):
-    # a hedging account: a short of ours elsewhere would be another symbol, which this market has not
     rows = bars(6)
     larger = {"lots": 0.3, "resize": True}
     outcome = traded(tmp_path, Script(rows, {FIRST + HOUR: larger}), {"InpMaxPositions": 1}, held=["-1 0.5 1.1 7"])
@@ -202,6 +199,12 @@ def test_a_refusal_of_the_broker_is_told(tmp_path):
     assert outcome.codes == ["FAILED"] and "10018" in outcome.texts[0]
 
 
+def test_a_stop_nearer_than_the_brokers_least_distance_is_not_sent(tmp_path):
+    outcome = one(tmp_path, stops_level=600)
+    assert outcome.codes == ["FAILED"] and "least distance" in outcome.texts[0]
+    assert outcome.journal.of("refused") == []
+
+
 def test_a_stop_that_is_hit_is_told_and_a_trailing_stop_follows(tmp_path):
     rows = bars(7)
     outcome = traded(tmp_path, Script(rows, default={"stop": None, "trailing": 0.00045}))
@@ -272,7 +275,7 @@ def test_a_forecast_of_another_run_of_the_server_is_stale(tmp_path):
 
 def test_a_server_that_falls_silent_is_left_and_found_again(tmp_path):
     def spoil(message):
-        silent = 1 <= len(script.of("ack")) and len(script.of("hello")) == 1
+        silent = len(script.of("ack")) >= 1 and len(script.of("hello")) == 1
         return [] if silent else [message]
 
     script = Script(bars(7), heartbeat_ms=100, spoil=spoil)
@@ -347,3 +350,13 @@ def test_the_strategy_tester_refuses_another_file(tmp_path, text, why):
         (tmp_path / "common" / "TuneTrade" / "EURUSD-H1.csv").write_text(text)
     out, _ = program.start({}, {"MARKET": path, "FILES": tmp_path, "IN_TESTER": 1}).communicate(timeout=10)
     assert why in out and "init 1" in out
+
+
+@pytest.mark.slow
+@pytest.mark.parametrize("dry", [False, True])
+def test_sanitizers_find_nothing_in_the_expert(tmp_path, dry):
+    script = Script(
+        bars(30), {FIRST + i * HOUR: {"position": -1.0, "stop": 1.2, "resize": True} for i in range(0, 26, 3)}
+    )
+    outcome = traded(tmp_path, script, {"InpDryRun": dry, "InpFridayClose": ""}, sanitize=True)
+    assert len(script.of("exec")) > 10 and set(outcome.codes) <= {"TAKEN", "NOOP"}

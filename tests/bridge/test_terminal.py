@@ -50,7 +50,15 @@ def desk():
 def started(folder, rows, port, **terminal):
     folder.mkdir(exist_ok=True)
     market = market_file(folder / "market", rows, 30, close_at_end=0)
-    where = {"MARKET": market, "FILES": folder, "WATCH": ACK, "BAR_MS": 5000, "RUN_MS": 50000, "LINGER_MS": 300, "EAGER": 1}
+    where = {
+        "MARKET": market,
+        "FILES": folder,
+        "WATCH": ACK,
+        "BAR_MS": 5000,
+        "RUN_MS": 50000,
+        "LINGER_MS": 300,
+        "EAGER": 1,
+    }
     return built(EXPERT).start({**INPUTS, "InpPort": port}, {**where, **terminal})
 
 
@@ -108,7 +116,9 @@ def test_a_server_killed_and_restarted_again_and_again_changes_no_trade_and_doub
     (left,) = left
     assert lives > 5
     assert left.of("unsettled") == []
-    trades = [[(deal["bar"], deal["side"], deal["lots"], deal["price"]) for deal in run.deals] for run in (left, wanted)]
+    trades = [
+        [(deal["bar"], deal["side"], deal["lots"], deal["price"]) for deal in run.deals] for run in (left, wanted)
+    ]
     assert trades[0] == trades[1]
     bars = kept(tmp_path / "journal.sqlite", "SELECT time_ms FROM bars ORDER BY time_ms")
     assert {later - earlier for (earlier,), (later,) in itertools.pairwise(bars)} == {HOUR * 1000}

@@ -7,13 +7,15 @@ import random
 import socket
 import struct
 import time
+from datetime import UTC, datetime, timedelta
+from zoneinfo import ZoneInfo
 
 import pytest
 import zmq
 from simulated import MQL, built, finished, peer, ran, stranger
 
 SOURCE = MQL / "Wire.mq5"
-SPLIT, JSON, HASH, TALK, FUZZ = range(5)
+SPLIT, JSON, HASH, TALK, FUZZ, CLOCK = range(6)
 GREETING = b"\xff" + bytes(8) + b"\x7f\x03\x01NULL" + bytes(48)
 READY = b"\x04\x1c\x05READY\x0bSocket-Type\x00\x00\x00\x06DEALER"
 MESSAGES = [[b"welcome", '{"text":"zażółć"}'.encode()], [b"", b"x" * 255], [b"forecast", bytes(300), b""]]
@@ -195,6 +197,45 @@ def test_sha256_is_that_of_hashlib(wire, tmp_path):
     texts = ["abc", "tunetrade1|client|zażółć €|" + "x" * 200, "a" * 55, "a" * 56, "a" * 64]
     journal = ran(wire, {"InpTest": HASH, "InpFile": "h.txt"}, files(tmp_path, h_txt="\n".join(texts).encode()))
     assert journal.prints == [hashlib.sha256(text.encode()).hexdigest() for text in texts]
+
+
+SPANS = {"08:00-20:00": (480, 1200), "22:00-06:30": (1320, 390), "00:00-24:00": (0, 1440)}
+
+
+@pytest.mark.parametrize(("clock", "zone", "ahead"), [(0, "America/New_York", 7), (1, "Europe/Helsinki", 0)])
+def test_brokers_times_become_utc_by_the_rule_in_force_at_that_bar(wire, tmp_path, clock, zone, ahead):
+    rng = random.Random(clock)
+    lag = timedelta(hours=ahead)
+
+    def utc(broker):
+        return (broker - lag).replace(tzinfo=ZoneInfo(zone)).astimezone(UTC)
+
+    now = datetime.now(UTC)
+    offset = (now.astimezone(ZoneInfo(zone)).replace(tzinfo=None) + lag - now.replace(tzinfo=None)).total_seconds()
+    lines, wanted = [], []
+    for i in range(2000):
+        # Sundays around the changes too, but not the hours that exist twice or never, when the market is shut.
+        broker = datetime(2010, 1, 1) + timedelta(hours=rng.randrange(24 * 365 * 15))
+        if broker.weekday() == 6 and broker.hour < 12:
+            continue
+        span, minutes = rng.choice(list(SPANS.items())), broker.hour * 60
+        first, last = span[1]
+        daily = i % 3 == 0
+        opens = broker.replace(hour=0) if daily else broker
+        if daily and broker.weekday() in (5, 6):
+            continue
+        minutes = opens.hour * 60
+        within = first <= minutes < last if first <= last else minutes >= first or minutes < last
+        weekend = (opens.weekday() == 4 and minutes >= 21 * 60) or opens.weekday() == 5
+        stamp = int(opens.replace(tzinfo=UTC).timestamp())
+        lines.append(f"{clock} {stamp} {16408 if daily else 16385} {span[0]} 21:00")
+        close = utc(opens + timedelta(days=1)) if daily else utc(opens) + timedelta(hours=1)
+        state = ("open" if within else "shut", "weekend" if weekend else "week")
+        wanted.append(f"{int(close.timestamp()) * 1000} {' '.join(state)}")
+    where = files(tmp_path, c_txt="\n".join(lines).encode())
+    journal = ran(wire, {"InpTest": CLOCK, "InpFile": "c.txt"}, {**where, "OFFSET": int(offset)})
+    assert len(wanted) > 1000
+    assert journal.prints == wanted
 
 
 def echo(count):

@@ -3,6 +3,7 @@
 #pragma once
 #include <algorithm>
 #include <cerrno>
+#include <cfloat>
 #include <cmath>
 #include <cstdint>
 #include <cstdio>
@@ -144,8 +145,6 @@ enum { WHOLE_ARRAY = -1, CP_ACP = 0, CP_UTF8 = 65001, INVALID_HANDLE = -1 };
 enum ENUM_INIT_RETCODE { INIT_SUCCEEDED = 0, INIT_FAILED = 1, INIT_PARAMETERS_INCORRECT = 32767 };
 enum ENUM_POINTER_TYPE { POINTER_INVALID = 0, POINTER_DYNAMIC = 1, POINTER_AUTOMATIC = 2 };
 enum { REASON_PROGRAM = 0, REASON_REMOVE = 1, REASON_INITFAILED = 8 };
-constexpr double DBL_MAX_ = 1.7976931348623157e308;
-constexpr uchar CHAR_MAX_ = 127;
 
 template <class T> int ArraySize(const MqlArray<T> &a) { return a.size(); }
 template <class T> int ArrayResize(MqlArray<T> &a, int n, int reserve = 0) {

@@ -53,6 +53,7 @@ inline int drive(const Handlers &h) {
     int code = 2;
     try {
         watched = env_text("MQL_WATCH", "");
+        broker_offset = env("MQL_OFFSET", 7200);
         ulong run_end = micros() + 1000ul * (ulong)env("MQL_RUN_MS", 30000), next = micros();
         const char *path = getenv("MQL_MARKET");
         if (path) { load_market(path); open_bar((int)market.warm); }

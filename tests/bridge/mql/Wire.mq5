@@ -7,6 +7,7 @@
 #include <TuneTrade/Zmtp.mqh>
 #include <TuneTrade/Json.mqh>
 #include <TuneTrade/Sha256.mqh>
+#include <TuneTrade/Clock.mqh>
 
 enum ENUM_WIRE_TEST
   {
@@ -14,7 +15,8 @@ enum ENUM_WIRE_TEST
    WIRE_JSON=1,       // lines of hex, each an object or not
    WIRE_HASH=2,       // lines of text
    WIRE_TALK=3,       // a live peer
-   WIRE_FUZZ=4        // random and mutated bytes at both parsers
+   WIRE_FUZZ=4,       // random and mutated bytes at both parsers
+   WIRE_CLOCK=5      // lines: clock, broker's time, length of a bar, span, Friday's hour
   };
 
 input group "Test"
@@ -143,6 +145,25 @@ void TestHash(void)
    FileClose(file);
   }
 //+------------------------------------------------------------------+
+void TestClock(void)
+  {
+   int file=FileOpen(InpFile,FILE_READ|FILE_TXT|FILE_ANSI,'\t',CP_UTF8);
+   if(file==INVALID_HANDLE)
+      return;
+   while(!FileIsEnding(file))
+     {
+      string words[];
+      if(StringSplit(FileReadString(file),' ',words)!=5)
+         continue;
+      ENUM_BROKER_CLOCK clock=(ENUM_BROKER_CLOCK)StringToInteger(words[0]);
+      datetime broker=(datetime)StringToInteger(words[1]);
+      string said=IntegerToString(CloseMs(broker,(ENUM_TIMEFRAMES)StringToInteger(words[2]),clock));
+      said+=(WithinHours(words[3],broker) ? " open" : " shut");
+      Print(said,WeekendAhead(words[4],broker) ? " weekend" : " week",ValidSpan(words[3]) ? "" : " wrong");
+     }
+   FileClose(file);
+  }
+//+------------------------------------------------------------------+
 int Random(const int below)
   {
    return((MathRand()*32768+MathRand())%below);
@@ -215,6 +236,8 @@ int OnInit(void)
       TestJson();
    if(InpTest==WIRE_HASH)
       TestHash();
+   if(InpTest==WIRE_CLOCK)
+      TestClock();
    if(InpTest==WIRE_FUZZ)
       TestFuzz();
    if(InpTest!=WIRE_TALK)

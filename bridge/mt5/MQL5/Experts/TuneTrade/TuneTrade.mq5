@@ -153,6 +153,9 @@ int OnInit(void)
 void OnDeinit(const int reason)
   {
    EventKillTimer();
+   g_link.Stop();
+   g_bar=0;
+   g_shown="";
    if(!g_tester)
       g_state.Save();
    Comment("");
@@ -369,6 +372,8 @@ void OnTimer(void)
   {
    if(g_tester)
       return;
+   if(TerminalInfoInteger(TERMINAL_CONNECTED)==0)
+      return;                            // without the broker the terminal knows neither time nor prices
    Watch();
    ENUM_LINK_EVENT event=g_link.Pump(g_state);
    for(int i=0; i<16 && event!=LINK_NOTHING; i++)

@@ -261,9 +261,12 @@ bool CExecution::Open(const int side,const double lots,const SForecast &forecast
    bool turn=(held*side<0.0);
    // A stop that is reached already would close at once; the backtest refuses such entries.
    double leaves=Quote(side<0);
-   if((stop>0.0 && side*(leaves-stop)<=0.0) || (profit>0.0 && side*(profit-leaves)<=0.0))
+   double least=(double)SymbolInfoInteger(m_symbol,SYMBOL_TRADE_STOPS_LEVEL)*m_point-m_point/1000.0;
+   double to_stop=(stop>0.0 ? side*(leaves-stop) : DBL_MAX);
+   double to_profit=(profit>0.0 ? side*(profit-leaves) : DBL_MAX);
+   if(MathMin(to_stop,to_profit)<=0.0 || MathMin(to_stop,to_profit)<least)
      {
-      m_failure="the stop or the profit is reached already";
+      m_failure="the stop or the profit is reached, or nearer than the broker's least distance";
       if(turn)
          CloseAll(reason,forecast.bar_time_ms,state);
       return(false);

@@ -114,7 +114,7 @@ private:
 public:
                      CLink(void);
    void              Start(const SLinkRules &rules,const string identity,const uint backoff_ms);
-   void              Look(void) { m_next_look=0; }
+   void              Stop(void);
    void              Tick(const datetime bar,const double lots_held);
    ENUM_LINK_EVENT   Pump(const CState &state);
    void              Ack(const SForecast &forecast,const string code,const string text);
@@ -168,6 +168,17 @@ void CLink::Start(const SLinkRules &rules,const string identity,const uint backo
    m_rules=rules;
    m_dealer.SetBackoff(backoff_ms,30000);
    m_dealer.Open(rules.host,rules.port,"DEALER",identity);
+  }
+//+------------------------------------------------------------------+
+void CLink::Stop(void)
+  {
+   m_dealer.Close("stopped");
+   m_state=LINK_DOWN;
+   m_waiting=0;
+   m_exec_seq=0;
+   m_last_sent=0;
+   ZeroMemory(m_now);
+   ZeroMemory(m_before);
   }
 //+------------------------------------------------------------------+
 void CLink::Trouble(const string text)

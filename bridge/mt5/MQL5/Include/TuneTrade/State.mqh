@@ -28,14 +28,20 @@ public:
    long              paper_deals;
 
                      CState(void);
-   void              SetFile(const string file) { m_file=file; }
+   void              SetFile(const string file);
    bool              Load(void);
    bool              Save(void) const;
   };
 //+------------------------------------------------------------------+
 CState::CState(void)
   {
-   m_file="";
+   SetFile("");
+  }
+//+------------------------------------------------------------------+
+// Forgets what was known: a terminal keeps global objects when inputs or the chart's period change.
+void CState::SetFile(const string file)
+  {
+   m_file=file;
    last_epoch=0;
    last_seq=0;
    decided_ms=0;

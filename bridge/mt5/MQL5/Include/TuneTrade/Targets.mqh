@@ -1,6 +1,6 @@
 //+------------------------------------------------------------------+
 //|                                                      Targets.mqh |
-//|        Targets of a run, for the Strategy Tester (docs/LIVE.md)  |
+//|        Targets of a run, for the Strategy Tester (bridge/mt5/README.md)  |
 //+------------------------------------------------------------------+
 // The tester has no sockets. `tunetrade export-tester` writes what the server would have said, keyed on the open of the
 // bar by the broker's clock, into the folder that all terminals share.
