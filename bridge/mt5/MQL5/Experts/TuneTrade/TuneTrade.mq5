@@ -58,6 +58,7 @@ string       g_series="";
 datetime     g_bar=0;
 ulong        g_bar_ms=0;
 double       g_spread=0.0;
+int          g_stopped=0;      // side that was stopped as this bar opened
 bool         g_deals_due=true;
 ulong        g_next_deals=0;
 ulong        g_next_close=0;
@@ -212,6 +213,11 @@ string Decide(const SForecast &forecast,const MqlRates &bar)
          return("NOOP");
       return(Closed(g_execution.CloseAll("signal",forecast.bar_time_ms,g_state),forecast.reason));
      }
+   if(held==0.0 && wanted==g_stopped)
+     {
+      g_last="stopped just now; only a later forecast opens again";
+      return("NOOP");
+     }
    bool same=(held*wanted>0.0);
    if(same && (g_guards.MustBeFlat(closed) || g_guards.MustBeFlat(TimeTradeServer())))
      {
@@ -343,7 +349,7 @@ void OnTick(void)
    if(begun)
      {
       if(g_bar!=0)
-         g_execution.Trail(forming[0].close,g_spread,g_state);
+         g_stopped=g_execution.Trail(forming[0].close,g_spread,g_state);
       g_bar=forming[1].time;
       g_bar_ms=GetTickCount64();
      }

@@ -57,6 +57,7 @@ private:
    bool              Deal(const bool buy,const double lots,const ulong ticket,const double stop,const double profit,const string reason,const long bar_time_ms);
    bool              PaperDeal(const bool buy,const double lots,const double price,const double stop,const double profit,const string reason,const long bar_time_ms,CState &state);
    bool              Mine(const int index) const;
+   void              KeepLevels(const CState &state,double &stop,double &profit) const;
    void              Remember(const SAsked &asked);
 
 public:
@@ -69,7 +70,7 @@ public:
    bool              CloseAll(const string reason,const long bar_time_ms,CState &state);
    bool              Open(const int side,const double lots,const SForecast &forecast,const string reason,CState &state);
    bool              Reduce(const double lots,const SForecast &forecast,CState &state);
-   void              Trail(const double close,const double spread,CState &state);
+   int               Trail(const double close,const double spread,CState &state);
    void              PaperStops(CState &state);
    string            Failure(void) const { return(m_failure); }
    bool              NextDeal(const CState &state,SDeal &deal) const;
@@ -271,6 +272,8 @@ bool CExecution::Open(const int side,const double lots,const SForecast &forecast
          CloseAll(reason,forecast.bar_time_ms,state);
       return(false);
      }
+   if(held*side>0.0 && !m_hedging)
+      KeepLevels(state,stop,profit);
    state.trailing=forecast.trailing;
    if(m_dry)
      {
@@ -282,6 +285,23 @@ bool CExecution::Open(const int side,const double lots,const SForecast &forecast
       return(false);
    double volume=(turn && !m_hedging ? NormalizeDouble(lots+MathAbs(held),8) : lots);
    return(Deal(side>0,volume,0,stop,profit,reason,forecast.bar_time_ms));
+  }
+//+------------------------------------------------------------------+
+// On a netting account an order's levels become those of the whole position; enlarging must not move them.
+void CExecution::KeepLevels(const CState &state,double &stop,double &profit) const
+  {
+   if(m_dry)
+     {
+      stop=state.paper_stop;
+      profit=state.paper_profit;
+      return;
+     }
+   for(int i=PositionsTotal()-1; i>=0; i--)
+      if(Mine(i))
+        {
+         stop=PositionGetDouble(POSITION_SL);
+         profit=PositionGetDouble(POSITION_TP);
+        }
   }
 //+------------------------------------------------------------------+
 // Closes so many lots of what is held, the oldest first.
@@ -313,18 +333,20 @@ bool CExecution::Reduce(const double lots,const SForecast &forecast,CState &stat
    return(true);
   }
 //+------------------------------------------------------------------+
-// A stop follows the close of a bar where that is nearer.
-void CExecution::Trail(const double close,const double spread,CState &state)
+// A stop follows the close of a bar where that is nearer. Where the price has leapt over it the position is closed, as the
+// broker would have; the side of what was closed, 0 for none.
+int CExecution::Trail(const double close,const double spread,CState &state)
   {
+   int closed=0;
    if(state.trailing<=0.0)
-      return;
+      return(0);
    if(m_dry)
      {
       if(state.paper_lots>0.0)
          state.paper_stop=MathMax(state.paper_stop,NormalizeDouble(close-state.trailing,m_digits));
       if(state.paper_lots<0.0)
          state.paper_stop=MathMin(state.paper_stop,NormalizeDouble(close+spread+state.trailing,m_digits));
-      return;
+      return(0);
      }
    for(int i=PositionsTotal()-1; i>=0; i--)
      {
@@ -335,6 +357,13 @@ void CExecution::Trail(const double close,const double spread,CState &state)
       double wanted=NormalizeDouble((side>0 ? close : close+spread)-side*state.trailing,m_digits);
       if(stop>0.0 && side*(wanted-stop)<m_point/2.0)
          continue;
+      if(side*(Quote(side<0)-wanted)<=0.0)
+        {
+         double lots=PositionGetDouble(POSITION_VOLUME);
+         if(Deal(side<0,lots,(ulong)PositionGetInteger(POSITION_TICKET),0.0,0.0,"trailing",0))
+            closed=side;
+         continue;
+        }
       MqlTradeRequest request;
       ZeroMemory(request);
       request.action=TRADE_ACTION_SLTP;
@@ -348,6 +377,7 @@ void CExecution::Trail(const double close,const double spread,CState &state)
       if(!OrderSend(request,result))
          PrintFormat("the stop of %I64u could not follow: code %d",request.position,(int)result.retcode);
      }
+   return(closed);
   }
 //+------------------------------------------------------------------+
 //| On paper                                                         |
