@@ -39,7 +39,7 @@ class Program:
     inputs: tuple[Input, ...]
 
     def environment(self, inputs: Mapping[str, object], terminal: Mapping[str, object]) -> dict[str, str]:
-        """Environment of a run: inputs by name, settings of the terminal (bridge/terminal/README.md) without their prefix MQL_."""
+        """Environment of a run: inputs by name, settings of the terminal (README.md) without their prefix MQL_."""
         names = [known.name for known in self.inputs]
         for name in inputs:
             if name not in names:

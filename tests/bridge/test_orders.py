@@ -33,18 +33,19 @@ def random_market(rng):
     times = (START + HOUR * np.arange(1, COUNT + 1)).astype("datetime64[s]").astype("datetime64[ns]")
     return Market(
         times=times, open=open_, high=high, low=low, close=close, spread=rng.integers(2, 20, COUNT) * point,
-        slippage=rng.integers(0, 4, COUNT) * point, nights=none.astype(np.int64), nights_end=0, conversion=np.ones(COUNT),
+        slippage=rng.integers(0, 4, COUNT) * point, nights=none.astype(np.int64), nights_end=0,
+        conversion=np.ones(COUNT),
         finer=np.array([open_, high, low]), begin=np.arange(COUNT + 1), point=point, close_only=False,
     )  # fmt: skip
 
 
-def random_plan(rng, market, resize):
+def random_plan(rng, market, resize, distance):
     side = np.repeat(rng.integers(-1, 2, COUNT), rng.integers(1, 6, COUNT))[:COUNT].astype(np.int8)
     away = rng.integers(20, 200, COUNT) * market.point
     leaves = np.where(side > 0, market.close, market.close + market.spread)
     stop = np.where(rng.random(COUNT) < 0.6, np.round(leaves - side * away, 5), np.nan)
     profit = np.where(rng.random(COUNT) < 0.4, np.round(leaves + side * 2 * away, 5), np.nan)
-    trailing = np.full(COUNT, 0.0008 if resize else np.nan)
+    trailing = np.full(COUNT, distance)
     lots = np.round(rng.integers(1, 40, COUNT) * 0.01, 2)
     return Plan(
         side=side, lots=lots, lots_per_money=np.zeros(COUNT), stop=stop, take_profit=profit, trailing=trailing,
@@ -93,11 +94,11 @@ def trades_of(deals):
 
 
 @pytest.mark.parametrize("account", ["hedging", "netting"])
-@pytest.mark.parametrize("resize", [False, True])
-def test_orders_of_the_expert_are_those_of_the_backtest(tmp_path, account, resize):
+@pytest.mark.parametrize(("resize", "distance"), [(False, np.nan), (True, 0.0008)])
+def test_orders_of_the_expert_are_those_of_the_backtest(tmp_path, account, resize, distance):
     rng = np.random.default_rng([len(account), resize])
     market = random_market(rng)
-    plan = random_plan(rng, market, resize)
+    plan = random_plan(rng, market, resize, distance)
     broker = BrokerRules(account=account, deposit=100_000.0, commission_per_lot=3.5)
     wanted = run_plan(market, plan, broker)
     (tmp_path / "common" / "TuneTrade").mkdir(parents=True)
