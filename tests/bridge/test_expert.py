@@ -219,6 +219,14 @@ def test_a_stop_that_is_hit_is_told_and_a_trailing_stop_follows(tmp_path):
     assert told["reason"] == "stop" and told["requested"] is None
 
 
+def test_a_trailing_stop_that_is_leapt_over_closes_and_the_same_side_waits_for_the_next_bar(tmp_path):
+    rows = [*bars(5), (START + 5 * HOUR, 1.099, 1.0992, 1.0988, 1.099, 8)]
+    outcome = traded(tmp_path, Script(rows, default={"stop": None, "trailing": 0.0005}))
+    assert outcome.codes == ["TAKEN", "NOOP"] and "stopped just now" in outcome.texts[1]
+    assert outcome.deals()[1] == (5, -1, 0.1, 1.099)
+    assert outcome.script.of("exec")[1]["reason"] == "trailing"
+
+
 def test_an_expired_target_is_closed_when_no_forecast_renews_it(tmp_path):
     rows = bars(7)
     soon = {FIRST: {"expiry_ms": close_ms(FIRST) + HOUR * 1000}}
