@@ -227,13 +227,13 @@ def test_a_trailing_stop_that_is_leapt_over_closes_and_the_same_side_waits_for_t
     assert outcome.script.of("exec")[1]["reason"] == "trailing"
 
 
-def test_an_expired_target_is_closed_when_no_forecast_renews_it(tmp_path):
+def test_an_expired_target_waits_a_moment_for_the_forecast_that_may_renew_it(tmp_path):
     rows = bars(7)
     soon = {FIRST: {"expiry_ms": close_ms(FIRST) + HOUR * 1000}}
     later = {START + i * HOUR: {"valid_until_ms": 1} for i in range(4, 7)}
     outcome = traded(tmp_path, Script(rows, soon | later), terminal={"LINGER_MS": 0})
     assert outcome.codes[:2] == ["TAKEN", "STALE"]
-    assert [deal["side"] for deal in outcome.journal.deals] == [1]  # within the grace for a late forecast
+    assert [deal["side"] for deal in outcome.journal.deals] == [1]
 
 
 def test_a_restart_neither_doubles_the_order_nor_forgets_the_deal(tmp_path):
@@ -340,6 +340,14 @@ def test_the_strategy_tester_has_the_same_guards(tmp_path):
     wrong = Script(script.rows, default={"close_ref": 1.2})
     journal = in_tester(tmp_path / "b", csv_of(wrong), script)
     assert journal.deals == [] and "GUARD:feed_mismatch" in journal.prints[-1]
+
+
+def test_a_target_that_nothing_renews_is_closed_at_the_open_after_its_expiry(tmp_path):
+    script = Script(bars(9), {FIRST: {"expiry_ms": close_ms(FIRST) + 2 * HOUR * 1000}})
+    text = "\n".join(csv_of(script).splitlines()[:6]) + "\n"  # the last target is that of FIRST
+    journal = in_tester(tmp_path / "a", text, script)
+    assert [(deal["bar"], deal["side"]) for deal in journal.deals] == [(4, 1), (6, -1)]
+    assert journal.deals[1]["price"] == script.rows[6][1]
 
 
 @pytest.mark.parametrize(

@@ -308,7 +308,7 @@ void Watch(void)
    if(g_guards.MustBeFlat(TimeTradeServer()))
       CloseBecause("guard","the weekend is near");
    // The forecast of the bar that has just closed may still renew the target.
-   if(g_state.expiry_ms>0 && NowMs()>=g_state.expiry_ms && GetTickCount64()>g_bar_ms+(g_tester ? 0 : EXPIRY_GRACE_MS))
+   if(g_state.expiry_ms>0 && NowMs()>=g_state.expiry_ms && GetTickCount64()>=g_bar_ms+(g_tester ? 0 : EXPIRY_GRACE_MS))
       CloseBecause("expiry","the target has expired");
   }
 //+------------------------------------------------------------------+
