@@ -1,0 +1,505 @@
+//+------------------------------------------------------------------+
+//|                                                    Execution.mqh |
+//|           From the position wanted to orders (docs/EXECUTION.md) |
+//+------------------------------------------------------------------+
+// Closing comes before opening; a netting account turns round in one deal. A dry run keeps a position on paper, at the
+// quotes of the moment, so that what it tells is what would have been.
+#ifndef TUNETRADE_EXECUTION_MQH
+#define TUNETRADE_EXECUTION_MQH
+#include <TuneTrade/Protocol.mqh>
+#include <TuneTrade/State.mqh>
+
+#define EXECUTION_DEVIATION 20
+#define EXECUTION_KEPT      64
+
+enum ENUM_SIZING
+  {
+   SIZING_FORECAST=0,  // as the forecast says
+   SIZING_FIXED=1,     // fixed lots
+   SIZING_RISK=2       // percent of equity lost at the stop
+  };
+
+// What an order was sent for, kept until its deal has been told.
+struct SAsked
+  {
+   ulong             deal;
+   double            requested;
+   ulong             sent_us;
+   double            latency_ms;
+   string            reason;
+   long              bar_time_ms;
+  };
+//+------------------------------------------------------------------+
+class CExecution
+  {
+private:
+   string            m_symbol;
+   ulong             m_magic;
+   bool              m_dry;
+   bool              m_hedging;
+   ENUM_SIZING       m_sizing;
+   double            m_fixed_lots;
+   double            m_risk;
+   double            m_max_lots;
+   int               m_default_stop;
+   double            m_point;
+   int               m_digits;
+   double            m_step;
+   double            m_least;
+   double            m_most;
+   string            m_failure;
+   SAsked            m_asked[];
+   SDeal             m_paper[];
+
+   ENUM_ORDER_TYPE_FILLING Filling(void) const;
+   double            Quote(const bool buy) const { return(SymbolInfoDouble(m_symbol,buy ? SYMBOL_ASK : SYMBOL_BID)); }
+   bool              Send(MqlTradeRequest &request,const string reason,const long bar_time_ms);
+   bool              Deal(const bool buy,const double lots,const ulong ticket,const double stop,const double profit,const string reason,const long bar_time_ms);
+   bool              PaperDeal(const bool buy,const double lots,const double price,const double stop,const double profit,const string reason,const long bar_time_ms,CState &state);
+   bool              Mine(const int index) const;
+   void              KeepLevels(const CState &state,double &stop,double &profit) const;
+   void              Remember(const SAsked &asked);
+
+public:
+                     CExecution(void);
+   void              Set(const string symbol,const ulong magic,const bool dry,const ENUM_SIZING sizing,const double fixed_lots,const double risk,const double max_lots,const int default_stop);
+   double            Held(const CState &state) const;
+   double            Floored(const double lots) const;
+   double            LotsFor(const SForecast &forecast) const;
+   double            StopFor(const SForecast &forecast,const int side) const;
+   bool              CloseAll(const string reason,const long bar_time_ms,CState &state);
+   bool              Open(const int side,const double lots,const SForecast &forecast,const string reason,CState &state);
+   bool              Reduce(const double lots,const SForecast &forecast,CState &state);
+   int               Trail(const double close,const double spread,CState &state);
+   void              PaperStops(CState &state);
+   string            Failure(void) const { return(m_failure); }
+   bool              NextDeal(const CState &state,SDeal &deal) const;
+   void              Reported(const ulong deal);
+  };
+//+------------------------------------------------------------------+
+CExecution::CExecution(void)
+  {
+   m_symbol="";
+   m_magic=0;
+   m_dry=true;
+   m_hedging=true;
+   m_sizing=SIZING_FORECAST;
+   m_fixed_lots=0.0;
+   m_risk=0.0;
+   m_max_lots=0.0;
+   m_default_stop=0;
+   m_point=0.0;
+   m_digits=0;
+   m_step=0.0;
+   m_least=0.0;
+   m_most=0.0;
+   m_failure="";
+  }
+//+------------------------------------------------------------------+
+void CExecution::Set(const string symbol,const ulong magic,const bool dry,const ENUM_SIZING sizing,const double fixed_lots,const double risk,const double max_lots,const int default_stop)
+  {
+   m_symbol=symbol;
+   m_magic=magic;
+   m_dry=dry;
+   m_sizing=sizing;
+   m_fixed_lots=fixed_lots;
+   m_risk=risk;
+   m_max_lots=max_lots;
+   m_default_stop=default_stop;
+   m_hedging=(AccountInfoInteger(ACCOUNT_MARGIN_MODE)==ACCOUNT_MARGIN_MODE_RETAIL_HEDGING);
+   m_point=SymbolInfoDouble(symbol,SYMBOL_POINT);
+   m_digits=(int)SymbolInfoInteger(symbol,SYMBOL_DIGITS);
+   m_step=SymbolInfoDouble(symbol,SYMBOL_VOLUME_STEP);
+   m_least=SymbolInfoDouble(symbol,SYMBOL_VOLUME_MIN);
+   m_most=SymbolInfoDouble(symbol,SYMBOL_VOLUME_MAX);
+  }
+//+------------------------------------------------------------------+
+bool CExecution::Mine(const int index) const
+  {
+   if(PositionGetTicket(index)==0)
+      return(false);
+   return(PositionGetString(POSITION_SYMBOL)==m_symbol && (ulong)PositionGetInteger(POSITION_MAGIC)==m_magic);
+  }
+//+------------------------------------------------------------------+
+// Lots held, negative is short.
+double CExecution::Held(const CState &state) const
+  {
+   if(m_dry)
+      return(state.paper_lots);
+   double lots=0.0;
+   for(int i=PositionsTotal()-1; i>=0; i--)
+      if(Mine(i))
+         lots+=(PositionGetInteger(POSITION_TYPE)==POSITION_TYPE_BUY ? 1.0 : -1.0)*PositionGetDouble(POSITION_VOLUME);
+   return(NormalizeDouble(lots,8));
+  }
+//+------------------------------------------------------------------+
+// Whole steps, at most the broker's and our own limit; 0 where that is too small to open.
+double CExecution::Floored(const double lots) const
+  {
+   double most=(m_max_lots>0.0 ? MathMin(m_most,m_max_lots) : m_most);
+   double steps=MathMin(MathFloor(lots/m_step+1e-9),MathFloor(most/m_step+1e-9));
+   if(steps<MathCeil(m_least/m_step-1e-9))
+      return(0.0);
+   return(NormalizeDouble(steps*m_step,8));
+  }
+//+------------------------------------------------------------------+
+double CExecution::LotsFor(const SForecast &forecast) const
+  {
+   if(m_sizing==SIZING_FORECAST)
+      return(Floored(MathAbs(forecast.position)*forecast.lots));
+   if(m_sizing==SIZING_FIXED)
+      return(Floored(m_fixed_lots));
+   int side=(forecast.position>0.0 ? 1 : -1);
+   double stop=StopFor(forecast,side);
+   double loss=0.0;
+   if(stop<=0.0 || !OrderCalcProfit(side>0 ? ORDER_TYPE_BUY : ORDER_TYPE_SELL,m_symbol,1.0,Quote(side>0),stop,loss) || loss>=0.0)
+      return(0.0);
+   return(Floored(AccountInfoDouble(ACCOUNT_EQUITY)*m_risk/100.0/-loss));
+  }
+//+------------------------------------------------------------------+
+// The target's stop, else the trailing distance, else the default distance, from the side that closes; 0 is none.
+double CExecution::StopFor(const SForecast &forecast,const int side) const
+  {
+   if(forecast.stop>0.0)
+      return(NormalizeDouble(forecast.stop,m_digits));
+   double distance=(forecast.trailing>0.0 ? forecast.trailing : m_default_stop*m_point);
+   if(distance<=0.0)
+      return(0.0);
+   return(NormalizeDouble(Quote(side<0)-side*distance,m_digits));
+  }
+//+------------------------------------------------------------------+
+// RETURN is refused under market execution, so it is the last resort (error 10030 is what a fixed choice gives).
+ENUM_ORDER_TYPE_FILLING CExecution::Filling(void) const
+  {
+   long allowed=SymbolInfoInteger(m_symbol,SYMBOL_FILLING_MODE);
+   if((allowed&SYMBOL_FILLING_FOK)!=0)
+      return(ORDER_FILLING_FOK);
+   if((allowed&SYMBOL_FILLING_IOC)!=0)
+      return(ORDER_FILLING_IOC);
+   return(ORDER_FILLING_RETURN);
+  }
+//+------------------------------------------------------------------+
+bool CExecution::Send(MqlTradeRequest &request,const string reason,const long bar_time_ms)
+  {
+   MqlTradeResult result;
+   ZeroMemory(result);
+   SAsked asked;
+   asked.deal=0;
+   asked.requested=request.price;
+   asked.sent_us=GetMicrosecondCount();
+   asked.latency_ms=0.0;
+   asked.reason=reason;
+   asked.bar_time_ms=bar_time_ms;
+   ResetLastError();
+   bool sent=OrderSend(request,result);
+   if(!sent || (result.retcode!=TRADE_RETCODE_DONE && result.retcode!=TRADE_RETCODE_PLACED && result.retcode!=TRADE_RETCODE_DONE_PARTIAL))
+     {
+      m_failure=StringFormat("the broker refused: code %d, error %d",(int)result.retcode,GetLastError());
+      return(false);
+     }
+   asked.deal=result.deal;
+   asked.latency_ms=(double)(GetMicrosecondCount()-asked.sent_us)/1000.0;
+   Remember(asked);
+   return(true);
+  }
+//+------------------------------------------------------------------+
+void CExecution::Remember(const SAsked &asked)
+  {
+   int count=ArraySize(m_asked);
+   if(count>=EXECUTION_KEPT)
+     {
+      for(int i=1; i<count; i++)
+         m_asked[i-1]=m_asked[i];
+      count--;
+     }
+   ArrayResize(m_asked,count+1);
+   m_asked[count]=asked;
+  }
+//+------------------------------------------------------------------+
+bool CExecution::Deal(const bool buy,const double lots,const ulong ticket,const double stop,const double profit,const string reason,const long bar_time_ms)
+  {
+   MqlTradeRequest request;
+   ZeroMemory(request);
+   request.action=TRADE_ACTION_DEAL;
+   request.symbol=m_symbol;
+   request.magic=m_magic;
+   request.volume=lots;
+   request.type=(buy ? ORDER_TYPE_BUY : ORDER_TYPE_SELL);
+   request.price=Quote(buy);
+   request.sl=stop;
+   request.tp=profit;
+   request.deviation=EXECUTION_DEVIATION;
+   request.type_filling=Filling();
+   request.position=ticket;
+   request.comment="TuneTrade";
+   return(Send(request,reason,bar_time_ms));
+  }
+//+------------------------------------------------------------------+
+bool CExecution::CloseAll(const string reason,const long bar_time_ms,CState &state)
+  {
+   m_failure="";
+   if(m_dry)
+      return(state.paper_lots==0.0 || PaperDeal(state.paper_lots<0.0,MathAbs(state.paper_lots),Quote(state.paper_lots<0.0),0.0,0.0,reason,bar_time_ms,state));
+   bool done=true;
+   for(int i=PositionsTotal()-1; i>=0; i--)
+      if(Mine(i))
+        {
+         bool buy=(PositionGetInteger(POSITION_TYPE)==POSITION_TYPE_SELL);
+         double lots=PositionGetDouble(POSITION_VOLUME);
+         ulong ticket=(ulong)PositionGetInteger(POSITION_TICKET);
+         done=Deal(buy,lots,ticket,0.0,0.0,reason,bar_time_ms) && done;
+        }
+   return(done);
+  }
+//+------------------------------------------------------------------+
+// Opens or enlarges. On a netting account a position of the other side is turned round by the same order.
+bool CExecution::Open(const int side,const double lots,const SForecast &forecast,const string reason,CState &state)
+  {
+   m_failure="";
+   double stop=StopFor(forecast,side);
+   double profit=NormalizeDouble(forecast.take_profit,m_digits);
+   double held=Held(state);
+   bool turn=(held*side<0.0);
+   // A stop that is reached already would close at once; the backtest refuses such entries.
+   double leaves=Quote(side<0);
+   double least=(double)SymbolInfoInteger(m_symbol,SYMBOL_TRADE_STOPS_LEVEL)*m_point-m_point/1000.0;
+   double to_stop=(stop>0.0 ? side*(leaves-stop) : DBL_MAX);
+   double to_profit=(profit>0.0 ? side*(profit-leaves) : DBL_MAX);
+   if(MathMin(to_stop,to_profit)<=0.0 || MathMin(to_stop,to_profit)<least)
+     {
+      m_failure="the stop or the profit is reached, or nearer than the broker's least distance";
+      if(turn)
+         CloseAll(reason,forecast.bar_time_ms,state);
+      return(false);
+     }
+   if(held*side>0.0 && !m_hedging)
+      KeepLevels(state,stop,profit);
+   state.trailing=forecast.trailing;
+   if(m_dry)
+     {
+      if(turn && !CloseAll(reason,forecast.bar_time_ms,state))
+         return(false);
+      return(PaperDeal(side>0,lots,Quote(side>0),stop,profit,reason,forecast.bar_time_ms,state));
+     }
+   if(turn && m_hedging && !CloseAll(reason,forecast.bar_time_ms,state))
+      return(false);
+   double volume=(turn && !m_hedging ? NormalizeDouble(lots+MathAbs(held),8) : lots);
+   return(Deal(side>0,volume,0,stop,profit,reason,forecast.bar_time_ms));
+  }
+//+------------------------------------------------------------------+
+// On a netting account an order's levels become those of the whole position; enlarging must not move them.
+void CExecution::KeepLevels(const CState &state,double &stop,double &profit) const
+  {
+   if(m_dry)
+     {
+      stop=state.paper_stop;
+      profit=state.paper_profit;
+      return;
+     }
+   for(int i=PositionsTotal()-1; i>=0; i--)
+      if(Mine(i))
+        {
+         stop=PositionGetDouble(POSITION_SL);
+         profit=PositionGetDouble(POSITION_TP);
+        }
+  }
+//+------------------------------------------------------------------+
+// Closes so many lots of what is held, the oldest first.
+bool CExecution::Reduce(const double lots,const SForecast &forecast,CState &state)
+  {
+   m_failure="";
+   double left=lots;
+   if(m_dry)
+      return(PaperDeal(state.paper_lots<0.0,lots,Quote(state.paper_lots<0.0),state.paper_stop,state.paper_profit,"signal",forecast.bar_time_ms,state));
+   int total=PositionsTotal();
+   ulong tickets[];
+   ArrayResize(tickets,total);
+   int count=0;
+   for(int i=0; i<total; i++)
+      if(Mine(i))
+        {
+         tickets[count]=(ulong)PositionGetInteger(POSITION_TICKET);
+         count++;
+        }
+   for(int i=0; i<count && left>m_step/2.0; i++)
+     {
+      if(!PositionSelectByTicket(tickets[i]))
+         continue;
+      double part=NormalizeDouble(MathMin(left,PositionGetDouble(POSITION_VOLUME)),8);
+      if(!Deal(PositionGetInteger(POSITION_TYPE)==POSITION_TYPE_SELL,part,tickets[i],0.0,0.0,"signal",forecast.bar_time_ms))
+         return(false);
+      left-=part;
+     }
+   return(true);
+  }
+//+------------------------------------------------------------------+
+// A stop follows the close of a bar where that is nearer. Where the price has leapt over it the position is closed, as the
+// broker would have; the side of what was closed, 0 for none.
+int CExecution::Trail(const double close,const double spread,CState &state)
+  {
+   int closed=0;
+   if(state.trailing<=0.0)
+      return(0);
+   if(m_dry)
+     {
+      if(state.paper_lots>0.0)
+         state.paper_stop=MathMax(state.paper_stop,NormalizeDouble(close-state.trailing,m_digits));
+      if(state.paper_lots<0.0)
+         state.paper_stop=MathMin(state.paper_stop,NormalizeDouble(close+spread+state.trailing,m_digits));
+      return(0);
+     }
+   for(int i=PositionsTotal()-1; i>=0; i--)
+     {
+      if(!Mine(i))
+         continue;
+      int side=(PositionGetInteger(POSITION_TYPE)==POSITION_TYPE_BUY ? 1 : -1);
+      double stop=PositionGetDouble(POSITION_SL);
+      double wanted=NormalizeDouble((side>0 ? close : close+spread)-side*state.trailing,m_digits);
+      if(stop>0.0 && side*(wanted-stop)<m_point/2.0)
+         continue;
+      if(side*(Quote(side<0)-wanted)<=0.0)
+        {
+         double lots=PositionGetDouble(POSITION_VOLUME);
+         if(Deal(side<0,lots,(ulong)PositionGetInteger(POSITION_TICKET),0.0,0.0,"trailing",0))
+            closed=side;
+         continue;
+        }
+      MqlTradeRequest request;
+      ZeroMemory(request);
+      request.action=TRADE_ACTION_SLTP;
+      request.symbol=m_symbol;
+      request.magic=m_magic;
+      request.position=(ulong)PositionGetInteger(POSITION_TICKET);
+      request.sl=wanted;
+      request.tp=PositionGetDouble(POSITION_TP);
+      MqlTradeResult result;
+      ZeroMemory(result);
+      if(!OrderSend(request,result))
+         PrintFormat("the stop of %I64u could not follow: code %d",request.position,(int)result.retcode);
+     }
+   return(closed);
+  }
+//+------------------------------------------------------------------+
+//| On paper                                                         |
+//+------------------------------------------------------------------+
+bool CExecution::PaperDeal(const bool buy,const double lots,const double price,const double stop,const double profit,const string reason,const long bar_time_ms,CState &state)
+  {
+   double before=state.paper_lots;
+   double after=NormalizeDouble(before+(buy ? lots : -lots),8);
+   state.paper_deals++;
+   SDeal deal;
+   deal.deal=(ulong)state.paper_deals;
+   deal.order=deal.deal;
+   deal.ticket=1;
+   deal.buy=buy;
+   deal.entry=(MathAbs(after)>MathAbs(before) ? "in" : "out");
+   deal.lots=lots;
+   deal.price=price;
+   deal.requested=(reason=="stop" || reason=="take_profit" ? 0.0 : price);
+   deal.slippage=0.0;
+   deal.commission=0.0;
+   deal.swap=0.0;
+   deal.profit=0.0;
+   deal.time_ms=(long)TimeGMT()*1000;
+   deal.latency_ms=0.0;
+   deal.reason=reason;
+   deal.bar_time_ms=bar_time_ms;
+   if(before!=0.0 && deal.entry=="out")
+      OrderCalcProfit(before>0.0 ? ORDER_TYPE_BUY : ORDER_TYPE_SELL,m_symbol,lots,state.paper_price,price,deal.profit);
+   if(deal.entry=="in")
+      state.paper_price=(state.paper_price*MathAbs(before)+price*lots)/MathAbs(after);
+   state.paper_lots=after;
+   state.paper_stop=(after==0.0 ? 0.0 : stop);
+   state.paper_profit=(after==0.0 ? 0.0 : profit);
+   int count=ArraySize(m_paper);
+   ArrayResize(m_paper,count+1);
+   m_paper[count]=deal;
+   PrintFormat("dry run: %s %.2f %s at %s, %s",buy ? "buy" : "sell",lots,m_symbol,DoubleToString(price,m_digits),reason);
+   return(true);
+  }
+//+------------------------------------------------------------------+
+void CExecution::PaperStops(CState &state)
+  {
+   if(!m_dry || state.paper_lots==0.0)
+      return;
+   int side=(state.paper_lots>0.0 ? 1 : -1);
+   double leaves=Quote(side<0);
+   if(state.paper_stop>0.0 && side*(leaves-state.paper_stop)<=0.0)
+      PaperDeal(side<0,MathAbs(state.paper_lots),leaves,0.0,0.0,"stop",0,state);
+   else
+      if(state.paper_profit>0.0 && side*(leaves-state.paper_profit)>=0.0)
+         PaperDeal(side<0,MathAbs(state.paper_lots),state.paper_profit,0.0,0.0,"take_profit",0,state);
+  }
+//+------------------------------------------------------------------+
+//| Deals to be told                                                 |
+//+------------------------------------------------------------------+
+// The oldest deal the server has not confirmed. Real ones are read from the account's history, so none is lost by a
+// restart or by transactions that arrive in another order.
+bool CExecution::NextDeal(const CState &state,SDeal &deal) const
+  {
+   if(m_dry)
+     {
+      if(ArraySize(m_paper)==0)
+         return(false);
+      deal=m_paper[0];
+      return(true);
+     }
+   datetime from=(datetime)((long)TimeTradeServer()-14*86400);
+   if(!HistorySelect(from,(datetime)((long)TimeTradeServer()+86400)))
+      return(false);
+   ulong found=0;
+   int total=HistoryDealsTotal();
+   for(int i=0; i<total; i++)
+     {
+      ulong ticket=HistoryDealGetTicket(i);
+      if(ticket<=(ulong)state.last_deal || (found!=0 && ticket>found))
+         continue;
+      long type=HistoryDealGetInteger(ticket,DEAL_TYPE);
+      if(type!=DEAL_TYPE_BUY && type!=DEAL_TYPE_SELL)
+         continue;
+      if(HistoryDealGetString(ticket,DEAL_SYMBOL)==m_symbol && (ulong)HistoryDealGetInteger(ticket,DEAL_MAGIC)==m_magic)
+         found=ticket;
+     }
+   if(found==0)
+      return(false);
+   long entry=HistoryDealGetInteger(found,DEAL_ENTRY);
+   long why=HistoryDealGetInteger(found,DEAL_REASON);
+   deal.deal=found;
+   deal.order=(ulong)HistoryDealGetInteger(found,DEAL_ORDER);
+   deal.ticket=(ulong)HistoryDealGetInteger(found,DEAL_POSITION_ID);
+   deal.buy=(HistoryDealGetInteger(found,DEAL_TYPE)==DEAL_TYPE_BUY);
+   deal.entry=(entry==DEAL_ENTRY_IN ? "in" : (entry==DEAL_ENTRY_INOUT ? "inout" : "out"));
+   deal.lots=HistoryDealGetDouble(found,DEAL_VOLUME);
+   deal.price=HistoryDealGetDouble(found,DEAL_PRICE);
+   deal.requested=0.0;
+   deal.slippage=0.0;
+   deal.commission=HistoryDealGetDouble(found,DEAL_COMMISSION)+HistoryDealGetDouble(found,DEAL_FEE);
+   deal.swap=HistoryDealGetDouble(found,DEAL_SWAP);
+   deal.profit=HistoryDealGetDouble(found,DEAL_PROFIT);
+   deal.time_ms=HistoryDealGetInteger(found,DEAL_TIME_MSC)-((long)TimeTradeServer()-(long)TimeGMT())*1000;
+   deal.latency_ms=0.0;
+   deal.reason=(why==DEAL_REASON_SL ? "stop" : (why==DEAL_REASON_TP ? "take_profit" : (why==DEAL_REASON_SO ? "stop_out" : "user")));
+   deal.bar_time_ms=0;
+   for(int i=0; i<ArraySize(m_asked); i++)
+      if(m_asked[i].deal==found)
+        {
+         deal.requested=m_asked[i].requested;
+         deal.slippage=(deal.buy ? 1.0 : -1.0)*(deal.price-m_asked[i].requested)/m_point;
+         deal.latency_ms=m_asked[i].latency_ms;
+         deal.reason=m_asked[i].reason;
+         deal.bar_time_ms=m_asked[i].bar_time_ms;
+        }
+   return(true);
+  }
+//+------------------------------------------------------------------+
+void CExecution::Reported(const ulong deal)
+  {
+   int count=ArraySize(m_paper);
+   if(count==0 || m_paper[0].deal!=deal)
+      return;
+   for(int i=1; i<count; i++)
+      m_paper[i-1]=m_paper[i];
+   ArrayResize(m_paper,count-1);
+  }
+#endif
+//+------------------------------------------------------------------+
