@@ -29,9 +29,8 @@ Answer = tuple[Forecast | str, float]
 class Models(Protocol):
     """Whatever makes forecasts of jobs."""
 
-    @property
-    def facts(self) -> Mapping[str, Facts]:
-        """Of each desk, by key."""
+    def start(self) -> Mapping[str, Facts]:
+        """Get ready, which may take long; facts of each desk, by key. UserError where it cannot be."""
         ...
 
     def ask(self, jobs: Sequence[Job]) -> list[Answer]:
@@ -48,7 +47,10 @@ class Inline:
 
     def __init__(self, desks: Sequence["Desk"]) -> None:
         self._desks = {desk.facts.key: desk for desk in desks}
-        self.facts = {key: desk.facts for key, desk in self._desks.items()}
+
+    def start(self) -> Mapping[str, Facts]:
+        """Ready at once."""
+        return {key: desk.facts for key, desk in self._desks.items()}
 
     def ask(self, jobs: Sequence[Job]) -> list[Answer]:
         """In the calling thread."""
@@ -86,24 +88,30 @@ class Worker:
         self._command = [sys.executable, "-m", "bridge.worker", maker, *arguments]
         self._lock = threading.Lock()
         self._closed = False
-        self._child = self._start()
-        self.facts = self._told()
+        self._child = self._spawn()
 
     @property
     def pid(self) -> int:
         """Process id of the child, for measurements."""
         return self._child.pid
 
+    def start(self) -> Mapping[str, Facts]:
+        """Wait until the child has loaded its models."""
+        return self._told()
+
     def ask(self, jobs: Sequence[Job]) -> list[Answer]:
         """Send jobs, wait for their answers."""
         try:
             with self._lock:
                 if self._child.poll() is not None and not self._closed:
-                    self._child = self._start()
+                    self._child = self._spawn()
                     self._told()
             self._send([_plain(job) for job in jobs])
             told = self._receive()
         except (OSError, EOFError, UserError) as error:
+            with self._lock:
+                self._child.kill()
+                self._child.wait()
             return [(f"the process of the models ended: {error}", 0.0)] * len(jobs)
         return [(one["error"] if "error" in one else _forecast(one), told["seconds"]) for one in told["answers"]]
 
@@ -114,7 +122,7 @@ class Worker:
             self._child.kill()
             self._child.wait()
 
-    def _start(self) -> "subprocess.Popen[bytes]":
+    def _spawn(self) -> "subprocess.Popen[bytes]":
         # A session of its own: Ctrl-C at the terminal is for the server, which then ends the child.
         environment = os.environ | {"PYTHONPATH": os.pathsep.join(path for path in sys.path if path)}
         return subprocess.Popen(

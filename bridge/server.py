@@ -131,11 +131,12 @@ async def serve(
         socket = _router(context)
         port = _bind(socket, endpoint_of(options.host, options.port, options.secret))
         mirror = None if options.publish is None else _mirror(context, options.publish)
-        epoch = journal.new_epoch(_now_ms(), ", ".join(models.facts))
-        house = House(epoch, models.facts, options.secret, journal.newest)
+        desks = await asyncio.get_running_loop().run_in_executor(pool, models.start)
+        epoch = journal.new_epoch(_now_ms(), ", ".join(desks))
+        house = House(epoch, desks, options.secret, journal.newest)
         link = _Link(socket, mirror, house, models, journal, pool, tell or (lambda event: None))
         link.open()
-        link.tell("listening", host=options.host, port=port, epoch=epoch, desks=list(models.facts))
+        link.tell("listening", host=options.host, port=port, epoch=epoch, desks=list(desks))
         if ready:
             ready(port)
         async with asyncio.TaskGroup() as tasks:

@@ -26,7 +26,7 @@ def main(maker: str, arguments: list[str]) -> None:
     except UserError as error:
         write_line(out, {"error": str(error)})
         return
-    write_line(out, facts_told(models.facts))
+    write_line(out, facts_told(models.start()))
     while True:
         try:
             asked = read_line(jobs)

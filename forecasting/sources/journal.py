@@ -73,7 +73,7 @@ def _chosen(
 ) -> tuple[str, str, str, int]:
     found = [row for row in known if row[1].lower() == unique_id.lower() and feed in (None, row[0])]
     if not found:
-        there = ", ".join(f"{of.replace('-', ',')},{whose}" for whose, of, _, _ in known) or "nothing"
+        there = "; ".join(f"{of.replace('-', ',')},{whose}" for whose, of, _, _ in known) or "nothing"
         raise DataError(f"{source}: the journal at {journal_path()} has {there}")
     if len(found) > 1:
         feeds = ", ".join(row[0] for row in found)
