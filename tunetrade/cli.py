@@ -107,7 +107,10 @@ def _demo(verbs: Any) -> None:
 def _data(verbs: Any) -> None:
     job = "read a source of bars, check it, print its quality and plot it"
     parser = _verb(verbs, "data", job, "tunetrade data ecb:NZDUSD --plot nzdusd.png", "data")
-    parser.add_argument("source", help="ecb:PAIR, ecb-latest:PAIR or a file: MetaTrader 5 export, CSV, Parquet")
+    parser.add_argument(
+        "source",
+        help="ecb:PAIR, ecb-latest:PAIR, journal:SYMBOL,TIMEFRAME or a file: MetaTrader 5 export, CSV, Parquet",
+    )
     _source_options(parser)
     parser.add_argument("--plot", metavar="FILE", help="where the plot goes (default: SYMBOL-TIMEFRAME.png)")
     _json_option(parser)
