@@ -164,7 +164,7 @@ def _collect(
 ) -> tuple[list[float], int]:
     """Answers that come within a time: their seconds, and how many were not the one awaited."""
     late, wrong = [], 0
-    for socket, _ in poller.poll(wait_ms):
+    for socket, _ in poller.poll(int(wait_ms)):
         terminal = terminals[socket]
         answer = decode(socket.recv_multipart())
         wrong += answer.re != terminal.seq or answer.TYPE != "need_bars"
@@ -274,6 +274,7 @@ def desks(_: Sequence[str]) -> list[Desk]:
     from forecasting.base import find_base, load_model
     from forecasting.baselines import Asked, baseline
     from forecasting.calendars import RoundTheClock
+    from forecasting.codecs import BinsCodec
     from forecasting.codecs.fit import CodecOptions, scale_codec
     from forecasting.decoder import weights_of
     from forecasting.forecaster import PathForecaster
@@ -283,6 +284,7 @@ def desks(_: Sequence[str]) -> list[Desk]:
 
     bars, base, options = load_bars("ecb:EURUSD"), find_base("embedded"), SamplingOptions(paths=64)
     codec = scale_codec(base.codec, bars, CodecOptions())
+    assert isinstance(codec, BinsCodec)
     forecaster = PathForecaster(
         base.sha, codec, CONTEXT, options, gpt2_decoders(weights_of(load_model(base)), options.paths, HORIZON)
     )

@@ -42,6 +42,8 @@ CREATE TABLE IF NOT EXISTS fills (
     PRIMARY KEY (feed, magic, dry_run, deal, time_ms)) WITHOUT ROWID;
 """
 
+_ADD_BAR = "INSERT OR REPLACE INTO bars VALUES (?, ?, ?, ?, ?, ?, ?, ?, ?)"
+
 _FILL = (
     "unique_id", "bar_time_ms", "order", "ticket", "side", "entry", "lots", "price", "requested", "slippage",
     "commission", "swap", "profit", "latency_ms", "reason",
@@ -88,11 +90,12 @@ class Journal:
 
     def add_bars(self, feed: str, unique_id: str, rows: Sequence[Row]) -> None:
         """Closed bars; one that is there already is replaced: a broker may mend its history."""
-        with self._transaction():
-            self._base.executemany(
-                "INSERT OR REPLACE INTO bars VALUES (?, ?, ?, ?, ?, ?, ?, ?, ?)",
-                [(feed, unique_id, *row) for row in rows],
-            )
+        values = [(feed, unique_id, *row) for row in rows]
+        if len(rows) == 1:  # a statement is a transaction of its own, and takes half the time
+            self._base.execute(_ADD_BAR, values[0])
+        else:
+            with self._transaction():
+                self._base.executemany(_ADD_BAR, values)
         self.newest[feed, unique_id] = max(self.newest.get((feed, unique_id), 0), rows[-1][0])
 
     def add_forecast(self, client: str, feed: str, forecast: Forecast, model_ms: float) -> None:
