@@ -249,7 +249,8 @@ class Client:
         deadline = time.monotonic() + self._timeout_s
         try:
             self._socket.send_multipart(encode(stamped))
-            while self._socket.poll(max(0, int(1000 * (deadline - time.monotonic())))):
+            while (left := deadline - time.monotonic()) > 0:
+                self._socket.setsockopt(zmq.RCVTIMEO, int(1000 * left) + 1)
                 answer = decode(self._socket.recv_multipart())
                 if isinstance(answer, Error) and answer.re in (0, self._seq):
                     raise LinkError(answer.code, f"{self._address} refused {message.TYPE}: {answer.text}")

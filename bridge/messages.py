@@ -434,7 +434,7 @@ def decode(frames: Sequence[bytes]) -> Message:
     kind, body = frames
     if len(body) > MAX_FRAME_BYTES or len(kind) > MAX_FRAME_BYTES:
         raise ProtocolError("size", f"a frame has at most {MAX_FRAME_BYTES} bytes")
-    if not _BRACKETS.fullmatch(_STRING.sub(b"", body).translate(None, _NOT_BRACKETS)):
+    if not _flat(body):
         raise ProtocolError("json", "the body must be one flat JSON object: values and lists of values, nothing deeper")
     values = _parse(body)
     _check_version(kind, values)
@@ -442,6 +442,13 @@ def decode(frames: Sequence[bytes]) -> Message:
     if not isinstance(name, str) or name not in TYPES or name.encode() != kind:
         raise ProtocolError("type", f"type must be one of {', '.join(TYPES)}, the same in both frames")
     return _build(name, values)
+
+
+def _flat(body: bytes) -> bool:
+    """Whether no value is deeper than a list: one look for what has no brackets at all, else without its strings."""
+    if body.count(b"{") == 1 and b"[" not in body:
+        return True
+    return _BRACKETS.fullmatch(_STRING.sub(b"", body).translate(None, _NOT_BRACKETS)) is not None
 
 
 def _check_version(kind: bytes, values: dict[str, Any]) -> None:

@@ -259,6 +259,7 @@ class _Link:
         self._waiting = 0
         self._loop = asyncio.get_running_loop()
         self._again: asyncio.Handle | None = None
+        self._reading = False
 
     def open(self) -> None:
         """Begin to listen."""
@@ -306,10 +307,12 @@ class _Link:
 
     def _readable(self) -> None:
         """Take what is there, and not for so long that nobody else gets a turn."""
+        self._reading = True
         for _ in range(MAX_BATCH):
             try:
                 identity, *frames = self._socket.recv_multipart(zmq.NOBLOCK)
             except zmq.Again:
+                self._reading = False
                 return
             try:
                 self._take(identity, frames)
@@ -317,6 +320,7 @@ class _Link:
                 # Whatever is wrong with one message must not end the link of every other peer.
                 _log.exception("no answer to %r", identity)
                 self._send(identity, Error(code="internal", text="failed; the server's log says why"), 0)
+        self._reading = False
         self._look()
 
     def _look(self) -> None:
@@ -377,7 +381,8 @@ class _Link:
         while peer.waiting and not peer.busy:
             message, begun = peer.waiting.popleft()
             self._waiting -= 1
-            outcome = handle(self._house, peer.session, message, Now(_now_ms(), secrets.token_hex(16)))
+            nonce = secrets.token_hex(16) if isinstance(message, Hello) else ""
+            outcome = handle(self._house, peer.session, message, Now(_now_ms(), nonce))
             if not self._kept(identity, peer, message, outcome):
                 continue
             if outcome.job:
@@ -498,7 +503,8 @@ class _Link:
         except zmq.ZMQError as error:
             # A peer that does not read: it finds the gap in seq and asks again.
             _log.warning("nothing sent to %s: %s", _named(identity), error)
-        self._look()
+        if not self._reading:
+            self._look()
 
 
 def _named(identity: bytes) -> str:

@@ -3,8 +3,10 @@
 import asyncio
 import json
 import logging
+import random
 import threading
 from dataclasses import replace
+from socket import create_connection
 
 import numpy as np
 import pytest
@@ -179,6 +181,21 @@ def test_hostile_frames_are_answered_with_a_code_and_end_nothing(offline, dealer
         oversized.setsockopt(zmq.RCVTIMEO, 200)
         with pytest.raises(zmq.Again):
             oversized.recv_multipart()
+        assert backfilled(client, offline, 0).horizon == 3
+
+
+def test_bytes_that_are_no_zmtp_end_nothing(offline):
+    """A stranger on the port: greetings cut short, long frames announced and never sent, plain noise."""
+    draw = random.Random(5)
+    greeting = b"\xff" + bytes(8) + b"\x7f\x03\x01NULL" + bytes(16) + b"\0" + bytes(31)
+    ready = b"\x04\x26\x05READY\x0bSocket-Type\0\0\0\x06DEALER\x08Identity\0\0\0\0"
+    with running(offline.desk) as address, Client.connect(address, SERIES) as client:
+        port = int(address.rsplit(":", 1)[1])
+        for turn in range(60):
+            noise = draw.randbytes(draw.randrange(1, 400))
+            said = (noise, greeting[: draw.randrange(64)], greeting + noise, greeting + ready + noise)[turn % 4]
+            with create_connection(("127.0.0.1", port)) as stranger:
+                stranger.sendall(said + b"\x03\x7f\xff\xff\xff\xff\xff\xff\xff")
         assert backfilled(client, offline, 0).horizon == 3
 
 
