@@ -125,6 +125,34 @@ def killed_and_restarted(times, journal, seed, how="inline"):
     return terminal.errors
 
 
+def stalled(times, seconds, journal, seed):
+    """The server stands still for a while, its connections open; the longest wait after it goes on, in seconds."""
+    draw, longest = random.Random(seed), 0.0
+    child, port = served(0, journal)
+    terminal, hour = Terminal(f"tcp://127.0.0.1:{port}"), 5
+    try:
+        for _ in range(times):
+            for _ in range(draw.randrange(1, 4)):
+                hour += 1
+                check(terminal.forecast(hour), hour)
+            child.send_signal(signal.SIGSTOP)
+            hour += 1
+            with pytest.raises(LinkError):
+                terminal.forecast(hour, patience_s=seconds)
+            child.send_signal(signal.SIGCONT)
+            begun = time.monotonic()
+            check(terminal.forecast(hour), hour)
+            longest = max(longest, time.monotonic() - begun)
+    finally:
+        terminal.close()
+        child.kill()
+        child.wait()
+        child.stdout.close()
+    kept = bars_kept(journal)
+    assert kept == list(range(kept[0], hour + 1)), "a hole"
+    return longest
+
+
 def encode_bar(client, hour):
     from bridge.messages import Bar
 
@@ -214,6 +242,18 @@ def test_a_connection_cut_at_random_bytes_costs_no_bar_and_gives_no_wrong_foreca
 
 def test_messages_twice_late_or_out_of_turn_are_answered_once():
     assert duplicated_and_reordered(40, seed=3) > 40
+
+
+@pytest.mark.skipif(sys.platform == "win32", reason="SIGSTOP")
+def test_a_server_that_stood_still_is_heard_again_within_five_seconds(tmp_path):
+    assert stalled(1, 0.8, tmp_path / "j.sqlite", seed=4) < 5.0
+
+
+@pytest.mark.slow
+@pytest.mark.skipif(sys.platform == "win32", reason="SIGSTOP")
+def test_stalls_of_two_to_thirty_seconds(tmp_path):
+    assert stalled(20, 2.0, tmp_path / "a.sqlite", seed=14) < 5.0
+    assert stalled(1, 30.0, tmp_path / "b.sqlite", seed=15) < 5.0
 
 
 @pytest.mark.slow
