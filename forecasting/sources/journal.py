@@ -1,7 +1,8 @@
 """Bars that the live link has kept: `journal:EURUSD,H1` reads the SQLite file that `tunetrade serve` writes.
 
 Closes are those the models saw, in UTC, so a study on them sees the broker's own prices. Opened read only; the server
-may be writing at the same time.
+may be writing at the same time. numpy is imported when bars are read: the process of the sockets, which only writes,
+does without.
 """
 
 import os
@@ -11,10 +12,12 @@ from contextlib import closing
 from dataclasses import dataclass
 from hashlib import sha256
 from pathlib import Path
-
-import numpy as np
+from typing import TYPE_CHECKING
 
 from forecasting.errors import DataError
+
+if TYPE_CHECKING:
+    import numpy as np
 
 SCHEMA_VERSION = 1
 VARIABLE = "TUNETRADE_JOURNAL"
@@ -28,8 +31,8 @@ class Kept:
     feed: str
     symbol: str
     digits: int
-    times_ms: np.ndarray
-    columns: np.ndarray
+    times_ms: "np.ndarray"
+    columns: "np.ndarray"
     sha256: str
 
 
@@ -61,6 +64,8 @@ def read_journal(source: str, name: str) -> tuple[Kept, str]:
         raise DataError(f"{source}: {path} cannot be read as a journal: {error}; name another in {VARIABLE}") from None
     if not rows:
         raise DataError(f"{source}: {path} has no bars of it yet; attach the Expert Advisor first")
+    import numpy as np
+
     times = np.array([row[0] for row in rows], np.int64)
     columns = np.array([row[1:] for row in rows], np.float64)
     columns[columns[:, 5] < 0, 5] = np.nan
