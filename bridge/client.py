@@ -1,36 +1,73 @@
 """A small client for Python: one DEALER, one question at a time, every wait bounded.
 
-It is also the model of what an Expert Advisor does: hello, backfill, then a bar whenever one closes. It does not
-reconnect by itself in version 0: after a `LinkError` open a new one and backfill again. Not thread-safe.
+It is also the model of what an Expert Advisor does: hello, proof, backfill, then a bar whenever one closes, an ack for
+every forecast and an exec for every fill. It does not reconnect by itself: after a `LinkError` open a new one and
+backfill again. Not thread-safe.
 """
 
+import secrets
 import time
-from collections.abc import Sequence
+from collections.abc import Iterable
 from dataclasses import replace
 from types import TracebackType
-from typing import Self, TypeVar
+from typing import NamedTuple, Self, TypeVar
 
 import zmq
 
 from bridge.messages import (
     MAX_BARS,
     MAX_FRAME_BYTES,
+    Ack,
     Bar,
     Bars,
+    Challenge,
     Error,
+    Exec,
     Forecast,
     Heartbeat,
     Hello,
     Message,
     NeedBars,
+    Ok,
+    Proof,
     ProtocolError,
+    Resync,
+    Snapshot,
     Welcome,
     decode,
     encode,
 )
+from bridge.service import digest
+from forecasting.calendars import MINUTES
 from forecasting.errors import UserError
 
 Reply = TypeVar("Reply", bound=Message)
+
+
+class ClosedBar(NamedTuple):
+    """A bar that has closed: `time_ms` is its close in UTC milliseconds, spread in points, -1 unknown."""
+
+    time_ms: int
+    open: float
+    high: float
+    low: float
+    close: float
+    volume: float = 0.0
+    spread: float = -1.0
+
+    @classmethod
+    def flat(cls, time_ms: int, close: float) -> Self:
+        """A bar of a source that has closes only."""
+        return cls(time_ms, close, close, close, close)
+
+
+class Account(NamedTuple):
+    """What goes with every bar: money in account currency, signed lots held, worth of one unit of quote currency."""
+
+    equity: float = 10_000.0
+    balance: float = 10_000.0
+    position: float = 0.0
+    conversion: float = 1.0
 
 
 class LinkError(UserError):
@@ -44,29 +81,66 @@ class LinkError(UserError):
 class Client:
     """A session for one series; use `connect`, and close it or leave its `with` block.
 
-    welcome: what the server said of itself (history, horizon, model).
+    welcome: what the server said of itself (model, history, horizon). account: change it when it changes.
     """
 
-    def __init__(self, address: str, timeout_s: float) -> None:
+    def __init__(self, address: str, timeout_s: float, identity: str = "") -> None:
         self._address, self._timeout_s = address, timeout_s
         self._seq = self._epoch = 0
+        self._last_ms = 0
         self._context = zmq.Context()
         self._socket = self._context.socket(zmq.DEALER)
         self._socket.setsockopt(zmq.LINGER, 0)
         self._socket.setsockopt(zmq.MAXMSGSIZE, MAX_FRAME_BYTES)
         self._socket.setsockopt(zmq.SNDTIMEO, int(1000 * timeout_s))
+        if identity:
+            self._socket.setsockopt_string(zmq.IDENTITY, identity)
+        self.account = Account()
         self.welcome: Welcome
 
     @classmethod
-    def connect(cls, address: str, unique_id: str, *, timeout_s: float = 5.0, name: str = "python") -> Self:
-        """Open a session, such as `Client.connect("tcp://127.0.0.1:5757", "EURUSD-H1")`; LinkError says why not."""
-        client = cls(address, timeout_s)
+    def connect(
+        cls,
+        address: str,
+        unique_id: str,
+        *,
+        timeout_s: float = 5.0,
+        name: str = "python",
+        model: str = "",
+        secret: str = "",
+        identity: str = "",
+        feed: str = "",
+        digits: int = 5,
+        lot_units: float = 100_000.0,
+        lot_min: float = 0.01,
+        lot_step: float = 0.01,
+        lot_max: float = 100.0,
+    ) -> Self:
+        """Open a session, such as `Client.connect("tcp://127.0.0.1:5757", "EURUSD-H1")`; LinkError says why not.
+
+        model: one of several of that series, "" the first. secret: the server's. identity: a name that no other client
+        uses and that outlives reconnects, "" none. feed: whose prices these are. lot_...: sizes the account takes.
+        """
+        symbol, _, timeframe = unique_id.rpartition("-")
+        hello = Hello(
+            unique_id=unique_id,
+            model=model,
+            client=name,
+            symbol=symbol or unique_id,
+            feed=feed,
+            tf_sec=60 * MINUTES.get(timeframe, 1),
+            digits=digits,
+            point=float(10.0**-digits),
+            lot_units=lot_units,
+            lot_min=lot_min,
+            lot_step=lot_step,
+            lot_max=lot_max,
+            nonce=secrets.token_hex(16) if secret else "",
+        )
+        client = cls(address, timeout_s, identity)
         try:
             client._socket.connect(address)
-            client.welcome = client._ask(Hello(unique_id=unique_id, client=name), Welcome)
-            if not client.welcome.accepted:
-                raise LinkError("refused", f"{address} does not serve {unique_id}: {client.welcome.reason}")
-            client._epoch = client.welcome.epoch
+            client._open(hello, secret)
         except zmq.ZMQError as error:
             client.close()
             raise LinkError("address", f"{address}: {error.strerror}; write tcp://127.0.0.1:5757") from None
@@ -75,25 +149,78 @@ class Client:
             raise
         return client
 
-    def backfill(self, times_ms: Sequence[int], closes: Sequence[float]) -> Forecast:
+    def _open(self, hello: Hello, secret: str) -> None:
+        """Say hello, prove what is asked for, check what the server proves."""
+        answer = self._ask(hello, Message)
+        challenge = ""
+        if isinstance(answer, Challenge):
+            if not secret:
+                raise LinkError("auth", f"{self._address} asks for a secret; give the one of its server")
+            challenge = answer.nonce
+            answer = self._ask(Proof(proof=digest("client", challenge, hello.nonce, secret)), Message)
+        self.welcome = _expect(answer, Welcome)
+        if secret and self.welcome.proof != digest("server", challenge, hello.nonce, secret):
+            raise LinkError("auth", f"{self._address} does not know the secret; is it your server?")
+        if not self.welcome.accepted:
+            raise LinkError("refused", f"{self._address} refused {hello.unique_id}: {self.welcome.reason}")
+        self._epoch = self.welcome.epoch
+
+    def backfill(self, bars: Iterable[ClosedBar]) -> Forecast:
         """Send closed bars, oldest first, in place of all sent before; the forecast is for the last of them.
 
-        times_ms: close times, UTC milliseconds. Only the `welcome.history` newest bars are sent.
+        Those since `welcome.from_ms`, and `welcome.history` at least, are sent.
         """
-        unique_id, answer = self.welcome.unique_id, None
-        keep = slice(-self.welcome.history, None)
-        times_ms, closes = times_ms[keep], closes[keep]
-        for first in range(0, len(times_ms), MAX_BARS):
-            part = slice(first, first + MAX_BARS)
-            bars = Bars(
-                unique_id=unique_id, restart=not first, times_ms=tuple(times_ms[part]), closes=tuple(closes[part])
+        rows, answer = list(bars), None
+        since = next((at for at, row in enumerate(rows) if row.time_ms > self.welcome.from_ms), len(rows))
+        rows = rows[min(since if self.welcome.from_ms else len(rows), max(0, len(rows) - self.welcome.history)) :]
+        for first in range(0, len(rows), MAX_BARS):
+            part = rows[first : first + MAX_BARS]
+            more = first + MAX_BARS < len(rows)
+            message = Bars(
+                unique_id=self.welcome.unique_id,
+                restart=not first,
+                more=more,
+                **self.account._asdict(),
+                times_ms=tuple(row.time_ms for row in part),
+                opens=tuple(row.open for row in part),
+                highs=tuple(row.high for row in part),
+                lows=tuple(row.low for row in part),
+                closes=tuple(row.close for row in part),
+                volumes=tuple(row.volume for row in part),
+                spreads=tuple(row.spread for row in part),
             )
-            answer = self._ask(bars, Message)
+            answer = self._ask(message, Message)
+            self._last_ms = part[-1].time_ms
         return self._forecast(answer)
 
-    def send_bar(self, time_ms: int, close: float) -> Forecast:
+    def send_bar(self, bar: ClosedBar) -> Forecast:
         """Send the bar that has just closed and wait for its forecast."""
-        return self._forecast(self._ask(Bar(unique_id=self.welcome.unique_id, time_ms=time_ms, close=close), Message))
+        message = Bar(
+            unique_id=self.welcome.unique_id, prev_ms=self._last_ms, **self.account._asdict(), **bar._asdict()
+        )
+        answer = self._ask(message, Message)
+        self._last_ms = bar.time_ms
+        return self._forecast(answer)
+
+    def newest(self) -> Forecast:
+        """The newest forecast again."""
+        return self._forecast(self._ask(Resync(), Message))
+
+    def ack(self, forecast: Forecast, code: str, text: str = "", *, dry_run: bool = True) -> None:
+        """Tell what became of a forecast: TAKEN, NOOP, STALE, DUP, GAP, FAILED or GUARD:<rule>."""
+        told = Ack(
+            unique_id=forecast.unique_id,
+            bar_time_ms=forecast.bar_time_ms,
+            code=code,
+            text=text,
+            dry_run=dry_run,
+            re=forecast.seq,
+        )
+        self._ask(told, Ok)
+
+    def fill(self, fill: Exec) -> None:
+        """Report a fill; it is on the server's disk when this returns, and may be sent again after a LinkError."""
+        self._ask(fill, Ok)
 
     def heartbeat(self) -> float:
         """Seconds the server took to answer; LinkError `epoch` where it has been restarted since the hello."""
@@ -122,7 +249,8 @@ class Client:
         deadline = time.monotonic() + self._timeout_s
         try:
             self._socket.send_multipart(encode(stamped))
-            while self._socket.poll(max(0, int(1000 * (deadline - time.monotonic())))):
+            while (left := deadline - time.monotonic()) > 0:
+                self._socket.setsockopt(zmq.RCVTIMEO, int(1000 * left) + 1)
                 answer = decode(self._socket.recv_multipart())
                 if isinstance(answer, Error) and answer.re in (0, self._seq):
                     raise LinkError(answer.code, f"{self._address} refused {message.TYPE}: {answer.text}")
@@ -144,7 +272,7 @@ class Client:
             raise LinkError(
                 "need_bars", f"the server holds {have} bars and needs {self.welcome.history}; backfill first"
             )
-        return _expect(answer, Forecast)
+        return answer if isinstance(answer, Snapshot) else _expect(answer, Forecast)
 
 
 def _expect(answer: Message, wanted: type[Reply]) -> Reply:

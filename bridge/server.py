@@ -1,102 +1,201 @@
-"""One ROUTER socket on loopback: frames in, `service.handle`, frames out.
+"""One ROUTER socket: frames in, `service.handle`, the journal, frames out.
 
-The event loop only moves frames and answers heartbeats; models run in one worker thread, so a slow forecast delays
-other forecasts and never a heartbeat. Messages of all peers pass through one queue in the order of arrival; when it is
-full the answer is `busy`. Version 0 proves nothing about who is speaking, so it binds to loopback only.
+A single event loop moves frames, answers heartbeats and writes the journal; models are asked in a thread that waits for
+another process (bridge.models), so a slow forecast delays other forecasts and nothing else. What waits meanwhile goes
+to the models as one batch. Messages of one peer are handled one after the other, those of several as they come.
+
+The socket is read as it becomes readable, without zmq.asyncio: that layer alone would double a round trip.
 """
 
 import asyncio
 import errno
 import ipaddress
 import logging
+import secrets
+import signal
+import sqlite3
 import time
-from collections import OrderedDict
-from collections.abc import Callable, Mapping
+from collections import OrderedDict, deque
+from collections.abc import Callable, Mapping, Sequence
 from concurrent.futures import ThreadPoolExecutor
-from dataclasses import dataclass, replace
+from dataclasses import dataclass, field, replace
+from typing import Any, TypeVar
 
 import zmq
-import zmq.asyncio
 
-from bridge.messages import MAX_FRAME_BYTES, Error, Heartbeat, Hello, Message, ProtocolError, decode, encode
-from bridge.service import Desk, Session, handle
+from bridge.journal import Journal
+from bridge.messages import (
+    MAX_FRAME_BYTES,
+    Ack,
+    Bar,
+    Bars,
+    Error,
+    Exec,
+    Forecast,
+    Heartbeat,
+    Hello,
+    Message,
+    Ok,
+    ProtocolError,
+    Welcome,
+    decode,
+    encode,
+)
+from bridge.models import Answer, Models
+from bridge.service import LEAST_SECRET, House, Job, Now, Outcome, Session, handle, settle
 from forecasting.errors import ConfigError, UserError
 
 DEFAULT_PORT = 5757
-MAX_PEERS = 256
-MAX_WAITING = 1_024
+MAX_PEERS = 1_024
+MAX_WAITING = 4_096
+MAX_BATCH = 64
+FORGET_S = 3_600.0
+PING_MS = 5_000
+"""How often ZMTP asks a connection for a sign of life; one silent for three times as long is closed."""
+
+Sent = TypeVar("Sent", bound=Message)
 
 _log = logging.getLogger(__name__)
 
+Event = Mapping[str, Any]
+"""Something that happened, flat and ready for JSON: `event`, `ts_ms`, and what belongs to it."""
 
-async def serve(
-    desks: Mapping[str, Desk],
-    port: int = DEFAULT_PORT,
-    host: str = "127.0.0.1",
-    ready: Callable[[int], None] | None = None,
-) -> None:
-    """Answer peers until cancelled.
 
-    Parameters
-    ----------
-    desks
-        What is served, by unique_id.
-    port
-        TCP port; 0 takes any free one.
-    host
-        An IPv4 address of loopback, or "localhost".
-    ready
-        Called with the port once peers can connect.
+@dataclass(frozen=True)
+class Options:
+    """How to listen.
 
-    Raises
-    ------
-    UserError
-        The address is refused or taken; the message names it and the cure.
+    host: IPv4 address or "localhost"; one that other machines can reach needs a secret. port: 0 takes any free one.
+    secret: of at least 16 characters, "" for none. publish: port of the mirror on loopback, None for none.
     """
-    endpoint = loopback_endpoint(host, port)
-    context = zmq.asyncio.Context()
-    pool = ThreadPoolExecutor(1, thread_name_prefix="forecast")
+
+    host: str = "127.0.0.1"
+    port: int = DEFAULT_PORT
+    secret: str = ""
+    publish: int | None = None
+
+    def __post_init__(self) -> None:
+        endpoint_of(self.host, self.port, self.secret)
+        if self.secret and len(self.secret) < LEAST_SECRET:
+            raise ConfigError(f"the secret has {len(self.secret)} characters; give at least {LEAST_SECRET} random ones")
+
+
+def endpoint_of(host: str, port: int, secret: str = "") -> str:
+    """The endpoint to bind; ConfigError for an address that strangers could reach."""
     try:
-        socket = context.socket(zmq.ROUTER)
-        socket.setsockopt(zmq.LINGER, 0)
-        socket.setsockopt(zmq.MAXMSGSIZE, MAX_FRAME_BYTES)
-        # A peer that comes back under its name while its old connection is still half open must be heard.
-        socket.setsockopt(zmq.ROUTER_HANDOVER, 1)
-        bound = _bind(socket, endpoint)
-        if ready:
-            ready(bound)
-        link = _Link(socket, desks, pool, epoch=_now_ms())
-        async with asyncio.TaskGroup() as tasks:
-            tasks.create_task(link.receive())
-            tasks.create_task(link.work())
-    finally:
-        pool.shutdown(wait=False, cancel_futures=True)
-        context.destroy(linger=0)
-
-
-def run(desks: Mapping[str, Desk], port: int = DEFAULT_PORT, ready: Callable[[int], None] | None = None) -> None:
-    """`serve` until Ctrl-C, on the kind of event loop that sockets of ZeroMQ need on Windows too."""
-    with asyncio.Runner(loop_factory=asyncio.SelectorEventLoop) as runner:
-        runner.run(serve(desks, port, ready=ready))
-
-
-def loopback_endpoint(host: str, port: int) -> str:
-    """The endpoint to bind; UserError for an address that other machines could reach."""
-    try:
-        address = ipaddress.IPv4Address("127.0.0.1" if host == "localhost" else host)
+        address = ipaddress.IPv4Address({"localhost": "127.0.0.1", "*": "0.0.0.0"}.get(host, host))
     except ValueError:
         raise ConfigError(f"host {host!r} is no IPv4 address; use 127.0.0.1") from None
-    if not address.is_loopback:
+    if not address.is_loopback and not secret:
         raise ConfigError(
-            f"host {host} can be reached from other machines, and this version knows no shared secret that would tell "
-            f"your terminal from a stranger; use 127.0.0.1, and a tunnel (ssh -L) from another machine"
+            f"host {host} can be reached from other machines, and without a secret any of them could connect; "
+            f"give a secret to both sides, or use 127.0.0.1 and a tunnel (ssh -L)"
         )
     if not 0 <= port <= 65_535:
         raise ConfigError(f"port {port} does not exist; give 1024 to 65535, such as {DEFAULT_PORT}")
     return f"tcp://{address}:{port}"
 
 
-def _bind(socket: zmq.asyncio.Socket, endpoint: str) -> int:
+async def serve(
+    models: Models,
+    journal: Journal,
+    options: Options | None = None,
+    ready: Callable[[int], None] | None = None,
+    tell: Callable[[Event], None] | None = None,
+) -> None:
+    """Answer peers until cancelled; the models and the journal stay the caller's to close.
+
+    Parameters
+    ----------
+    models
+        What makes the forecasts.
+    journal
+        Where everything is kept.
+    options
+        How to listen; by default on loopback.
+    ready
+        Called with the port once peers can connect.
+    tell
+        Called with every event.
+
+    Raises
+    ------
+    UserError
+        The address is refused or taken; the message names it and the cure.
+    """
+    options = options or Options()
+    context = zmq.Context()
+    pool = ThreadPoolExecutor(1, thread_name_prefix="forecast")
+    link = None
+    try:
+        socket = _router(context)
+        port = _bind(socket, endpoint_of(options.host, options.port, options.secret))
+        mirror = None if options.publish is None else _mirror(context, options.publish)
+        desks = await asyncio.get_running_loop().run_in_executor(pool, models.start)
+        epoch = journal.new_epoch(_now_ms(), ", ".join(desks))
+        house = House(epoch, desks, options.secret, journal.newest)
+        link = _Link(socket, mirror, house, models, journal, pool, tell or (lambda event: None))
+        link.open()
+        link.tell("listening", host=options.host, port=port, epoch=epoch, desks=list(desks))
+        if ready:
+            ready(port)
+        async with asyncio.TaskGroup() as tasks:
+            tasks.create_task(link.forecast())
+            tasks.create_task(link.housekeeping())
+    finally:
+        if link:
+            link.close()
+            link.tell("stopped")
+        pool.shutdown(wait=False, cancel_futures=True)
+        context.destroy(linger=0)
+
+
+def run(
+    models: Models,
+    journal: Journal,
+    options: Options | None = None,
+    ready: Callable[[int], None] | None = None,
+    tell: Callable[[Event], None] | None = None,
+) -> None:
+    """`serve` until SIGINT or SIGTERM, on the kind of event loop that sockets of ZeroMQ need on Windows too."""
+
+    async def until_told() -> None:
+        task = asyncio.current_task()
+        assert task is not None
+        try:
+            for number in (signal.SIGINT, signal.SIGTERM):
+                asyncio.get_running_loop().add_signal_handler(number, task.cancel)
+        except (NotImplementedError, ValueError, RuntimeError):
+            pass  # Windows, or not the main thread: Ctrl-C arrives as KeyboardInterrupt
+        try:
+            await serve(models, journal, options, ready, tell)
+        except asyncio.CancelledError:
+            return
+
+    with asyncio.Runner(loop_factory=asyncio.SelectorEventLoop) as runner:
+        runner.run(until_told())
+
+
+def _router(context: "zmq.Context[zmq.Socket[bytes]]") -> "zmq.Socket[bytes]":
+    socket = context.socket(zmq.ROUTER)
+    socket.setsockopt(zmq.LINGER, 0)
+    socket.setsockopt(zmq.MAXMSGSIZE, MAX_FRAME_BYTES)
+    # A peer that comes back under its name while its old connection is still half open must be heard.
+    socket.setsockopt(zmq.ROUTER_HANDOVER, 1)
+    socket.setsockopt(zmq.HEARTBEAT_IVL, PING_MS)
+    socket.setsockopt(zmq.HEARTBEAT_TIMEOUT, 3 * PING_MS)
+    socket.setsockopt(zmq.BACKLOG, MAX_PEERS)
+    return socket
+
+
+def _mirror(context: "zmq.Context[zmq.Socket[bytes]]", port: int) -> "zmq.Socket[bytes]":
+    socket = context.socket(zmq.PUB)
+    socket.setsockopt(zmq.LINGER, 0)
+    _bind(socket, endpoint_of("127.0.0.1", port))
+    return socket
+
+
+def _bind(socket: "zmq.Socket[bytes]", endpoint: str) -> int:
     """Bind and give the port."""
     try:
         socket.bind(endpoint)
@@ -114,77 +213,304 @@ def _bind(socket: zmq.asyncio.Socket, endpoint: str) -> int:
 
 @dataclass
 class _Peer:
-    """A peer that has said hello: its session and the seq of the last message sent to it."""
+    """A peer that has said hello.
 
-    session: Session
+    sent: seq of the last message to it. waiting: what it asked and when (perf_counter), not yet handled. busy: a
+    forecast for it is being made. heard: when (monotonic) it last said anything.
+    """
+
+    session: Session = field(default_factory=Session)
     sent: int = 0
+    waiting: deque[tuple[Message, float]] = field(default_factory=deque)
+    busy: bool = False
+    heard: float = 0.0
+
+
+@dataclass(frozen=True)
+class _Order:
+    """A job under way: whose it is, the session it leads to, the message it answers and when that came."""
+
+    identity: bytes
+    peer: _Peer
+    after: Session
+    job: Job
+    answered: int
+    begun: float
 
 
 class _Link:
-    """The two loops around one socket: receive, which never waits for a model, and work, which does."""
+    """Everything around one socket. All methods run in the event loop; only the models are asked elsewhere."""
 
     def __init__(
-        self, socket: zmq.asyncio.Socket, desks: Mapping[str, Desk], pool: ThreadPoolExecutor, epoch: int
+        self,
+        socket: "zmq.Socket[bytes]",
+        mirror: "zmq.Socket[bytes] | None",
+        house: House,
+        models: Models,
+        journal: Journal,
+        pool: ThreadPoolExecutor,
+        tell: Callable[[Event], None],
     ) -> None:
-        self._socket, self._desks, self._pool, self._epoch = socket, desks, pool, epoch
+        self._socket, self._mirror, self._house, self._journal = socket, mirror, house, journal
+        self._models, self._pool, self._tell = models, pool, tell
         self._peers: OrderedDict[bytes, _Peer] = OrderedDict()
-        self._waiting: asyncio.Queue[tuple[bytes, Message]] = asyncio.Queue(MAX_WAITING)
+        self._orders: deque[_Order] = deque()
+        self._wake = asyncio.Event()
+        self._waiting = 0
+        self._loop = asyncio.get_running_loop()
+        self._again: asyncio.Handle | None = None
+        self._reading = False
 
-    async def receive(self) -> None:
-        """Answer at once what needs no model, queue the rest."""
-        while True:
-            identity, *frames = await self._socket.recv_multipart()
-            try:
-                message = decode(frames)
-            except ProtocolError as error:
-                await self._send(identity, Error(code=error.code, text=error.text[:300]), 0)
-                continue
-            if isinstance(message, Heartbeat):
-                await self._send(identity, Heartbeat(), message.seq)
-                continue
-            try:
-                self._waiting.put_nowait((identity, message))
-            except asyncio.QueueFull:
-                await self._send(
-                    identity, Error(code="busy", text="too many messages wait; send it again later"), message.seq
-                )
+    def open(self) -> None:
+        """Begin to listen."""
+        self._loop.add_reader(self._socket.FD, self._readable)
+        self._look()
 
-    async def work(self) -> None:
-        """Handle queued messages one by one, in a thread."""
-        loop = asyncio.get_running_loop()
+    def close(self) -> None:
+        """Stop listening."""
+        self._loop.remove_reader(self._socket.FD)
+        if self._again:
+            self._again.cancel()
+
+    def tell(self, event: str, **values: Any) -> None:
+        """Report an event; whoever listens must not end the link."""
+        try:
+            self._tell({"event": event, "ts_ms": _now_ms()} | values)
+        except Exception:
+            _log.exception("cannot report %s", event)
+
+    async def forecast(self) -> None:
+        """Ask the models for all that waits, batch after batch."""
         while True:
-            identity, message = await self._waiting.get()
-            peer = self._peer(identity, message)
+            await self._wake.wait()
+            self._wake.clear()
+            while self._orders:
+                batch = [self._orders.popleft() for _ in range(min(MAX_BATCH, len(self._orders)))]
+                jobs = [order.job for order in batch]
+                try:
+                    answers = await self._loop.run_in_executor(self._pool, self._models.ask, jobs)
+                except Exception as error:
+                    _log.exception("the models failed")
+                    answers = [(f"{type(error).__name__}: {error}", 0.0)] * len(jobs)
+                for order, answer in zip(batch, answers, strict=True):
+                    self._settle(order, answer)
+
+    async def housekeeping(self) -> None:
+        """Forget peers that have been silent for long, and look at the socket should an edge have been missed."""
+        while True:
+            await asyncio.sleep(1.0)
+            oldest = time.monotonic() - FORGET_S
+            for identity in [name for name, peer in self._peers.items() if peer.heard < oldest and not peer.busy]:
+                self.tell("forgotten", client=_named(identity))
+                self._drop(identity)
+            self._look()
+
+    def _readable(self) -> None:
+        """Take what is there, and not for so long that nobody else gets a turn."""
+        self._reading = True
+        for _ in range(MAX_BATCH):
             try:
-                peer.session, replies = await loop.run_in_executor(
-                    self._pool, handle, peer.session, message, self._desks, _now_ms()
-                )
-                for reply in replies:
-                    await self._send(identity, reply, message.seq)
+                identity, *frames = self._socket.recv_multipart(zmq.NOBLOCK)
+            except zmq.Again:
+                self._reading = False
+                return
+            try:
+                self._take(identity, frames)
             except Exception:
-                # Whatever a model raises must not end the link of every other peer.
-                _log.exception("no answer to %s of %r", message.TYPE, identity)
-                await self._send(
-                    identity, Error(code="internal", text="failed; the server's log says why"), message.seq
-                )
+                # Whatever is wrong with one message must not end the link of every other peer.
+                _log.exception("no answer to %r", identity)
+                self._send(identity, Error(code="internal", text="failed; the server's log says why"), 0)
+        self._reading = False
+        self._look()
+
+    def _look(self) -> None:
+        """Read on soon if there is anything: the descriptor tells of changes only, and sending may swallow one."""
+        if self._again is None and int(self._socket.EVENTS) & zmq.POLLIN:
+            self._again = self._loop.call_soon(self._read_on)
+
+    def _read_on(self) -> None:
+        self._again = None
+        self._readable()
+
+    def _take(self, identity: bytes, frames: Sequence[bytes]) -> None:
+        """Answer at once what needs no model, queue the rest."""
+        try:
+            message = decode(frames)
+        except ProtocolError as error:
+            self.tell("error", client=_named(identity), code=error.code, text=error.text)
+            self._send(identity, Error(code=error.code, text=error.text[:300]), 0)
+            return
+        peer = self._peer(identity, message)
+        if isinstance(message, Heartbeat):
+            self._send(identity, Heartbeat(), message.seq)
+        elif isinstance(message, Ack | Exec):
+            self._record(identity, peer, message)
+        elif self._waiting >= MAX_WAITING:
+            self._refuse(identity, "busy", "too many messages wait; send it again later", message.seq)
+        else:
+            peer.waiting.append((message, time.perf_counter()))
+            self._waiting += 1
+            self._advance(identity, peer)
 
     def _peer(self, identity: bytes, message: Message) -> _Peer:
-        """The peer's record; only hello makes one that stays; the longest silent gives way to it."""
-        peer = self._peers.get(identity) or _Peer(Session(self._epoch))
-        if isinstance(message, Hello):
-            self._peers[identity] = peer
-        if identity in self._peers:
+        """The peer's record; only hello makes one that stays, and the longest silent gives way to it."""
+        peer = self._peers.get(identity)
+        if peer is None:
+            peer = _Peer()
+            if isinstance(message, Hello):
+                self._make_room()
+                self._peers[identity] = peer
+        else:
             self._peers.move_to_end(identity)
-        if len(self._peers) > MAX_PEERS:
-            self._peers.popitem(last=False)
+        peer.heard = time.monotonic()
         return peer
 
-    async def _send(self, identity: bytes, message: Message, answered: int) -> None:
-        peer = self._peers.get(identity)
-        if peer:
+    def _make_room(self) -> None:
+        """Strangers, whose hello was never accepted, go first: they cannot push out anybody who is known."""
+        if len(self._peers) >= MAX_PEERS:
+            stranger = next((name for name, peer in self._peers.items() if not peer.session.desk), None)
+            self._drop(next(iter(self._peers)) if stranger is None else stranger)
+
+    def _drop(self, identity: bytes) -> None:
+        peer = self._peers.pop(identity)
+        self._waiting -= len(peer.waiting)
+        peer.waiting.clear()
+
+    def _advance(self, identity: bytes, peer: _Peer) -> None:
+        """Handle what waits, up to the next forecast."""
+        while peer.waiting and not peer.busy:
+            message, begun = peer.waiting.popleft()
+            self._waiting -= 1
+            nonce = secrets.token_hex(16) if isinstance(message, Hello) else ""
+            outcome = handle(self._house, peer.session, message, Now(_now_ms(), nonce))
+            if not self._kept(identity, peer, message, outcome):
+                continue
+            if outcome.job:
+                peer.busy = True
+                self._orders.append(_Order(identity, peer, outcome.session, outcome.job, message.seq, begun))
+                self._wake.set()
+                return
+            opened = isinstance(outcome.reply, Welcome) and outcome.session is not peer.session
+            peer.session, peer.sent = outcome.session, 0 if opened else peer.sent
+            if outcome.reply:
+                self._answer(identity, outcome.reply, message)
+
+    def _kept(self, identity: bytes, peer: _Peer, message: Message, outcome: Outcome) -> bool:
+        """Whether what a message brought is in the journal; if not, it was not taken."""
+        hello = outcome.session.hello
+        try:
+            if isinstance(outcome.reply, Welcome) and outcome.reply.accepted and hello:
+                self._journal.add_series(hello)
+            if outcome.bars and hello:
+                self._journal.add_bars(hello.feed, hello.unique_id, outcome.bars)
+        except sqlite3.Error as error:
+            self._refuse(identity, "internal", f"the journal cannot be written: {error}", message.seq)
+            return False
+        if outcome.bars and hello and isinstance(message, Bar | Bars):
+            self.tell(
+                "bars", client=_named(identity), unique_id=hello.unique_id, count=len(outcome.bars),
+                bar_time_ms=outcome.bars[-1][0], close=outcome.bars[-1][4], spread=outcome.bars[-1][6],
+                equity=message.equity, position=message.position,
+            )  # fmt: skip
+        return True
+
+    def _answer(self, identity: bytes, reply: Message, message: Message) -> None:
+        if isinstance(reply, Error):
+            self._refuse(identity, reply.code, reply.text, message.seq)
+            return
+        if isinstance(reply, Welcome):
+            self.tell(
+                "welcome", client=_named(identity), unique_id=reply.unique_id, model_id=reply.model_id,
+                accepted=reply.accepted, reason=reply.reason,
+            )  # fmt: skip
+        self._send(identity, reply, message.seq)
+
+    def _settle(self, order: _Order, answer: Answer) -> None:
+        """Keep and send a forecast, then go on with what its peer has asked since."""
+        (made, seconds), identity, peer = answer, order.identity, order.peer
+        peer.busy = False
+        if self._peers.get(identity) is not peer:
+            return
+        hello = order.after.hello
+        if isinstance(made, Forecast) and hello:
+            stamped = self._stamped(peer, made, order.answered)
+            try:
+                self._journal.add_forecast(_named(identity), hello.feed, stamped, 1000 * seconds)
+            except (sqlite3.Error, ProtocolError) as error:
+                made = f"the journal cannot be written: {error}"
+            else:
+                peer.session = settle(order.after, made)
+                self._post(identity, stamped)
+                self.tell(
+                    "forecast", client=_named(identity), unique_id=made.unique_id, model_id=made.model_id,
+                    bar_time_ms=made.bar_time_ms, valid_until_ms=made.valid_until_ms, close_ref=made.close_ref,
+                    mean=made.mean[-1], position=made.position, lots=made.lots, stop=made.stop,
+                    take_profit=made.take_profit, reason=made.reason,
+                    latency_ms=round(1000 * (time.perf_counter() - order.begun), 3), model_ms=round(1000 * seconds, 3),
+                )  # fmt: skip
+        if isinstance(made, str):
+            _log.error("no forecast for %s: %s", _named(identity), made)
+            peer.session = replace(peer.session, seq=order.after.seq)
+            self._refuse(identity, "internal", "no forecast; the server's log says why", order.answered)
+        self._advance(identity, peer)
+
+    def _record(self, identity: bytes, peer: _Peer, message: Ack | Exec) -> None:
+        """Acks and fills go into the journal at once, whatever else their peer waits for."""
+        reply = handle(self._house, peer.session, message, Now(_now_ms())).reply
+        hello, client = peer.session.hello, _named(identity)
+        if not isinstance(reply, Ok) or hello is None:
+            self._answer(identity, reply or Ok(), message)
+            return
+        try:
+            if isinstance(message, Ack):
+                self._journal.add_ack(client, message, _now_ms())
+                self.tell(
+                    "ack", client=client, unique_id=message.unique_id, bar_time_ms=message.bar_time_ms,
+                    code=message.code, text=message.text, dry_run=message.dry_run, latency_ms=message.latency_ms,
+                )  # fmt: skip
+            elif self._journal.add_fill(client, hello.feed, hello.magic, message, _now_ms()):
+                self.tell(
+                    "exec", client=client, unique_id=message.unique_id, bar_time_ms=message.bar_time_ms,
+                    side=message.side, entry=message.entry, lots=message.lots, price=message.price,
+                    slippage=message.slippage, profit=message.profit, reason=message.reason, dry_run=message.dry_run,
+                    latency_ms=message.latency_ms,
+                )  # fmt: skip
+        except sqlite3.Error as error:
+            self._refuse(identity, "internal", f"the journal cannot be written: {error}", message.seq)
+            return
+        self._send(identity, reply, message.seq)
+
+    def _refuse(self, identity: bytes, code: str, text: str, answered: int) -> None:
+        self.tell("error", client=_named(identity), code=code, text=text)
+        self._send(identity, Error(code=code, text=text[:300]), answered)
+
+    def _send(self, identity: bytes, message: Message, answered: int) -> None:
+        self._post(identity, self._stamped(self._peers.get(identity), message, answered))
+
+    def _stamped(self, peer: _Peer | None, message: Sent, answered: int) -> Sent:
+        in_session = peer is not None and bool(peer.session.desk)
+        if peer and in_session:
             peer.sent += 1
-        stamped = replace(message, epoch=self._epoch, seq=peer.sent if peer else 0, re=answered, ts_ms=_now_ms())
-        await self._socket.send_multipart([identity, *encode(stamped)])
+        seq = peer.sent if peer and in_session else 0
+        return replace(message, epoch=self._house.epoch, seq=seq, re=answered, ts_ms=_now_ms())
+
+    def _post(self, identity: bytes, message: Message) -> None:
+        frames = encode(message)
+        try:
+            self._socket.send_multipart([identity, *frames], zmq.NOBLOCK)
+            if self._mirror and isinstance(message, Forecast) and message.TYPE == "forecast":
+                self._mirror.send_multipart([f"{message.unique_id}/{message.model_id}".encode(), *frames], zmq.NOBLOCK)
+        except zmq.ZMQError as error:
+            # A peer that does not read: it finds the gap in seq and asks again.
+            _log.warning("nothing sent to %s: %s", _named(identity), error)
+        if not self._reading:
+            self._look()
+
+
+def _named(identity: bytes) -> str:
+    """A routing identity for people and the journal."""
+    text = identity.decode("utf-8", "replace")
+    return text if text.isprintable() and "\ufffd" not in text else identity.hex()
 
 
 def _now_ms() -> int:

@@ -1,225 +1,344 @@
-"""What the server answers, without sockets: `handle(session, message, desks, now_ms) -> (session, replies)`.
+"""What the server answers, without sockets, models or disk: `handle(house, session, message, now) -> Outcome`.
 
-A session is immutable and holds the last M + C closes of one series, exactly those of the backtest's window, and they
-reach the model in the same `Contexts` record: a live forecast has the bytes of the one made offline, and its target
-comes from the same signal function. Pure apart from the model, so whatever was on the wire can be replayed in a test.
+A session is immutable and holds the last M + C bars of one series, exactly those of the backtest's window. Where a
+message asks for a forecast, the outcome has a `Job` for whoever has the model (bridge.desk), and the session as it will
+be once that is done: a forecast that fails takes nothing. Pure, so that whatever was on the wire can be replayed in a
+test; imports the standard library only, so that the process of the sockets stays small.
 """
 
-import math
-from collections.abc import Mapping
-from dataclasses import dataclass, replace
+import hashlib
+import hmac
+import struct
+from collections.abc import Iterable, Mapping
+from dataclasses import dataclass, field, replace
 from itertools import pairwise
 
-import numpy as np
-
-from bridge import messages
-from bridge.messages import MAX_HISTORY, MAX_HORIZON, Bar, Bars, Error, Heartbeat, Hello, Message, NeedBars, Welcome
-from forecasting.calendars import SessionCalendar
-from forecasting.errors import ConfigError
-from forecasting.forecaster import Forecaster
-from forecasting.forecasts import QUANTILE_LEVELS, Forecast
-from forecasting.windows import Contexts, WindowSpec
-from strategies.signals import (
-    ATR_BARS,
-    MarketState,
-    SignalRules,
-    Target,
-    average_true_range,
-    check_horizon,
-    find_signal,
-    target_position,
-)  # fmt: skip
+from bridge.messages import (
+    Ack,
+    Bar,
+    Bars,
+    Challenge,
+    Error,
+    Exec,
+    Forecast,
+    Heartbeat,
+    Hello,
+    Message,
+    NeedBars,
+    Ok,
+    Proof,
+    Resync,
+    Snapshot,
+    Welcome,
+)
 
 HEARTBEAT_MS = 2_000
-_LOW, _HIGH = QUANTILE_LEVELS.index(0.10), QUANTILE_LEVELS.index(0.90)
+CHALLENGE_MS = 10_000
+LEAST_SECRET = 16
+
+Row = tuple[int, float, float, float, float, float, float]
+"""A closed bar: close time in UTC ms, open, high, low, close, volume (ticks), spread (points, -1 unknown)."""
+
+_ROW = struct.Struct("<q6d")
 
 
 @dataclass(frozen=True)
-class Desk:
-    """One series served by one model under one signal.
-
-    round_trip_cost: of one unit of base currency, in quote currency, as `strategies.signals.round_trip_cost` has it:
-    spread, both commissions and the slippage to be expected. point: price of one
-    point. close_only: orders fill at the next close. spread: in price; conversion: account currency for one unit of
-    quote currency; equity: of the account, which sizes that follow it need.
-    """
+class Facts:
+    """What is told of a model and the series it serves; `bridge.desk.Desk` has the model itself."""
 
     unique_id: str
-    forecaster: Forecaster
-    windows: WindowSpec
-    calendar: SessionCalendar
-    signal: SignalRules
-    round_trip_cost: float
-    point: float
-    close_only: bool
-    spread: float = 0.0
-    conversion: float = 1.0
-    equity: float = math.nan
-
-    def __post_init__(self) -> None:
-        find_signal(self.signal.signal)
-        check_horizon(self.windows.horizon, self.close_only, self.signal.expiry_bars)
-        if self.signal.asks_atr and not (self.close_only and self.history > ATR_BARS):
-            raise ConfigError(
-                f"{self.unique_id}: stops in ATR need highs and lows, and live bars are closes only; use points or "
-                "quantiles"
-            )
-        if self.windows.horizon > MAX_HORIZON or self.history > MAX_HISTORY:
-            raise ConfigError(
-                f"{self.unique_id}: a live forecast has at most {MAX_HORIZON} steps and {MAX_HISTORY} bars of history, "
-                f"not {self.windows.horizon} and {self.history}; serve a model of a shorter horizon or half-life"
-            )
+    model_id: str
+    model_sha: str
+    history: int
+    horizon: int
+    tf_sec: int
+    max_lots: float
 
     @property
-    def history(self) -> int:
-        """Closes a forecast needs, M + C."""
-        return self.forecaster.warm_up + self.windows.context
+    def key(self) -> str:
+        """Name of the desk among all."""
+        return f"{self.unique_id}/{self.model_id}"
+
+
+@dataclass(frozen=True)
+class House:
+    """What one run of the server serves: `desks` by key, the first of a series is the one taken where none is named.
+
+    epoch: of the run. secret: "" for none. newest: close time of the newest bar in the journal, by (feed, series).
+    """
+
+    epoch: int
+    desks: Mapping[str, Facts]
+    secret: str = ""
+    newest: Mapping[tuple[str, str], int] = field(default_factory=dict)
+
+
+@dataclass(frozen=True)
+class Now:
+    """ms: UTC. nonce: fresh random hex, of which a challenge takes its own."""
+
+    ms: int
+    nonce: str = ""
 
 
 @dataclass(frozen=True)
 class Session:
-    """What the server knows of one peer: the series it said hello for ("" before) and its last closed bars."""
+    """What the server knows of one peer.
 
-    epoch: int
-    unique_id: str = ""
-    seq: int = 0
-    times_ms: tuple[int, ...] = ()
-    closes: tuple[float, ...] = ()
-
-
-def handle(
-    session: Session, message: Message, desks: Mapping[str, Desk], now_ms: int
-) -> tuple[Session, tuple[Message, ...]]:
-    """The session after a message, and the replies, still unstamped (epoch, seq, re and ts_ms are the server's).
-
-    desks: by unique_id. now_ms: UTC, for `issued_ms`. A message that is refused changes nothing but the sequence.
+    desk: key, "" before welcome. hello: that was accepted. pending: a hello that waits for its proof until `until_ms`,
+    and the challenge. seq: the peer's last. packed: `rows`, its last closed bars, in a fifth of their memory. last: the
+    newest forecast.
     """
+
+    desk: str = ""
+    hello: Hello | None = None
+    pending: Hello | None = None
+    challenge: str = ""
+    until_ms: int = 0
+    seq: int = 0
+    packed: bytes = b""
+    last: Forecast | None = None
+
+    @property
+    def rows(self) -> tuple[Row, ...]:
+        """The bars held, oldest first."""
+        return unpacked(self.packed)
+
+    @property
+    def count(self) -> int:
+        """How many bars are held."""
+        return len(self.packed) // _ROW.size
+
+
+@dataclass(frozen=True)
+class Job:
+    """A forecast to be made, and what a signal may know beside it.
+
+    rows: M + C bars. point: price of one point as the broker has it, for `rows`' spreads. lot_...: the broker's.
+    """
+
+    desk: str
+    rows: tuple[Row, ...]
+    broker_time: int
+    equity: float
+    conversion: float
+    point: float
+    lot_units: float
+    lot_min: float
+    lot_step: float
+    lot_max: float
+    now_ms: int
+
+
+@dataclass(frozen=True)
+class Outcome:
+    """The session after a message, and its answer, unstamped; or the job whose forecast is the answer.
+
+    bars: taken, to be kept in the journal before anything is answered.
+    """
+
+    session: Session
+    reply: Message | None = None
+    job: Job | None = None
+    bars: tuple[Row, ...] = ()
+
+
+def handle(house: House, session: Session, message: Message, now: Now) -> Outcome:
+    """What a message does to a session, and what is answered; a message that is refused changes nothing but seq."""
     match message:
         case Heartbeat():
-            return session, (Heartbeat(),)
+            return Outcome(session, Heartbeat())
         case Error():
-            return session, ()
+            return Outcome(session)
         case Hello():
-            return _open(session, message, desks)
-        case Bar() | Bars():
-            return _take(session, message, desks, now_ms)
+            return _hello(house, session, message, now)
+        case Proof():
+            return _proof(house, session, message, now)
+        case Bar() | Bars() | Resync() | Ack() | Exec():
+            refusal = _stranger(house, session, message)
+            return Outcome(session, refusal) if refusal else _known(house, session, message, now)
         case _:
-            return session, (Error(code="type", text=f"{message.TYPE} is a message of the server's"),)
+            return Outcome(session, Error(code="type", text=f"{message.TYPE} is a message of the server's"))
 
 
-def _open(session: Session, hello: Hello, desks: Mapping[str, Desk]) -> tuple[Session, tuple[Message, ...]]:
-    desk = desks.get(hello.unique_id)
-    welcome = Welcome(
+def packed(rows: Iterable[Row]) -> bytes:
+    """Bars as a session holds them."""
+    return b"".join(_ROW.pack(*row) for row in rows)
+
+
+def unpacked(held: bytes) -> tuple[Row, ...]:
+    """The bars again, bit for bit."""
+    return tuple(_ROW.iter_unpack(held))
+
+
+def _last_ms(held: bytes) -> int:
+    return int(_ROW.unpack_from(held, len(held) - _ROW.size)[0]) if held else -1
+
+
+def settle(session: Session, forecast: Forecast) -> Session:
+    """The session once its job is done."""
+    return replace(session, last=forecast)
+
+
+def digest(who: str, challenge: str, nonce: str, secret: str) -> str:
+    """The proof of "client" or "server" that it knows the secret."""
+    return hashlib.sha256(f"tunetrade1|{who}|{challenge}|{nonce}|{secret}".encode()).hexdigest()
+
+
+def _hello(house: House, session: Session, hello: Hello, now: Now) -> Outcome:
+    if house.secret:
+        waiting = replace(session, pending=hello, challenge=now.nonce, until_ms=now.ms + CHALLENGE_MS)
+        return Outcome(waiting, Challenge(nonce=now.nonce))
+    if session.desk and hello == session.hello:  # came twice on the way
+        return Outcome(session, _welcome(house, hello, house.desks[session.desk]))
+    return _open(house, hello, "")
+
+
+def _proof(house: House, session: Session, proof: Proof, now: Now) -> Outcome:
+    hello, after = session.pending, replace(session, pending=None, challenge="")
+    if hello is None or now.ms > session.until_ms:
+        return Outcome(
+            after, Error(code="auth", text="no challenge waits for this proof; say hello, and answer in 10 s")
+        )
+    if not hmac.compare_digest(proof.proof, digest("client", session.challenge, hello.nonce, house.secret)):
+        return Outcome(after, Error(code="auth", text="the proof is wrong; give both sides the same secret"))
+    return _open(house, hello, digest("server", session.challenge, hello.nonce, house.secret), proof.seq)
+
+
+def _open(house: House, hello: Hello, proof: str, seq: int = 0) -> Outcome:
+    """A new session, or the reason why there is none."""
+    desk = _asked(house, hello)
+    if isinstance(desk, str):
+        return Outcome(Session(), replace(_welcome(house, hello, None), reason=desk[:300], proof=proof))
+    opened = Session(desk=desk.key, hello=hello, seq=max(seq, hello.seq))
+    return Outcome(opened, replace(_welcome(house, hello, desk), proof=proof))
+
+
+def _asked(house: House, hello: Hello) -> Facts | str:
+    """The desk that a hello asks for, or why it cannot be had."""
+    of_series = [desk for desk in house.desks.values() if desk.unique_id == hello.unique_id]
+    if not of_series:
+        served = ", ".join(sorted({desk.unique_id for desk in house.desks.values()}))
+        return f"{hello.unique_id} is not served here; served: {served}"
+    desk = next((desk for desk in of_series if hello.model in ("", desk.model_id)), None)
+    if desk is None:
+        return f"model {hello.model} is not served; served: {', '.join(desk.model_id for desk in of_series)}"
+    if hello.tf_sec != desk.tf_sec:
+        return f"bars of {hello.tf_sec} s, and {hello.unique_id} has {desk.tf_sec} s; open a chart of that timeframe"
+    if desk.max_lots < hello.lot_min:
+        return f"trading.max_lots {desk.max_lots:g} is below the broker's least, {hello.lot_min:g}; raise the former"
+    return desk
+
+
+def _welcome(house: House, hello: Hello, desk: Facts | None) -> Welcome:
+    return Welcome(
         accepted=desk is not None,
-        reason="" if desk else f"not served here; served: {', '.join(sorted(desks))}"[:300],
+        reason="",
         unique_id=hello.unique_id,
+        model_id=desk.model_id if desk else "",
+        model_sha=desk.model_sha if desk else "",
         history=desk.history if desk else 0,
-        horizon=desk.windows.horizon if desk else 0,
+        horizon=desk.horizon if desk else 0,
+        from_ms=house.newest.get((hello.feed, hello.unique_id), 0) if desk else 0,
         heartbeat_ms=HEARTBEAT_MS,
-        model_sha=desk.forecaster.sha if desk else "",
     )
-    return Session(session.epoch, hello.unique_id if desk else "", hello.seq), (welcome,)
 
 
-def _take(
-    session: Session, message: Bar | Bars, desks: Mapping[str, Desk], now_ms: int
-) -> tuple[Session, tuple[Message, ...]]:
-    """Append closed bars and forecast from the last of them."""
-    if refusal := _stranger(session, message):
-        return session, (refusal,)
-    session = replace(session, seq=message.seq)
-    if isinstance(message, Bar):
-        message = Bars(unique_id=message.unique_id, restart=False, times_ms=(message.time_ms,), closes=(message.close,))
-    held = replace(session, times_ms=(), closes=()) if message.restart else session
-    if refusal := _disorder(held.times_ms[-1:] + message.times_ms):
-        return session, (refusal,)
-    desk = desks[session.unique_id]
-    after = replace(
-        held,
-        times_ms=(held.times_ms + message.times_ms)[-desk.history :],
-        closes=(held.closes + message.closes)[-desk.history :],
-    )
-    if len(after.closes) < desk.history:
-        return after, (NeedBars(unique_id=desk.unique_id, have=len(after.closes), need=desk.history),)
-    return after, (_forecast(after, desk, now_ms),)
-
-
-def _stranger(session: Session, message: Bar | Bars) -> Error | None:
+def _stranger(house: House, session: Session, message: Bar | Bars | Resync | Ack | Exec) -> Error | None:
     """Why a message does not belong to the session."""
-    if not session.unique_id:
+    if session.hello is None:
         return Error(code="session", text="say hello first")
-    if message.epoch != session.epoch:
+    if message.epoch != house.epoch:
         return Error(code="epoch", text="this server started after that epoch; say hello again and send the bars anew")
     if message.seq <= session.seq:
         return Error(code="sequence", text=f"seq {message.seq} came after {session.seq}; each must exceed the last")
-    if message.unique_id != session.unique_id:
-        return Error(code="series", text=f"this session is for {session.unique_id}; say hello for another")
+    if not isinstance(message, Resync) and message.unique_id != session.hello.unique_id:
+        return Error(code="series", text=f"this session is for {session.hello.unique_id}; say hello for another")
     return None
 
 
-def _disorder(times_ms: tuple[int, ...]) -> Error | None:
-    """The first bar that does not follow the one before it."""
-    for earlier, later in pairwise(times_ms):
-        if later == earlier:
-            return Error(code="duplicate", text=f"bar {later} came twice; no bar of this message was taken")
-        if later < earlier:
-            return Error(code="order", text=f"bar {later} came after {earlier}; no bar of this message was taken")
+def _known(house: House, session: Session, message: Bar | Bars | Resync | Ack | Exec, now: Now) -> Outcome:
+    if isinstance(message, Ack | Exec):
+        # They overtake bars that wait for a forecast, so they leave seq alone; the journal knows what came twice.
+        return Outcome(session, Ok())
+    session = replace(session, seq=message.seq)
+    if isinstance(message, Resync):
+        return Outcome(session, _newest(house, session))
+    return _take(house, session, message, now)
+
+
+def _newest(house: House, session: Session) -> Message:
+    """The newest forecast again, or how many bars are missing for one."""
+    if session.last is not None:
+        values = {name: value for name, value in vars(session.last).items() if name not in _STAMP}
+        return Snapshot(**values)
+    desk = house.desks[session.desk]
+    return NeedBars(unique_id=desk.unique_id, have=session.count, need=desk.history)
+
+
+_STAMP = ("epoch", "seq", "re", "ts_ms")
+
+
+def _take(house: House, session: Session, message: Bar | Bars, now: Now) -> Outcome:
+    """Append closed bars; a forecast is asked for from the last of them."""
+    sent = rows_of(message)
+    restart, more = (message.restart, message.more) if isinstance(message, Bars) else (False, False)
+    held = b"" if restart else session.packed
+    if refusal := _disorder(held, sent, 0 if restart else message.prev_ms):
+        return Outcome(session, refusal)
+    last = _last_ms(held)
+    fresh = tuple(row for row in sent if row[0] > last)
+    desk, hello = house.desks[session.desk], session.hello
+    assert hello is not None
+    after = replace(session, packed=(held + packed(fresh))[-desk.history * _ROW.size :], last=None)
+    short = more or after.count < desk.history
+    if not fresh and (session.last or short):
+        return Outcome(session, _newest(house, session))
+    if short:
+        have = NeedBars(unique_id=desk.unique_id, have=after.count, need=desk.history)
+        return Outcome(after, have, bars=fresh)
+    job = Job(
+        desk=desk.key,
+        rows=after.rows,
+        broker_time=message.broker_time,
+        equity=message.equity,
+        conversion=message.conversion,
+        point=hello.point,
+        lot_units=hello.lot_units,
+        lot_min=hello.lot_min,
+        lot_step=hello.lot_step,
+        lot_max=hello.lot_max,
+        now_ms=now.ms,
+    )
+    return Outcome(after, job=job, bars=fresh)
+
+
+def rows_of(message: Bar | Bars) -> tuple[Row, ...]:
+    """The bars of a message."""
+    if isinstance(message, Bar):
+        prices = message.open, message.high, message.low, message.close
+        return ((message.time_ms, *prices, message.volume, message.spread),)
+    m = message
+    return tuple(zip(m.times_ms, m.opens, m.highs, m.lows, m.closes, m.volumes, m.spreads, strict=True))
+
+
+def _disorder(held: bytes, sent: tuple[Row, ...], prev_ms: int) -> Error | None:
+    """Why bars do not follow those held."""
+    for earlier, later in pairwise(sent):
+        if later[0] <= earlier[0]:
+            return Error(code="order", text=f"bar {later[0]} came after {earlier[0]}; no bar of this message was taken")
+    last = _last_ms(held)
+    if sent[0][0] > last and prev_ms and prev_ms != last:
+        what = f"bar {last} was the last" if held else "no bar is held"
+        return Error(code="gap", text=f"{what} and prev_ms names {prev_ms}: backfill")
+    if sent[0][0] > last:
+        return None
+    known = {row[0]: row for row in unpacked(held)}
+    for row in sent:
+        if row[0] > last:
+            break
+        if row[0] not in known:
+            return Error(code="order", text=f"bar {row[0]} lies before or between those held; send them with restart")
+        if row[1:5] != known[row[0]][1:5]:
+            return Error(code="conflict", text=f"bar {row[0]} came again with other prices; send them with restart")
     return None
-
-
-def _forecast(session: Session, desk: Desk, now_ms: int) -> messages.Forecast:
-    contexts = contexts_of(session, desk)
-    forecast = desk.forecaster.predict(contexts).forecasts.row(0)
-    closes = contexts.closes[0]
-    market = MarketState(
-        context_mean=float(closes[-desk.windows.context :].mean()),
-        last_close=forecast.anchor,
-        round_trip_cost=desk.round_trip_cost,
-        point=desk.point,
-        close_only=desk.close_only,
-        spread=desk.spread,
-        conversion=desk.conversion,
-        atr=float(average_true_range(closes, closes, closes)[-1]),
-        equity=desk.equity,
-    )
-    return forecast_message(forecast, target_position(forecast, market, desk.signal), desk.forecaster.sha, now_ms)
-
-
-def contexts_of(session: Session, desk: Desk) -> Contexts:
-    """The window that the backtest would have cut at the session's last bar."""
-    times = np.array([session.times_ms], dtype="datetime64[ms]").astype("datetime64[ns]")
-    return Contexts(
-        unique_id=desk.unique_id,
-        cutoffs=times[:, -1],
-        closes=np.array([session.closes], dtype=np.float64),
-        times=times,
-        ahead=desk.calendar.following_many(times[:, -1], desk.windows.horizon),
-    )
-
-
-def forecast_message(forecast: Forecast, target: Target, model_sha: str, now_ms: int) -> messages.Forecast:
-    """A forecast and its target as they go over the wire; it is valid until the next bar should close."""
-    return messages.Forecast(
-        unique_id=forecast.unique_id,
-        bar_time_ms=_ms(forecast.cutoff),
-        horizon=forecast.horizon,
-        close_ref=forecast.anchor,
-        mean=tuple(forecast.mean.tolist()),
-        q10=tuple(forecast.quantiles[_LOW].tolist()),
-        q90=tuple(forecast.quantiles[_HIGH].tolist()),
-        p_up=tuple(forecast.p_up.tolist()),
-        issued_ms=now_ms,
-        valid_until_ms=_ms(forecast.ds[0]),
-        model_sha=model_sha,
-        input_sha=forecast.input_sha,
-        position=target.position,
-        stop=target.stop,
-        take_profit=target.take_profit,
-        size=target.size,
-        expiry_ms=_ms(target.expiry),
-        reason=target.reason,
-    )
-
-
-def _ms(stamp: np.datetime64) -> int:
-    return int(stamp.astype("datetime64[ms]").astype(np.int64))

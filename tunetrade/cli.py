@@ -71,6 +71,7 @@ def build_parser() -> argparse.ArgumentParser:
     _report(verbs)
     _tester(verbs)
     _reconcile(verbs)
+    _serve(verbs)
     _export(verbs)
     _doctor(verbs)
     return parser
@@ -106,7 +107,10 @@ def _demo(verbs: Any) -> None:
 def _data(verbs: Any) -> None:
     job = "read a source of bars, check it, print its quality and plot it"
     parser = _verb(verbs, "data", job, "tunetrade data ecb:NZDUSD --plot nzdusd.png", "data")
-    parser.add_argument("source", help="ecb:PAIR, ecb-latest:PAIR or a file: MetaTrader 5 export, CSV, Parquet")
+    parser.add_argument(
+        "source",
+        help="ecb:PAIR, ecb-latest:PAIR, journal:SYMBOL,TIMEFRAME or a file: MetaTrader 5 export, CSV, Parquet",
+    )
     _source_options(parser)
     parser.add_argument("--plot", metavar="FILE", help="where the plot goes (default: SYMBOL-TIMEFRAME.png)")
     _json_option(parser)
@@ -233,6 +237,26 @@ def _of_account(parser: argparse.ArgumentParser) -> None:
     parser.add_argument(
         "--server-tz", metavar="ZONE", help="clock of MetaTrader's times (default: the run's broker.timezone, us-dst)"
     )
+
+
+def _serve(verbs: Any) -> None:
+    job = "stream live forecasts of tuned models to MetaTrader 5 and other clients"
+    parser = _verb(verbs, "serve", job, "tunetrade serve runs/demo/EURUSD-D1/lora/1", "serve", "tunetrade.verbs_live")
+    parser.add_argument("runs", nargs="+", metavar="RUN", help="run folder; the first of a series is what clients get")
+    parser.add_argument("--host", default="127.0.0.1", help="address to listen on (default: 127.0.0.1)")
+    parser.add_argument("--port", type=int, default=5757, help="port to listen on (default: 5757)")
+    parser.add_argument(
+        "--secret-file", metavar="FILE", help="file with the secret that clients prove to know (or TUNETRADE_SECRET)"
+    )
+    parser.add_argument(
+        "--journal",
+        metavar="FILE",
+        help="SQLite file of bars, forecasts, acks and fills (default: TUNETRADE_JOURNAL or live/journal.sqlite)",
+    )
+    parser.add_argument(
+        "--publish", type=int, metavar="PORT", help="repeat each forecast on a PUB socket of loopback, for Python"
+    )
+    parser.add_argument("--log-json", action="store_true", help="print events as lines of JSON instead of the table")
 
 
 def _export(verbs: Any) -> None:

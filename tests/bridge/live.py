@@ -6,8 +6,11 @@ import threading
 import time
 from dataclasses import dataclass, field
 
-from bridge.server import serve
-from bridge.service import Desk
+from bridge.client import ClosedBar
+from bridge.desk import Desk
+from bridge.journal import Journal
+from bridge.models import Inline
+from bridge.server import Options, serve
 from forecasting.bars import Bars
 from forecasting.forecasts import Forecasts
 from forecasting.windows import Contexts
@@ -23,8 +26,7 @@ class Offline:
     bars: Bars
     rules: TradingRules
     desk: Desk
-    times_ms: list[int]
-    closes: list[float]
+    closed: list[ClosedBar]
     windows: Contexts
 
     @property
@@ -69,7 +71,7 @@ class Broken:
 
 
 @contextlib.contextmanager
-def running(*desks):
+def running(*desks, models=None, journal=":memory:", tell=None, **options):
     """The real server on a free port of loopback, in a thread of its own; gives its address."""
     ports, loop, main = [], asyncio.SelectorEventLoop(), None
     ready = threading.Event()
@@ -80,13 +82,14 @@ def running(*desks):
 
     def work():
         nonlocal main
-        main = loop.create_task(serve({desk.unique_id: desk for desk in desks}, port=0, ready=started))
-        with contextlib.closing(loop), contextlib.suppress(asyncio.CancelledError):
+        with contextlib.closing(loop), Journal(journal) as kept, contextlib.suppress(asyncio.CancelledError):
+            asked = Options(port=options.pop("port", 0), **options)
+            main = loop.create_task(serve(models or Inline(desks), kept, asked, ready=started, tell=tell))
             loop.run_until_complete(main)
 
     thread = threading.Thread(target=work)
     thread.start()
-    assert ready.wait(5)
+    assert ready.wait(10)
     try:
         yield f"tcp://127.0.0.1:{ports[0]}"
     finally:

@@ -13,8 +13,6 @@ from simulated import built, finished
 
 from bridge.terminal.build import EXPERT
 
-pytest.importorskip("bridge.desk", reason="the server of protocol version 1 is not here yet")
-
 INPUTS = {**TRADING, "InpStopAlways": False, "InpFridayClose": "", "InpMaxAge": 0}
 
 

@@ -12,8 +12,9 @@ import torch
 from number_tokenizers import train_small
 from torch.nn import functional as F
 
+from bridge.desk import Desk, forecast_jobs
 from bridge.messages import Bars, Forecast, Hello
-from bridge.service import Desk, Session, handle
+from bridge.service import House, Now, Session, handle
 from forecasting.base import EMBEDDED_DIGITS, check_length, find_base, save_base
 from forecasting.checkpoint import load_checkpoint, load_tuned
 from forecasting.codecs import CODECS, DigitsCodec, TextCodec, codec_from_dict
@@ -161,16 +162,31 @@ def test_a_live_forecast_is_the_one_made_offline(finished, eurusd):
     study, cells, _ = finished
     forecaster, spec = load_checkpoint(folder_of(cells, "full") / "checkpoint", study.sampling)
     rules = TradingRules()
-    desk = Desk("EURUSD-D1", forecaster, spec, eurusd.calendar, rules.signal_rules, 1e-4, eurusd.instrument.point, True)
+    point = eurusd.instrument.point
+    desk = Desk(
+        "EURUSD-D1",
+        "full/1",
+        forecaster,
+        spec,
+        eurusd.calendar,
+        86_400,
+        rules.signal_rules,
+        1e-4,
+        point,
+        close_only=True,
+    )
     inputs = contexts(eurusd, spec, forecaster.warm_up, np.array([len(eurusd) - 2, len(eurusd) - 1]))
     offline = forecaster.predict(inputs).forecasts.row(1)
-    session, _ = handle(Session(5), Hello(unique_id="EURUSD-D1", client="test", epoch=5, seq=1), {"EURUSD-D1": desk}, 7)
+    house = House(5, {desk.facts.key: desk.facts})
+    hello = Hello(unique_id="EURUSD-D1", client="test", symbol="EURUSD", tf_sec=86_400, digits=5, point=point, seq=1)
+    session = handle(house, Session(), hello, Now(7)).session
     times_ms = tuple((eurusd.times[-desk.history :].astype(np.int64) // 1_000_000).tolist())
+    closes, none = tuple(eurusd.closes[-desk.history :].tolist()), (0.0,) * desk.history
     sent = Bars(
-        unique_id="EURUSD-D1", restart=True, times_ms=times_ms, closes=tuple(eurusd.closes[-desk.history :].tolist()),
-        epoch=5, seq=2,
+        unique_id="EURUSD-D1", restart=True, times_ms=times_ms, opens=closes, highs=closes, lows=closes, closes=closes,
+        volumes=none, spreads=none, equity=1e4, balance=1e4, epoch=5, seq=2,
     )  # fmt: skip
-    _, (reply,) = handle(session, sent, {"EURUSD-D1": desk}, 7)
+    (reply,) = forecast_jobs([handle(house, session, sent, Now(7)).job], {desk.facts.key: desk})
     assert isinstance(reply, Forecast)
     assert reply.mean == tuple(offline.mean.tolist())
     assert reply.input_sha == offline.input_sha

@@ -19,7 +19,7 @@ from tunetrade.progress import Board, fitted
 Command = Callable[..., "subprocess.CompletedProcess[str]"]
 VERBS = (
     "demo", "data", "pretrain", "train", "forecast", "backtest", "study", "tune", "optimize", "report", "tester",
-    "reconcile", "export", "doctor",
+    "reconcile", "serve", "export", "doctor",
 )  # fmt: skip
 
 
