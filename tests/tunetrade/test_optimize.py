@@ -468,6 +468,23 @@ def test_a_search_is_another_once_a_signal_of_the_users_has_changed(values: dict
             open_search(place, values)
 
 
+@pytest.mark.parametrize(("profile", "yardstick"), [(True, "seasonal-ewma-t"), (False, "ewma-t")])
+def test_the_yardstick_has_the_hours_that_the_series_has(
+    profile: bool, yardstick: str, values: dict[str, Any], tmp_path: Path
+) -> None:
+    """Without a profile there is no seasonal baseline to measure by."""
+    hours = pd.bdate_range("2018-01-01", "2019-08-01", tz="UTC").repeat(20)
+    times = hours + pd.to_timedelta(np.arange(len(hours)) % 20, "h")
+    closes = 1.1 + 0.001 * np.sin(np.arange(len(times)))
+    rows = (f"{time:%Y-%m-%d %H:%M},{close:.5f}\n" for time, close in zip(times, closes, strict=True))
+    (tmp_path / "EURUSD_H1.csv").write_text("time,close\n" + "".join(rows))
+    values |= {"series": [str(tmp_path / "EURUSD_H1.csv")]}
+    values["codec"]["hour_of_week"] = profile
+    study = study_from(values)
+    (series,) = load_search(study, optimize_options(values["optimize"], study).space)
+    assert series.yardstick == yardstick
+
+
 def test_constraints_nobody_meets_leave_no_winner(searched: Path, tmp_path: Path, tiny_base: Path) -> None:
     write_case(tmp_path, tiny_base)
     shutil.copytree(searched / RUN / "optimize/EURUSD-D1", tmp_path / RUN / "optimize/EURUSD-D1")
