@@ -7,6 +7,7 @@ descriptions and reports: no export of a terminal was at hand.
 """
 
 import csv
+import math
 import re
 from collections.abc import Iterable, Mapping, Sequence
 from dataclasses import dataclass
@@ -42,12 +43,13 @@ class Export:
     """What an export tells. facts: such as symbol, currency, initial deposit, by heading in small letters.
 
     deals: DEAL_COLUMNS in order, all symbols, or None. positions: CLOSED_COLUMNS and symbol, of an account history, or
-    None. Times are of the server's clock, without zone.
+    None. Times are of the server's clock, without zone. decimal_comma: how its numbers are written, those of facts too.
     """
 
     facts: Mapping[str, str]
     deals: pd.DataFrame | None
     positions: pd.DataFrame | None
+    decimal_comma: bool = False
 
     @property
     def hedging(self) -> bool | None:
@@ -79,6 +81,7 @@ def read_export(file: Path) -> Export:
         facts(rows),
         None if deals is None else _deals(*deals, file, decimal_comma),
         None if positions is None else _positions(*positions, file, decimal_comma),
+        decimal_comma,
     )
 
 
@@ -133,7 +136,10 @@ def number(text: str, decimal_comma: bool = False) -> float:
     bare = _SPACES.sub("", text).replace("\u2212", "-").replace("'", "")
     if decimal_comma:
         bare = bare.replace(".", "").replace(",", ".")
-    return float(bare.replace(",", "")) if bare else 0.0
+    found = float(bare.replace(",", "")) if bare else 0.0
+    if not math.isfinite(found):
+        raise ValueError(f"{text!r} is no number")
+    return found
 
 
 def moment(text: str) -> pd.Timestamp | None:

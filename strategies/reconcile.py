@@ -229,7 +229,7 @@ def _account_notes(export: Export, account: Account) -> list[str]:
     if currency and account.currency and currency.upper() != account.currency.upper():
         found.append(f"the account there is in {currency}, here in {account.currency}: money does not compare")
     try:
-        deposit = number(export.facts.get("initial deposit", ""))
+        deposit = number(export.facts.get("initial deposit", ""), export.decimal_comma)
     except ValueError:
         deposit = 0.0
     if deposit and abs(deposit - account.deposit) > 0.005:

@@ -16,11 +16,11 @@ from forecasting.bars import Bars
 from forecasting.forecasts import Forecasts
 from strategies.backtest import Span, bars_between, check_deposit, span_of
 from strategies.contract import BrokerRules
-from strategies.market import Market, market_of
+from strategies.market import Market, check_hours, market_of
 from strategies.metrics import day_ends, drawdowns, return_figures, returns_between, years_between
 from strategies.plans import Layout, lay_out, plan_on
 from strategies.rules import TradingRules
-from strategies.sizing import capped
+from strategies.sizing import capped, check_lots
 from strategies.twin import simulate
 
 
@@ -65,6 +65,7 @@ def prepared(
     finer: Bars | None = None,
 ) -> Prepared:
     """What rules on these forecasts share; arguments as those of `strategies.backtest.run_backtest`."""
+    check_hours(bars, broker)
     inside = bars_between(bars, span or span_of(bars, forecasts))
     market = market_of(inside, broker, conversion, finer)
     layout = lay_out(bars, inside, forecasts, broker, market, context)
@@ -84,6 +85,8 @@ def traded(
 
     def trade(number: int) -> None:
         broker = capped(ready.broker, rules[number].max_lots)
+        if rules[number].sizing == "fixed":
+            check_lots(rules[number].lots, broker)
         plan = plan_on(ready.layout, rules[number], reasons=False)
         check_deposit(ready.bars, market, plan, broker)
         run = simulate(market, plan, broker)

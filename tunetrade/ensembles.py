@@ -188,16 +188,15 @@ def _check_done(cell: "Cell", members: "list[Cell]", bars: "Bars") -> None:
 
 
 def _reference(cell: "Cell", prepared: "Prepared", bars: "Bars") -> float:
-    """Validation CRPS of EWMA-t, seasonal intraday, on the origins that members are scored on."""
+    """Validation CRPS of EWMA-t, seasonal where bars have weekly hours, on the origins that members are scored on."""
     from forecasting.baselines import baseline
     from forecasting.cache import ForecastCache, cache_folder, limit_bytes
-    from forecasting.calendars import MINUTES
     from forecasting.evaluate import evaluate
     from tunetrade.forecasters import asked_of
     from tunetrade.provenance import code_of
 
     study = cell.study
-    name = "seasonal-ewma-t" if MINUTES[bars.instrument.timeframe] < MINUTES["D1"] else "ewma-t"
+    name = "seasonal-ewma-t" if prepared.hours.profile else "ewma-t"
     forecaster = baseline(name, asked_of(cell, prepared, bars))
     cache = ForecastCache(cache_folder(), limit_bytes(), code_of("forecast"))
     origins = prepared.split.validation[:: study.windows.horizon]

@@ -7,18 +7,20 @@ test part before the final run of the winner, which is a study like any other.
 
 import json
 import os
-from collections.abc import Mapping
+from collections.abc import Mapping, Sequence
 from contextlib import closing
 from dataclasses import asdict, dataclass, replace
 from pathlib import Path
-from typing import Any
+from typing import TYPE_CHECKING, Any
 
 from forecasting.errors import ConfigError
 from forecasting.files import plain, read_json, sha256_of, write_json, write_text
 from strategies.contract import BrokerRules
 from strategies.market import market_of
+from strategies.user_signal import signal_sha
 from tunetrade.beside import series_beside
 from tunetrade.config import StudyConfig, as_plain, build, read_values, set_value, study_from, with_preset
+from tunetrade.ledger import trials
 from tunetrade.locks import in_turn
 from tunetrade.optimize_journal import Search
 from tunetrade.optimize_models import LOCKS, Series, load_search
@@ -36,9 +38,13 @@ from tunetrade.optimize_space import (
 )
 from tunetrade.optimize_trial import Verdict, Workplace, beside_shas, evaluate, prepare_models
 from tunetrade.progress import Board
-from tunetrade.provenance import ROOT, code_of
+from tunetrade.provenance import ROOT, code_of, package_version
+from tunetrade.study import LEDGER
 from tunetrade.toml import toml
 from tunetrade.tune import difference
+
+if TYPE_CHECKING:
+    from optuna.trial import FrozenTrial
 
 WINNER = "optimized.toml"
 SEARCHED = "search.json"
@@ -97,8 +103,9 @@ def _check_account(study: StudyConfig, series: Series) -> None:
 
 
 def code_of_search() -> str:
-    """Hash of the sources that a trial's point and figures depend on."""
-    return sha256_of(code_of("validate"), *(ROOT / "tunetrade" / name for name in SOURCES))
+    """Hash of the sources, Optuna's version among them, that a trial's point and figures depend on."""
+    sources = [ROOT / "tunetrade" / name for name in SOURCES]
+    return sha256_of(code_of("validate"), f"optuna {package_version('optuna')}", *sources)
 
 
 def open_search(place: Workplace, values: Mapping[str, Any]) -> Search:
@@ -141,8 +148,16 @@ def _identity(place: Workplace) -> Json:
         "optimize": options,
         "data": data,
         "beside": dict(zip(("conversion", "finer"), beside_shas(place.study), strict=True)),
+        "signals": _signals(place),
         "code": place.code,
     }
+
+
+def _signals(place: Workplace) -> dict[str, str]:
+    """Hashes of the files of the user's own signals that a point may have."""
+    searched = place.options.space.get("trading.signal")
+    names = [place.study.trading.signal, *(map(str, searched.choices) if searched else ())]
+    return {name: sha for name in names if (sha := signal_sha(name))}
 
 
 def _first_difference(one: Any, other: Any, path: str = "") -> str:
@@ -205,7 +220,9 @@ def run_search(values: Mapping[str, Any], runs: Path, jobs: int = 0) -> Found:
 
 
 def _finish(place: Workplace, search: Search) -> Found:
-    result = result_of(place, search.trials()[: place.options.trials])
+    done = search.trials()[: place.options.trials]
+    _recount(place, done)
+    result = result_of(place, done)
     winner = result["winner"]
     if winner is not None:
         point = search.trials()[winner].params
@@ -225,6 +242,14 @@ def _finish(place: Workplace, search: Search) -> Found:
         file.unlink()
     write_pages(folder, result)
     return Found(folder, result, file if winner is not None else None)
+
+
+def _recount(place: Workplace, done: "Sequence[FrozenTrial]") -> None:
+    """Put lines back that the ledger has lost: the winner is deflated by all trials, and must be among them."""
+    known = {line["key"] for line in trials(place.runs / LEDGER)}
+    for trial in done:
+        if trial.state.name == "COMPLETE" and trial.user_attrs["figures"]["key"] not in known:
+            evaluate(place, trial.params)
 
 
 def winner_file(place: Workplace, point: Point, result: Json) -> str:

@@ -113,8 +113,9 @@ class Search:
             time.sleep(POLL_SECONDS)
 
     def finished(self) -> bool:
-        """Whether all trials asked for are done."""
-        return sum(trial.state.is_finished() for trial in self.trials()) >= self._options.trials
+        """Whether all trials asked for are done; later ones, of a process that was asked for more, do not count."""
+        asked = self.trials()[: self._options.trials]
+        return len(asked) == self._options.trials and all(trial.state.is_finished() for trial in asked)
 
     def complete(self, number: int, values: tuple[float, float], constraints: dict[str, float], figures: Json) -> None:
         """Record what came of a trial: objectives, constraints (above 0: not met), and figures for people."""
@@ -143,7 +144,9 @@ class Search:
             trials = self.trials()
             for trial in trials:
                 if trial.state == TrialState.RUNNING and self._hold(trial.number, held):
-                    return Claim(trial.number, trial.params)
+                    if not self.trials()[trial.number].state.is_finished():
+                        return Claim(trial.number, trial.params)
+                    held.close()  # its process told it and let go after the list was read
             number = len(trials)
             first = number - number % self._options.population
             open_before = any(not trial.state.is_finished() for trial in trials[:first])

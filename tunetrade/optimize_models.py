@@ -36,7 +36,6 @@ from tunetrade.workers import ENDED, run_cells
 
 SEARCH = "optimize"
 LOCKS = "locks"
-DAY_MINUTES = 1440
 
 Span = tuple[np.datetime64, np.datetime64]
 """Close times, UTC, of the first and the last cutoff."""
@@ -72,8 +71,8 @@ def load_search(study: StudyConfig, space: Space) -> list[Series]:
         twin = next((other.source for other in found if other.unique_id == name), None)
         if twin:
             raise ConfigError(f"series {twin} and {source} are both {name}; leave one out")
-        intraday = MINUTES[bars.instrument.timeframe] < DAY_MINUTES
-        yardstick = "seasonal-ewma-t" if intraday else "ewma-t"
+        seasonal = study.codec.hour_of_week and MINUTES[bars.instrument.timeframe] < MINUTES["D1"]
+        yardstick = "seasonal-ewma-t" if seasonal else "ewma-t"
         found.append(Series(source, name, _span(study, bars, longest), yardstick, bars, {}))
     return found
 

@@ -1,7 +1,7 @@
 """What forecasts of the validation part earn: the one place where a search meets an engine of accounts.
 
-Several series are one portfolio of equal deposits: its daily return is the mean of theirs, a day on which one has no
-bar counting as 0 there.
+Several series are one portfolio, made equal parts again every day: its daily return is the mean of theirs, a day on
+which one has no bar counting as 0 there.
 """
 
 from collections.abc import Callable, Hashable, Sequence
@@ -69,7 +69,7 @@ def once(shelf: dict[Key, Found], key: Key, room: int, make: Callable[[], Found]
 
 
 def portfolio(parts: Sequence[Money]) -> Portfolio:
-    """Equal deposits in every part; a return after ruin counts as nothing more to lose."""
+    """Equal parts every day; a return after ruin counts as nothing more to lose."""
     table = pd.concat([part.returns for part in parts], axis=1).sort_index()
     returns = table.fillna(0.0).mean(axis=1)
     values = returns.to_numpy(np.float64)

@@ -63,6 +63,15 @@ class Generations(NSGAIISampler):
         """The best of all generations before this one, by number."""
         return sorted(self.select_parent(study, generation), key=lambda trial: trial.number) if generation else []
 
+    def sample_relative(
+        self, study: "Study", trial: FrozenTrial, search_space: dict[str, BaseDistribution]
+    ) -> dict[str, Value]:
+        """A child of two parents; nothing where fewer than two trials of earlier generations came to anything."""
+        first = trial.number - trial.number % self._population
+        done = study.get_trials(deepcopy=False, states=(TrialState.COMPLETE,))
+        enough = sum(other.number < first for other in done) > 1
+        return super().sample_relative(study, trial, search_space) if enough else {}
+
 
 def next_point(
     study: "Study",

@@ -91,6 +91,7 @@ class Dimension:
         if self.log and not self.step:
             factor = (self.high / self.low) ** (1 / STEPS_OF_A_RANGE)
             near = [here / factor, here * factor]
+            near = [min(near[0], here - 1), max(near[1], here + 1)] if self.whole else near
         else:
             step = self.step or (self.high - self.low) / STEPS_OF_A_RANGE
             near = [here - (max(1, step) if self.whole else step), here + (max(1, step) if self.whole else step)]
@@ -280,6 +281,11 @@ def _check_values(study: StudyConfig, space: Space) -> None:
             points = ({name: other.drawn(rng) for name, other in space.items()} | {key: value} for _ in range(PATIENCE))
             if not any(_fault(study, point) is None for point in points if in_use(point, key)):
                 raise ConfigError(f"optimize.space.{key} holds {value!r}, which cannot be: {fault}")
+    rng = np.random.default_rng(0)
+    faults = (_fault(study, {name: other.drawn(rng) for name, other in space.items()}) for _ in range(PATIENCE))
+    first = next(faults, None)
+    if first and all(faults):
+        raise ConfigError(f"of {PATIENCE} points of [optimize.space] none can be; such as: {first}")
 
 
 def _fault(study: StudyConfig, point: Point) -> ConfigError | None:

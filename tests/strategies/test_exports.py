@@ -131,6 +131,8 @@ def test_faults_name_the_file_and_the_cure(tmp_path):
         read(tmp_path, "PK\x03\x04", "utf-8")
     with pytest.raises(DataError, match=r"price of deal 3 is '1.2x'"):
         read(tmp_path, mt5.deals_csv(DEALS).replace("1.21000", "1.2x"), "utf-8")
+    with pytest.raises(DataError, match=r"price of deal 3 is 'nan'"):
+        read(tmp_path, mt5.deals_csv(DEALS).replace("1.21000", "nan"), "utf-8")
     deals = read(tmp_path, mt5.tester_html(DEALS[1:])).deals.iloc[1:]
     with pytest.raises(DataError, match=r"deal 3 .* closes 0.1 lots more .* whole history"):
         closed_trades(deals, netting=True)

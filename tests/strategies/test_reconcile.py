@@ -273,6 +273,9 @@ def test_lost_and_altered_deals_never_break_the_sum(tmp_path):
 def test_accounts_that_differ_are_noted_and_other_symbols_refused(tmp_path):
     found = compare(tmp_path, ours(), theirs(), deposit=5000.0)
     assert found.notes == ("initial deposit 5,000.00 there, 10,000.00 here (broker.deposit)",)
+    table = "Initial Deposit:;10 000,00\n" + mt5.deals_csv(theirs(), ";", decimal_comma=True)
+    export = read_export(mt5.write(tmp_path / "deals.csv", table, "utf-8"))
+    assert reconcile(ours(), SPAN, export, ACCOUNT, LIMITS).notes == ()
     assert compare(tmp_path, ours(), theirs(symbol="EURUSD.m")).same
     with pytest.raises(DataError, match=r"trades of GBPUSD, none of EURUSD; .* --symbol"):
         compare(tmp_path, ours(), theirs(symbol="GBPUSD"))

@@ -66,6 +66,15 @@ def test_a_rule_that_the_account_cannot_carry_is_refused():
         traded(ready, RULES[:1])
 
 
+def test_what_a_backtest_refuses_a_search_refuses_too():
+    bars, forecasts = case()
+    few = TradingRules("mean-vs-last", lots=0.001)
+    with pytest.raises(ConfigError, match=r"lots 0\.001 is below the least size"):
+        traded(prepared(bars, forecasts, BROKER, context=CONTEXT), [few])
+    with pytest.raises(ConfigError, match="hold the close of no bar"):
+        prepared(bars, forecasts, replace(BROKER, hours="02:01-02:02"), context=CONTEXT)
+
+
 def test_a_planted_edge_is_found_and_its_profit_predicted():
     # The drift of every other bar is known at the close before; a threshold of one round-trip cost is best.
     count, thresholds = 4_000, (0.0, 0.5, 1.0, 1.5, 2.0)

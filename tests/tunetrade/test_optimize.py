@@ -12,6 +12,7 @@ import pandas as pd
 import pytest
 from searching import TEST_START, at, in_this_process, journal, optimize, write_case
 
+from forecasting.base import find_base
 from forecasting.errors import ConfigError
 from forecasting.files import read_json
 from forecasting.forecasts import from_table
@@ -22,12 +23,13 @@ from tunetrade.cli import main
 from tunetrade.config import load_study, study_from
 from tunetrade.layout import VOLATILE, VOLATILE_FOLDERS
 from tunetrade.ledger import trials
-from tunetrade.optimize import load_optimize, search_from
+from tunetrade.optimize import load_optimize, open_search, search_from, workplace
 from tunetrade.optimize_models import load_search, model_cell
 from tunetrade.optimize_money import Money, portfolio
 from tunetrade.optimize_reads import READ_WITH, SIGNAL, size_of, used
 from tunetrade.optimize_result import chosen, deflation, pareto_front
 from tunetrade.optimize_space import Dimension, neighbours, optimize_options, own_point, study_at
+from tunetrade.progress import Board
 
 RUN = Path("runs/small")
 
@@ -361,6 +363,8 @@ def test_a_signal_of_the_users_own_may_read_the_keys_of_every_signal() -> None:
         (Dimension("a", (), 0.0, 1.0), 0.05, (0.15,)),
         (Dimension("a", (), 0.001, 10.0, log=True), 0.001, (0.002512,)),
         (Dimension("a", (), 1, 4, whole=True), 2, (1, 3)),
+        (Dimension("a", (), 1, 8, log=True, whole=True), 2, (1, 3)),
+        (Dimension("a", (), 1, 64, log=True, whole=True), 20, (13, 30)),
     ],
 )
 def test_neighbours_are_a_step_away(dimension: Dimension, value: Any, wanted: tuple[Any, ...]) -> None:
@@ -433,6 +437,52 @@ def test_bad_settings_end_in_one_line_before_any_work(
     assert words in said.err
     assert said.err.count("\n") == 1
     assert not (tmp_path / "runs/small/optimize/EURUSD-D1").exists()
+
+
+def test_a_space_in_which_no_point_can_be_is_refused(values: dict[str, Any]) -> None:
+    """Each value fits the study's other settings, but none fits the others of the space."""
+    longest = find_base(values["base"]).positions - 5
+    values["optimize"] |= {"trials": 1, "space": {"windows.context": [longest], "windows.horizon": [12]}}
+    with pytest.raises(ConfigError, match=r"of 500 points of \[optimize.space\] none can be; such as: windows.context"):
+        optimize_options(values["optimize"], study_from(values))
+
+
+def test_a_lost_ledger_is_counted_anew(searched: Path, tmp_path: Path) -> None:
+    shutil.copytree(searched, tmp_path, dirs_exist_ok=True)
+    (tmp_path / "runs/ledger.jsonl").unlink()
+    assert optimize(tmp_path)[0] == 0
+    keys = [{line["key"] for line in trials(folder / "runs/ledger.jsonl")} for folder in (tmp_path, searched)]
+    assert keys[0] == keys[1]
+    assert (tmp_path / RUN / "optimize.json").read_bytes() == (searched / RUN / "optimize.json").read_bytes()
+
+
+def test_a_search_is_another_once_a_signal_of_the_users_has_changed(values: dict[str, Any], tmp_path: Path) -> None:
+    values["optimize"]["space"]["trading.signal"] = ["threshold", "own.py:moves"]
+    with at(tmp_path):
+        for sign in ("", "-"):
+            Path("own.py").write_text(f"def moves(forecasts, market, rules):\n    return {sign}market.last_close\n")
+            place = workplace(values, Path("runs"), 1, 1, Board(1))
+            if not sign:
+                open_search(place, values)
+        with pytest.raises(ConfigError, match=r"holds a search with another signals.own.py:moves"):
+            open_search(place, values)
+
+
+@pytest.mark.parametrize(("profile", "yardstick"), [(True, "seasonal-ewma-t"), (False, "ewma-t")])
+def test_the_yardstick_has_the_hours_that_the_series_has(
+    profile: bool, yardstick: str, values: dict[str, Any], tmp_path: Path
+) -> None:
+    """Without a profile there is no seasonal baseline to measure by."""
+    hours = pd.bdate_range("2018-01-01", "2019-08-01", tz="UTC").repeat(20)
+    times = hours + pd.to_timedelta(np.arange(len(hours)) % 20, "h")
+    closes = 1.1 + 0.001 * np.sin(np.arange(len(times)))
+    rows = (f"{time:%Y-%m-%d %H:%M},{close:.5f}\n" for time, close in zip(times, closes, strict=True))
+    (tmp_path / "EURUSD_H1.csv").write_text("time,close\n" + "".join(rows))
+    values |= {"series": [str(tmp_path / "EURUSD_H1.csv")]}
+    values["codec"]["hour_of_week"] = profile
+    study = study_from(values)
+    (series,) = load_search(study, optimize_options(values["optimize"], study).space)
+    assert series.yardstick == yardstick
 
 
 def test_constraints_nobody_meets_leave_no_winner(searched: Path, tmp_path: Path, tiny_base: Path) -> None:

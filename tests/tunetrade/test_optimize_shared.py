@@ -8,6 +8,7 @@ import signal
 import subprocess
 import sys
 import time
+from dataclasses import replace
 from pathlib import Path
 from typing import Any
 
@@ -95,6 +96,49 @@ def test_whoever_does_which_trial_in_whatever_order_they_come_out_the_same(
             done(search, held[at].number, held[at].point)
             held[at] = None
     assert told(tmp_path) == told(alone)
+
+
+def test_a_trial_told_while_another_looks_for_one_is_not_done_again(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """Between reading the list of trials and asking for a lock, its holder tells the trial and lets go."""
+    first, second = opened(tmp_path), opened(tmp_path)
+    claims = first.claims()
+    claim = next(claims)
+    ask = second._hold
+
+    def late(number: int, held: Any) -> bool:
+        if not first.trials()[0].state.is_finished():
+            done(first, claim.number, claim.point)
+            claims.close()
+        return ask(number, held)
+
+    monkeypatch.setattr(second, "_hold", late)
+    other = next(second.claims())
+    assert (claim.number, other.number) == (0, 1)
+    done(second, other.number, other.point)
+
+
+def test_a_search_waits_for_its_own_trials_whatever_a_longer_one_has_done(tmp_path: Path) -> None:
+    slow, fast = opened(tmp_path).claims(), opened(tmp_path)
+    assert next(slow).number == 0
+    for claim in fast.claims():
+        done(fast, claim.number, claim.point)
+        if claim.number == 2:
+            break
+    assert not opened(tmp_path, replace(OPTIONS, trials=2)).finished()
+
+
+@pytest.mark.parametrize("able", [(), (1,), (1, 4)])
+def test_trials_are_drawn_however_few_came_to_anything(able: tuple[int, ...], tmp_path: Path) -> None:
+    search = opened(tmp_path)
+    for claim in search.claims():
+        if claim.number in able:
+            done(search, claim.number, claim.point)
+        else:
+            search.fail(claim.number, "no account")
+    assert [trial.number for trial in search.trials() if trial.state.name == "COMPLETE"] == list(able)
+    assert len({json.dumps(trial.params, sort_keys=True) for trial in search.trials()}) == 24
 
 
 def test_a_journal_cut_at_any_byte_is_a_shorter_journal(alone: Path, tmp_path: Path) -> None:
