@@ -267,7 +267,9 @@ def run_backtesting(frame: pd.DataFrame, sides: np.ndarray) -> pd.DataFrame:
 
     with warnings.catch_warnings():
         warnings.simplefilter("ignore")  # that trades are open at the end
-        return Backtest(frame, Follow, cash=1e6, margin=1e-3).run()["_trades"]
+        found = Backtest(frame, Follow, cash=1e6, margin=1e-3).run()["_trades"]
+    names = {"EntryBar": "entry_bar", "ExitBar": "exit_bar", "EntryPrice": "entry_price", "ExitPrice": "exit_price"}
+    return found.rename(columns={**names, "Size": "units", "PnL": "result"}).sort_values("entry_bar")
 
 
 def run_vectorbt(frame: pd.DataFrame, sides: np.ndarray) -> pd.DataFrame:
@@ -278,26 +280,26 @@ def run_vectorbt(frame: pd.DataFrame, sides: np.ndarray) -> pd.DataFrame:
     run = vbt.Portfolio.from_orders(
         frame["Close"], size=wanted, size_type="targetamount", price=frame["Open"], init_cash=FREE.deposit, freq="1h"
     )
-    return run.trades.records
+    found = run.trades.records
+    signed = found["size"] * np.where(found["direction"], -1, 1)
+    return found.assign(units=signed).rename(
+        columns={"entry_idx": "entry_bar", "exit_idx": "exit_bar", "pnl": "result"}
+    )
+
+
+PEERS = {"backtesting.py": run_backtesting} | ({"vectorbt": run_vectorbt} if find_spec("vectorbt") else {})
+"""Ways of others to run the orders; vectorbt where `pip install -e .[bench]` brought it."""
 
 
 def compare(market: Market, plan: Plan) -> None:
     """AssertionError where others' trades differ from the twin's."""
     frame, run = frame_of(market), simulate(market, plan, FREE)
     whole = run.trades[run.trades.exit_bar < len(market) - 1]
-    theirs = run_backtesting(frame, plan.side).sort_values("EntryBar")[: len(whole)]
-    others = run_vectorbt(frame, plan.side)[: len(whole)]
-    assert whole.units.tolist() == theirs["Size"].tolist()
-    assert whole.units.tolist() == (others["size"] * np.where(others["direction"], -1, 1)).tolist()
-    for name, one, two in (
-        ("entry_bar", "EntryBar", "entry_idx"),
-        ("exit_bar", "ExitBar", "exit_idx"),
-        ("entry_price", "EntryPrice", "entry_price"),
-        ("exit_price", "ExitPrice", "exit_price"),
-    ):
-        assert whole[name].tolist() == theirs[one].tolist() == others[two].tolist(), name
-    for results in (theirs["PnL"], others["pnl"]):
-        np.testing.assert_allclose(whole.result, results, rtol=1e-9, atol=1e-6)
+    for way in PEERS.values():
+        theirs = way(frame, plan.side)[: len(whole)]
+        for name in ("units", "entry_bar", "exit_bar", "entry_price", "exit_price"):
+            assert whole[name].tolist() == theirs[name].tolist(), name
+        np.testing.assert_allclose(whole.result, theirs["result"], rtol=1e-9, atol=1e-6)
 
 
 def peers(quick: bool) -> dict[str, Claim]:
@@ -310,15 +312,14 @@ def peers(quick: bool) -> dict[str, Claim]:
         {
             "twin": Job(lambda: simulate(free, plan, FREE), count),
             "Backtrader": Job(lambda: run_plan(free, plan, FREE), count),
-            "backtesting.py": Job(lambda: run_backtesting(frame, plan.side), count),
-            "vectorbt": Job(lambda: run_vectorbt(frame, plan.side), count),
+            **{name: Job(partial(way, frame, plan.side), count) for name, way in PEERS.items()},
         },
         rounds=3,
     )
     return {
-        "bars/s of the twin over backtesting.py": Claim(rates.ratio("twin", "backtesting.py"), "x"),
-        "bars/s of our Backtrader run over backtesting.py": Claim(rates.ratio("Backtrader", "backtesting.py"), "x"),
-        "bars/s of the twin over vectorbt": Claim(rates.ratio("twin", "vectorbt"), "x"),
+        f"bars/s of {what} over {name}": Claim(rates.ratio(key, name), "x")
+        for name in PEERS
+        for key, what in (("twin", "the twin"), ("Backtrader", "our Backtrader run"))
     }
 
 
