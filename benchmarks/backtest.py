@@ -18,6 +18,8 @@ import subprocess
 import sys
 import warnings
 from dataclasses import replace
+from functools import partial
+from importlib.util import find_spec
 from statistics import NormalDist
 from typing import Any
 
