@@ -6,20 +6,16 @@ import json
 import os
 import subprocess
 import sys
-from collections.abc import Iterator
 from pathlib import Path
 from typing import Any
 
 import numpy as np
 import pandas as pd
-import pytest
+import small
 
 from forecasting.bars import load_bars
-from tunetrade.cell import Cell, run_cell
 from tunetrade.cli import main
-from tunetrade.faults import told
 from tunetrade.optimize_journal import JournalFile
-from tunetrade.workers import Finished
 
 STUDY = """
 name = "small"
@@ -83,27 +79,9 @@ def start(folder: Path, jobs: int = 1, *more: str) -> "subprocess.Popen[str]":
         )  # fmt: skip
 
 
-def in_this_process(todo: list[Cell], *_: object) -> Iterator[Finished]:
-    """What `run_cells` does, without processes: imports cost more than such small cells."""
-    for cell in todo:
-        try:
-            run_cell(cell.paths.folder, lambda _: None)
-        except Exception as error:
-            failure = told(error)
-            assert failure, error
-            yield cell, failure
-        else:
-            yield cell, None
-
-
-@contextlib.contextmanager
-def at(folder: Path) -> Iterator[None]:
-    """In that folder, models are made in this process, with a cache of the folder's own."""
-    with pytest.MonkeyPatch.context() as patch:
-        patch.chdir(folder)
-        patch.setenv("TUNETRADE_CACHE", str(folder / "cache"))
-        patch.setattr("tunetrade.optimize_models.run_cells", in_this_process)
-        yield
+def at(folder: Path) -> "contextlib.AbstractContextManager[None]":
+    """In that folder, cells run in this process."""
+    return small.inside(folder, "tunetrade.optimize_models.run_cells")
 
 
 def optimize(folder: Path, *more: str) -> tuple[int, dict[str, Any]]:

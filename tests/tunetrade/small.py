@@ -1,11 +1,18 @@
 """Small studies, and how two sets of run folders are compared."""
 
+import contextlib
 import json
 import tomllib
+from collections.abc import Iterator
 from pathlib import Path
 from typing import Any
 
+import pytest
+
+from tunetrade.cell import Cell, run_cell
+from tunetrade.faults import told
 from tunetrade.layout import VOLATILE, VOLATILE_FOLDERS
+from tunetrade.workers import Finished
 
 STUDY = """
 name = "small"
@@ -70,3 +77,26 @@ def contents(runs: Path) -> dict[str, Any]:
 def partials(folder: Path) -> list[Path]:
     """What was left half-written."""
     return [*folder.rglob(".partial-*"), *folder.rglob("train-state-*"), *folder.rglob("stderr.log")]
+
+
+def in_this_process(todo: list[Cell], *_: object) -> Iterator[Finished]:
+    """What `run_cells` does, without processes: imports cost more than such small cells."""
+    for cell in todo:
+        try:
+            run_cell(cell.paths.folder, lambda _: None)
+        except Exception as error:
+            failure = told(error)
+            assert failure, error
+            yield cell, failure
+        else:
+            yield cell, None
+
+
+@contextlib.contextmanager
+def inside(folder: Path, run_cells: str) -> Iterator[None]:
+    """In that folder, what is called `run_cells` works in this process, with a cache of the folder's own."""
+    with pytest.MonkeyPatch.context() as patch:
+        patch.chdir(folder)
+        patch.setenv("TUNETRADE_CACHE", str(folder / "cache"))
+        patch.setattr(run_cells, in_this_process)
+        yield

@@ -10,7 +10,8 @@ from typing import Any
 import numpy as np
 import pandas as pd
 import pytest
-from searching import TEST_START, at, in_this_process, journal, optimize, write_case
+from searching import TEST_START, at, journal, optimize, write_case
+from small import in_this_process
 
 from forecasting.base import find_base
 from forecasting.errors import ConfigError

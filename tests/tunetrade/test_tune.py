@@ -11,7 +11,6 @@ import subprocess
 import sys
 import time
 import tomllib
-from collections.abc import Iterator
 from pathlib import Path
 from typing import Any
 
@@ -27,10 +26,9 @@ from forecasting.errors import ConfigError
 from forecasting.files import read_json, write_json, write_parquet
 from forecasting.methods import METHODS, MethodOptions
 from forecasting.methods.lora import LoraOptions
-from tunetrade.cell import Cell, fingerprints, run_cell
+from tunetrade.cell import fingerprints, run_cell
 from tunetrade.cli import main
 from tunetrade.config import StudyConfig, as_plain, load_study, study_from
-from tunetrade.faults import told
 from tunetrade.ledger import trials
 from tunetrade.prepared import prepare
 from tunetrade.spaces import SPACES, drawn, space_of, tune_options
@@ -40,7 +38,6 @@ from tunetrade.tune import Trial, cells_of, load_tuning, of_method, run_tuning, 
 from tunetrade.tune_table import terminal
 from tunetrade.validation import blind
 from tunetrade.verbs import study_file
-from tunetrade.workers import Finished
 
 TEST_START = "2019-06-01"
 OWN: dict[str, Any] = {
@@ -77,27 +74,9 @@ def write_case(folder: Path, base: Path, changed_from: str = "") -> None:
     (folder / "small.toml").write_text(toml(small.study_values(base) | OWN))
 
 
-def in_this_process(todo: list[Cell], *_: object) -> Iterator[Finished]:
-    """What `run_cells` does, without processes: imports cost more than such small cells."""
-    for cell in todo:
-        try:
-            run_cell(cell.paths.folder, lambda _: None)
-        except Exception as error:
-            failure = told(error)
-            assert failure, error
-            yield cell, failure
-        else:
-            yield cell, None
-
-
-@contextlib.contextmanager
-def at(folder: Path) -> Iterator[None]:
-    """In that folder, cells run in this process, with a cache of the folder's own: nothing is read from other runs."""
-    with pytest.MonkeyPatch.context() as patch:
-        patch.chdir(folder)
-        patch.setenv("TUNETRADE_CACHE", str(folder / "cache"))
-        patch.setattr("tunetrade.study.run_cells", in_this_process)
-        yield
+def at(folder: Path) -> "contextlib.AbstractContextManager[None]":
+    """In that folder, cells run in this process."""
+    return small.inside(folder, "tunetrade.study.run_cells")
 
 
 def tune(folder: Path) -> tuple[int, dict[str, Any]]:
@@ -275,7 +254,7 @@ def test_interrupted_twice_it_ends_as_undisturbed_and_does_nothing_twice(
         original(folder, emit)
 
     original = run_cell
-    monkeypatch.setitem(globals(), "run_cell", run)
+    monkeypatch.setattr(small, "run_cell", run)
     with at(tmp_path):
         assert main(["tune", "small.toml"]) == 130
         assert main(["tune", "small.toml"]) == 130
