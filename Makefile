@@ -10,8 +10,9 @@ STAMP := $(VENV)/installed
 demo: $(STAMP)
 	$(BIN)/tunetrade demo
 
+# Two at a time, a file's tests together; the folders with the longest tests first (tests/conftest.py).
 test: $(STAMP)
-	$(BIN)/pytest
+	$(BIN)/pytest -n 2 --dist loadfile --no-loadscope-reorder
 
 lint: $(STAMP)
 	$(BIN)/ruff check .

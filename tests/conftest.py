@@ -1,5 +1,6 @@
 """Shared small material: a simulated series as checked bars, and a tiny base on disk. Everything is offline."""
 
+import os
 from collections.abc import Iterator
 from dataclasses import replace
 from pathlib import Path
@@ -7,6 +8,11 @@ from pathlib import Path
 import numpy as np
 import pandas as pd
 import pytest
+
+# Before torch is imported, here and in the processes the tests start: several workers share the cores.
+if "PYTEST_XDIST_WORKER" in os.environ:
+    os.environ.setdefault("OMP_NUM_THREADS", "1")
+
 import torch
 
 from forecasting.bars import Bars, Instrument, load_bars
@@ -20,6 +26,11 @@ def own_cache_of_the_tests(tmp_path_factory: pytest.TempPathFactory) -> Iterator
     with pytest.MonkeyPatch.context() as patch:
         patch.setenv("TUNETRADE_CACHE", str(tmp_path_factory.mktemp("cache")))
         yield
+
+
+def pytest_collection_modifyitems(items: list[pytest.Item]) -> None:
+    """Whole studies first: begun last, they would leave one worker with nothing to do."""
+    items.sort(key=lambda item: "tunetrade" not in item.path.parts[-2:-1])
 
 
 def bars_of(closes: np.ndarray, like: Bars) -> Bars:
