@@ -137,16 +137,23 @@ class Client:
             lot_max=lot_max,
             nonce=secrets.token_hex(16) if secret else "",
         )
-        client = cls(address, timeout_s, identity)
+        client = cls.reach(address, timeout_s=timeout_s, identity=identity)
         try:
-            client._socket.connect(address)
             client._open(hello, secret)
-        except zmq.ZMQError as error:
-            client.close()
-            raise LinkError("address", f"{address}: {error.strerror}; write tcp://127.0.0.1:5757") from None
         except BaseException:
             client.close()
             raise
+        return client
+
+    @classmethod
+    def reach(cls, address: str, *, timeout_s: float = 5.0, identity: str = "") -> Self:
+        """A connection without a session, good for `heartbeat` and `clock_ahead`; nobody need listen yet."""
+        client = cls(address, timeout_s, identity)
+        try:
+            client._socket.connect(address)
+        except zmq.ZMQError as error:
+            client.close()
+            raise LinkError("address", f"{address}: {error.strerror}; write tcp://127.0.0.1:5757") from None
         return client
 
     def _open(self, hello: Hello, secret: str) -> None:
@@ -159,6 +166,8 @@ class Client:
             challenge = answer.nonce
             answer = self._ask(Proof(proof=digest("client", challenge, hello.nonce, secret)), Message)
         self.welcome = _expect(answer, Welcome)
+        if secret and not challenge:
+            raise LinkError("auth", f"{self._address} asks for no secret and one was given; is it your server?")
         if secret and self.welcome.proof != digest("server", challenge, hello.nonce, secret):
             raise LinkError("auth", f"{self._address} does not know the secret; is it your server?")
         if not self.welcome.accepted:
@@ -226,9 +235,15 @@ class Client:
         """Seconds the server took to answer; LinkError `epoch` where it has been restarted since the hello."""
         begun = time.perf_counter()
         answer = self._ask(Heartbeat(), Heartbeat)
-        if answer.epoch != self._epoch:
+        if answer.epoch != self._epoch and self._epoch:
             raise LinkError("epoch", f"{self._address} has been restarted; connect again")
         return time.perf_counter() - begun
+
+    def clock_ahead(self) -> float:
+        """Seconds by which the server's clock is ahead of this one's, known to half of the round trip."""
+        sent = time.time()
+        answer = self._ask(Heartbeat(), Heartbeat)
+        return answer.ts_ms / 1000 - (sent + time.time()) / 2
 
     def close(self) -> None:
         """Close at once; may be called twice."""

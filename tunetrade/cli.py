@@ -276,7 +276,15 @@ def _export(verbs: Any) -> None:
 
 def _doctor(verbs: Any) -> None:
     job = "say what is installed, how many threads there are, whether the base is found, and how much disk is free"
-    parser = _verb(verbs, "doctor", job, "tunetrade doctor --json", "doctor")
+    parser = _verb(verbs, "doctor", job, "tunetrade doctor --live", "doctor")
+    live = parser.add_argument_group("the live link")
+    live.add_argument("--live", action="store_true", help="say where the link between server and terminal breaks")
+    live.add_argument("--address", default="tcp://127.0.0.1:5757", help="of the server (default: tcp://127.0.0.1:5757)")
+    live.add_argument("--secret-file", metavar="FILE", help="file with the server's secret (or TUNETRADE_SECRET)")
+    live.add_argument("--journal", metavar="FILE", help="the server's journal, to see whether its bars are new")
+    live.add_argument(
+        "--calendar", default="fx-week", help="trading hours: fx-week (default), target or round-the-clock"
+    )
     _json_option(parser)
 
 

@@ -457,6 +457,10 @@ def export(asked: Arguments) -> int:
 
 def doctor(asked: Arguments) -> int:
     """Versions, threads, base, disk: each a line; non-zero where something the project needs is missing."""
+    if asked.live:
+        from tunetrade.doctor_live import verb
+
+        return verb(asked)
     from tunetrade.provenance import PACKAGES
 
     checks: list[tuple[str, bool, str]] = [("python", sys.version_info >= (3, 11), platform.python_version())]
