@@ -14,6 +14,7 @@ from typing import NamedTuple, Self, TypeVar
 
 import zmq
 
+from bridge.curve import secure_client
 from bridge.messages import (
     MAX_BARS,
     MAX_FRAME_BYTES,
@@ -95,6 +96,7 @@ class Client:
         self._socket.setsockopt(zmq.SNDTIMEO, int(1000 * timeout_s))
         if identity:
             self._socket.setsockopt_string(zmq.IDENTITY, identity)
+        self._silence = "?"
         self.account = Account()
         self.welcome: Welcome
 
@@ -109,6 +111,8 @@ class Client:
         model: str = "",
         secret: str = "",
         identity: str = "",
+        server_key: str = "",
+        key: str = "",
         feed: str = "",
         digits: int = 5,
         lot_units: float = 100_000.0,
@@ -119,7 +123,9 @@ class Client:
         """Open a session, such as `Client.connect("tcp://127.0.0.1:5757", "EURUSD-H1")`; LinkError says why not.
 
         model: one of several of that series, "" the first. secret: the server's. identity: a name that no other client
-        uses and that outlives reconnects, "" none. feed: whose prices these are. lot_...: sizes the account takes.
+        uses and that outlives reconnects, "" none. server_key: public key of the server's CURVE port, "" for its other
+        port. key: secret key of this client (`bridge.curve.read_key`), "" for a new one. feed: whose prices these are.
+        lot_...: sizes the account takes.
         """
         symbol, _, timeframe = unique_id.rpartition("-")
         hello = Hello(
@@ -137,7 +143,7 @@ class Client:
             lot_max=lot_max,
             nonce=secrets.token_hex(16) if secret else "",
         )
-        client = cls.reach(address, timeout_s=timeout_s, identity=identity)
+        client = cls.reach(address, timeout_s=timeout_s, identity=identity, server_key=server_key, key=key)
         try:
             client._open(hello, secret)
         except BaseException:
@@ -146,14 +152,22 @@ class Client:
         return client
 
     @classmethod
-    def reach(cls, address: str, *, timeout_s: float = 5.0, identity: str = "") -> Self:
+    def reach(
+        cls, address: str, *, timeout_s: float = 5.0, identity: str = "", server_key: str = "", key: str = ""
+    ) -> Self:
         """A connection without a session, good for `heartbeat` and `clock_ahead`; nobody need listen yet."""
         client = cls(address, timeout_s, identity)
         try:
+            if server_key or key:
+                secure_client(client._socket, server_key, key)
+                client._silence = ", or a wrong server_key, or a key that it does not allow?"
             client._socket.connect(address)
         except zmq.ZMQError as error:
             client.close()
             raise LinkError("address", f"{address}: {error.strerror}; write tcp://127.0.0.1:5757") from None
+        except BaseException:
+            client.close()
+            raise
         return client
 
     def _open(self, hello: Hello, secret: str) -> None:
@@ -278,7 +292,7 @@ class Client:
         raise LinkError(
             "timeout",
             f"no answer to {message.TYPE} from {self._address} within {self._timeout_s:g} s; is the server running "
-            f"there, on that port?",
+            f"there, on that port{self._silence}",
         )
 
     def _forecast(self, answer: Message | None) -> Forecast:

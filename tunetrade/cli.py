@@ -72,6 +72,7 @@ def build_parser() -> argparse.ArgumentParser:
     _tester(verbs)
     _reconcile(verbs)
     _serve(verbs)
+    _curve_key(verbs)
     _export(verbs)
     _doctor(verbs)
     return parser
@@ -256,7 +257,20 @@ def _serve(verbs: Any) -> None:
     parser.add_argument(
         "--publish", type=int, metavar="PORT", help="repeat each forecast on a PUB socket of loopback, for Python"
     )
+    curve = parser.add_argument_group("CURVE: a second port, encrypted, for Python clients with keys")
+    curve.add_argument("--curve-key", metavar="FILE", help="the server's secret key, made by tunetrade curve-key")
+    curve.add_argument("--curve-host", default="127.0.0.1", help="address of that port (default: 127.0.0.1)")
+    curve.add_argument("--curve-port", type=int, default=5758, metavar="PORT", help="that port (default: 5758)")
+    curve.add_argument(
+        "--curve-clients", metavar="FILE", help="public keys that may connect, one a line (default: any key)"
+    )
     parser.add_argument("--log-json", action="store_true", help="print events as lines of JSON instead of the table")
+
+
+def _curve_key(verbs: Any) -> None:
+    job = "make a CURVE key: the secret one into a file for its owner alone, the public one on the screen"
+    parser = _verb(verbs, "curve-key", job, "tunetrade curve-key server.key", "curve_key", "tunetrade.verbs_live")
+    parser.add_argument("file", help="file for the secret key; it must not exist yet")
 
 
 def _export(verbs: Any) -> None:

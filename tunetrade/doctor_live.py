@@ -29,7 +29,6 @@ PROBE = "doctor-M1"
 """A series that nobody serves: its hello ends in a refusal, which proves the secret and opens no session."""
 
 _GREETING = b"\xff" + bytes(8) + b"\x7f\x03\x01" + b"NULL".ljust(20, b"\0") + bytes(32)
-_READY = b"\x04\x1c\x05READY\x0bSocket-Type\0\0\0\x06DEALER"
 
 
 @dataclass(frozen=True)
@@ -115,9 +114,10 @@ def _connected(host: str, port: int, timeout_s: float) -> socket.socket:
 def _is_router(connection: socket.socket, where: str, timeout_s: float) -> None:
     """Do the handshake of ZMTP by hand: libzmq would only try again and again, and never say with whom."""
     connection.settimeout(timeout_s)
+    # The version first: libzmq answers it with its whole greeting, and hangs up on a mechanism other than its own.
     port = "that is another program's port; name the one that `tunetrade serve` shows"
     with suppress(OSError):
-        connection.sendall(_GREETING)
+        connection.sendall(_GREETING[:12])
     greeting = _received(connection, 64)
     if not greeting:
         raise FaultError(
@@ -139,7 +139,7 @@ def _is_router(connection: socket.socket, where: str, timeout_s: float) -> None:
             "ZeroMQ", f"{where} speaks ZMTP {greeting[10]} with security {mechanism}, not 3 with NULL; {port}"
         )
     with suppress(OSError):
-        connection.sendall(_READY)
+        connection.sendall(_GREETING[12:])
     kind = _socket_type(connection)
     if kind != "ROUTER":
         what = f"is a {kind} socket" if kind else "takes no DEALER"
@@ -206,8 +206,8 @@ def _speaks(address: str, secret: str, timeout_s: float) -> Iterator[Check]:
     if abs(ahead) > SKEW_S:
         raise FaultError(
             "clock",
-            f"the server's clock is {abs(ahead):.0f} s {'ahead of' if ahead > 0 else 'behind'} this machine's: forecasts "
-            f"would be late or from the future; let both follow network time (NTP)",
+            f"the server's clock is {abs(ahead):.0f} s {'ahead of' if ahead > 0 else 'behind'} this machine's: "
+            f"forecasts would be late or from the future; let both follow network time (NTP)",
         )
     yield Check("clock", OK, f"the server's clock is within {max(abs(ahead), 0.001):.3f} s of this machine's")
     try:
@@ -294,7 +294,8 @@ def feed_check(newest: Newest, calendar: str, now_ms: int) -> Check:
         name,
         FAIL,
         f"{of}: {missing} {'bar is' if missing == 1 else 'bars are'} missing by the calendar {calendar}; is the "
-        f"terminal running, connected to its broker, the Expert Advisor on that chart? (other trading hours: --calendar)",
+        f"terminal running, connected to its broker, the Expert Advisor on that chart? (other trading hours: "
+        f"--calendar)",
     )
 
 
