@@ -73,6 +73,7 @@ def build_parser() -> argparse.ArgumentParser:
     _reconcile(verbs)
     _serve(verbs)
     _curve_key(verbs)
+    _install_mt5(verbs)
     _export(verbs)
     _doctor(verbs)
     return parser
@@ -273,6 +274,15 @@ def _curve_key(verbs: Any) -> None:
     parser.add_argument("file", help="file for the secret key; it must not exist yet")
 
 
+def _install_mt5(verbs: Any) -> None:
+    job = "put the Expert Advisor's sources into a MetaTrader 5 data folder (File > Open Data Folder)"
+    example = "tunetrade install-mt5 path/to/data-folder"
+    parser = _verb(verbs, "install-mt5", job, example, "verb", "tunetrade.install_mt5")
+    parser.add_argument("folder", metavar="DATA_FOLDER", help="the folder that has MQL5 in it")
+    parser.add_argument("--force", action="store_true", help="replace files you have changed; copies stay as .bak")
+    _json_option(parser)
+
+
 def _export(verbs: Any) -> None:
     job = "write a tuned model for other programs: a Hugging Face folder, its PEFT adapter, or a state dict"
     parser = _verb(verbs, "export", job, "tunetrade export runs/demo/EURUSD-D1/lora/1 --out my-model", "export")
@@ -295,6 +305,9 @@ def _doctor(verbs: Any) -> None:
     live.add_argument("--live", action="store_true", help="say where the link between server and terminal breaks")
     live.add_argument("--address", default="tcp://127.0.0.1:5757", help="of the server (default: tcp://127.0.0.1:5757)")
     live.add_argument("--secret-file", metavar="FILE", help="file with the server's secret (or TUNETRADE_SECRET)")
+    live.add_argument(
+        "--terminal", metavar="DATA_FOLDER", help="of a MetaTrader 5 on this machine, to see what its charts say"
+    )
     live.add_argument("--journal", metavar="FILE", help="the server's journal, to see whether its bars are new")
     live.add_argument(
         "--calendar", default="fx-week", help="trading hours: fx-week (default), target or round-the-clock"

@@ -54,8 +54,11 @@ def examine(
     journal: Path | None = None,
     calendar: str = "fx-week",
     timeout_s: float = 3.0,
+    terminal: Path | None = None,
 ) -> Iterator[Check]:
-    """The checks of a server and of the bars it gets, as they are made, up to the first that fails.
+    """The checks of a server, of a terminal and of the bars that pass, as they are made.
+
+    Those of the server end with the first that fails, and where anything failed the bars are not looked at.
 
     Parameters
     ----------
@@ -69,10 +72,27 @@ def examine(
         Trading hours of the series: "fx-week", "target" or "round-the-clock".
     timeout_s
         Longest wait for each answer.
+    terminal
+        Data folder of a terminal on this machine, None for none.
     """
+    healthy = True
+    for check in _server_checks(address, secret, timeout_s):
+        healthy &= check.status != FAIL
+        yield check
+    if terminal:
+        from tunetrade.doctor_terminal import terminal_checks
+
+        for check in terminal_checks(terminal, host_and_port(address), time.time()):
+            healthy &= check.status != FAIL
+            yield check
+    if healthy:
+        yield from feed_checks(journal, calendar, time.time_ns() // 1_000_000)
+
+
+def _server_checks(address: str, secret: str, timeout_s: float) -> Iterator[Check]:
+    host, port = host_and_port(address)
+    where = f"{host}:{port}"
     try:
-        host, port = host_and_port(address)
-        where = f"{host}:{port}"
         with _connected(host, port, timeout_s) as connection:
             yield Check("port", OK, f"{where} accepts connections")
             _is_router(connection, where, timeout_s)
@@ -80,8 +100,6 @@ def examine(
         yield from _speaks(f"tcp://{where}", secret, timeout_s)
     except FaultError as fault:
         yield Check(fault.name, FAIL, str(fault))
-        return
-    yield from feed_checks(journal, calendar, time.time_ns() // 1_000_000)
 
 
 def host_and_port(address: str) -> tuple[str, int]:
@@ -326,7 +344,8 @@ def verb(asked: Any) -> int:
 
     journal = Path(asked.journal) if asked.journal else journal_path()
     checks = []
-    for check in examine(asked.address, secret_of(asked), journal, asked.calendar):
+    terminal = Path(asked.terminal) if asked.terminal else None
+    for check in examine(asked.address, secret_of(asked), journal, asked.calendar, terminal=terminal):
         checks.append(check)
         if not asked.json:
             print(f"{_MARKS[check.status]}  {check.name:<18} {check.detail}", flush=True)
