@@ -259,7 +259,7 @@ ELSEWHERE = [
     "0",
     "127.1",
     "",
-    socket.gethostname(),
+    gethostname(),
 ]
 
 
