@@ -6,7 +6,7 @@ import logging
 import random
 import threading
 from dataclasses import replace
-from socket import create_connection
+from socket import create_connection, gethostname
 
 import numpy as np
 import pytest
