@@ -308,6 +308,8 @@ def _doctor(verbs: Any) -> None:
     live.add_argument(
         "--terminal", metavar="DATA_FOLDER", help="of a MetaTrader 5 on this machine, to see what its charts say"
     )
+    live.add_argument("--server-key", default="", metavar="KEY", help="the server's public key, for its port for CURVE")
+    live.add_argument("--curve-key", metavar="FILE", help="this client's secret key, made by tunetrade curve-key")
     live.add_argument("--journal", metavar="FILE", help="the server's journal, to see whether its bars are new")
     live.add_argument(
         "--calendar", default="fx-week", help="trading hours: fx-week (default), target or round-the-clock"

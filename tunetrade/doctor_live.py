@@ -55,6 +55,7 @@ def examine(
     calendar: str = "fx-week",
     timeout_s: float = 3.0,
     terminal: Path | None = None,
+    keys: tuple[str, str] = ("", ""),
 ) -> Iterator[Check]:
     """The checks of a server, of a terminal and of the bars that pass, as they are made.
 
@@ -74,10 +75,14 @@ def examine(
         Longest wait for each answer.
     terminal
         Data folder of a terminal on this machine, None for none.
+    keys
+        The server's public key and this client's secret one, where the address is the port for CURVE.
     """
-    healthy = True
-    for check in _server_checks(address, secret, timeout_s):
+    healthy, served = True, None
+    for check in _server_checks(address, secret, timeout_s, keys):
         healthy &= check.status != FAIL
+        if check.name == "series":
+            served = check.detail.removeprefix(_SERVED).split(", ")
         yield check
     if terminal:
         from tunetrade.doctor_terminal import terminal_checks
@@ -86,18 +91,18 @@ def examine(
             healthy &= check.status != FAIL
             yield check
     if healthy:
-        yield from feed_checks(journal, calendar, time.time_ns() // 1_000_000)
+        yield from feed_checks(journal, calendar, time.time_ns() // 1_000_000, served)
 
 
-def _server_checks(address: str, secret: str, timeout_s: float) -> Iterator[Check]:
+def _server_checks(address: str, secret: str, timeout_s: float, keys: tuple[str, str]) -> Iterator[Check]:
     host, port = host_and_port(address)
     where = f"{host}:{port}"
     try:
         with _connected(host, port, timeout_s) as connection:
             yield Check("port", OK, f"{where} accepts connections")
-            _is_router(connection, where, timeout_s)
-        yield Check("ZeroMQ", OK, f"{where} speaks ZMTP 3 and is a ROUTER")
-        yield from _speaks(f"tcp://{where}", secret, timeout_s)
+            _is_router(connection, where, timeout_s, bool(keys[0]))
+        yield Check("ZeroMQ", OK, f"{where} speaks ZMTP 3 {'with CURVE' if keys[0] else 'and is a ROUTER'}")
+        yield from _speaks(f"tcp://{where}", secret, timeout_s, keys)
     except FaultError as fault:
         yield Check(fault.name, FAIL, str(fault))
 
@@ -129,7 +134,7 @@ def _connected(host: str, port: int, timeout_s: float) -> socket.socket:
         ) from None
 
 
-def _is_router(connection: socket.socket, where: str, timeout_s: float) -> None:
+def _is_router(connection: socket.socket, where: str, timeout_s: float, curve: bool) -> None:
     """Do the handshake of ZMTP by hand: libzmq would only try again and again, and never say with whom."""
     connection.settimeout(timeout_s)
     # The version first: libzmq answers it with its whole greeting, and hangs up on a mechanism other than its own.
@@ -147,11 +152,16 @@ def _is_router(connection: socket.socket, where: str, timeout_s: float) -> None:
         said = greeting.split(b"\n")[0][:40].decode("ascii", "replace").strip()
         raise FaultError("ZeroMQ", f"something else listens at {where}: it says {said!r}, which is not ZMTP; {port}")
     mechanism = greeting[12:32].rstrip(b"\0").decode("ascii", "replace")
+    if mechanism == "CURVE" and curve:
+        return  # what kind of socket it is, only a peer with keys learns
     if mechanism == "CURVE":
         raise FaultError(
             "ZeroMQ",
-            f"{where} is the port for CURVE, which Python clients with the server's key use; name the terminals' port",
+            f"{where} is the port for CURVE, which Python clients with the server's key use; name the terminals' port, "
+            f"or give --server-key",
         )
+    if curve:
+        raise FaultError("ZeroMQ", f"{where} does not speak CURVE; leave --server-key away, or name the port that does")
     if greeting[10] < 3 or mechanism != "NULL":
         raise FaultError(
             "ZeroMQ", f"{where} speaks ZMTP {greeting[10]} with security {mechanism}, not 3 with NULL; {port}"
@@ -196,12 +206,12 @@ def _received(connection: socket.socket, count: int) -> bytes:
     return got
 
 
-def _speaks(address: str, secret: str, timeout_s: float) -> Iterator[Check]:
+def _speaks(address: str, secret: str, timeout_s: float, keys: tuple[str, str]) -> Iterator[Check]:
     from bridge.client import Client, LinkError
     from bridge.messages import VERSION
 
     try:
-        with Client.reach(address, timeout_s=timeout_s) as client:
+        with Client.reach(address, timeout_s=timeout_s, server_key=keys[0], key=keys[1]) as client:
             took = client.heartbeat()
             ahead = client.clock_ahead()
     except LinkError as error:
@@ -210,6 +220,12 @@ def _speaks(address: str, secret: str, timeout_s: float) -> Iterator[Check]:
                 "version",
                 f"this program speaks version {VERSION} of the protocol and the other side does not ({error}); update "
                 f"the older side: pip install -U tunetrade, then tunetrade install-mt5 and F7 in MetaEditor",
+            ) from None
+        if error.code == "timeout" and keys[0]:
+            raise FaultError(
+                "keys",
+                f"{address} does not answer within {timeout_s:g} s: --server-key is not the server's, or this client's "
+                f"key (--curve-key) is not in its --curve-clients",
             ) from None
         if error.code == "timeout":
             raise FaultError(
@@ -229,15 +245,19 @@ def _speaks(address: str, secret: str, timeout_s: float) -> Iterator[Check]:
         )
     yield Check("clock", OK, f"the server's clock is within {max(abs(ahead), 0.001):.3f} s of this machine's")
     try:
-        with Client.connect(address, PROBE, name="tunetrade doctor", secret=secret, timeout_s=timeout_s):
+        with Client.connect(
+            address, PROBE, name="tunetrade doctor", secret=secret, timeout_s=timeout_s, server_key=keys[0], key=keys[1]
+        ):
             served = PROBE
     except LinkError as error:
         if error.code != "refused":
             raise FaultError("secret", f"{error}{_CURE[bool(secret)]}") from None
-        served = str(error).rpartition("served: ")[2]
+        served = str(error).rpartition(_SERVED)[2]
     yield Check("secret", OK, "both sides know it" if secret else "none is asked for")
-    yield Check("series", OK, f"served: {served}")
+    yield Check("series", OK, _SERVED + served)
 
+
+_SERVED = "served: "
 
 _CURE = {
     False: " (here --secret-file or TUNETRADE_SECRET, in the terminal the input Secret)",
@@ -255,8 +275,10 @@ class Newest:
     time_ms: int
 
 
-def feed_checks(journal: Path | None, calendar: str, now_ms: int) -> Iterator[Check]:
-    """Whether each series of a journal has the bars that it should have by now."""
+def feed_checks(
+    journal: Path | None, calendar: str, now_ms: int, served: Sequence[str] | None = None
+) -> Iterator[Check]:
+    """Whether each series of a journal has the bars that it should have by now; `served`: those that matter, or all."""
     if journal is None or not journal.is_file():
         where = f"no journal at {journal}" if journal else "no journal named"
         yield Check("feed", NOTE, f"{where}: run this where the server runs, or give --journal FILE, to check its bars")
@@ -269,7 +291,10 @@ def feed_checks(journal: Path | None, calendar: str, now_ms: int) -> Iterator[Ch
     if not found:
         yield Check("feed", NOTE, f"{journal} has no bars yet; attach the Expert Advisor to a chart of a served series")
     for newest in found:
-        yield feed_check(newest, calendar, now_ms)
+        if served is None or newest.unique_id in served:
+            yield feed_check(newest, calendar, now_ms)
+        else:
+            yield Check(f"feed {newest.unique_id}", NOTE, "not served now")
 
 
 def newest_bars(journal: Path) -> list[Newest]:
@@ -339,13 +364,15 @@ def _moment(time_ms: int) -> str:
 
 def verb(asked: Any) -> int:
     """Print the checks; 1 where one failed."""
+    from bridge.curve import read_key
     from forecasting.sources.journal import journal_path
     from tunetrade.verbs_live import secret_of
 
     journal = Path(asked.journal) if asked.journal else journal_path()
     checks = []
     terminal = Path(asked.terminal) if asked.terminal else None
-    for check in examine(asked.address, secret_of(asked), journal, asked.calendar, terminal=terminal):
+    keys = asked.server_key, read_key(asked.curve_key) if asked.curve_key else ""
+    for check in examine(asked.address, secret_of(asked), journal, asked.calendar, terminal=terminal, keys=keys):
         checks.append(check)
         if not asked.json:
             print(f"{_MARKS[check.status]}  {check.name:<18} {check.detail}", flush=True)

@@ -461,6 +461,8 @@ def doctor(asked: Arguments) -> int:
         from tunetrade.doctor_live import verb
 
         return verb(asked)
+    if asked.terminal or asked.journal or asked.secret_file or asked.server_key or asked.curve_key:
+        raise ConfigError("these options are for the live link; give --live too")
     from tunetrade.provenance import PACKAGES
 
     checks: list[tuple[str, bool, str]] = [("python", sys.version_info >= (3, 11), platform.python_version())]

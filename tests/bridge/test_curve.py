@@ -19,7 +19,7 @@ from bridge.models import Inline
 from bridge.server import Options, serve
 from forecasting.errors import ConfigError, UserError
 from tunetrade.cli import main
-from tunetrade.doctor_live import FAIL, examine
+from tunetrade.doctor_live import FAIL, NOTE, OK, examine
 
 SECRET = "correct horse battery"
 HOUR = 3_600_000
@@ -191,10 +191,23 @@ def test_a_libzmq_without_curve_is_told_with_the_cure(monkeypatch, tmp_path):
         make_key(tmp_path / "key")
 
 
-def test_doctor_tells_the_curve_port_from_that_of_the_terminals():
-    with secured() as (_, address, _, _):
-        last = list(examine(address, timeout_s=1))[-1]
-    assert last.status == FAIL and "is the port for CURVE" in last.detail
+def test_doctor_tells_the_curve_port_from_that_of_the_terminals_and_a_wrong_key_from_a_right_one():
+    (friend, friends_secret), (other, _) = pair(), pair()
+    with secured([friend]) as (plain, address, server_key, _):
+        ends = {
+            what: list(examine(at, timeout_s=0.4, keys=keys))[-1]
+            for what, at, keys in (
+                ("no key", address, ("", "")),
+                ("not curve", plain, (server_key, friends_secret)),
+                ("wrong server", address, (other, friends_secret)),
+                ("not allowed", address, (server_key, "")),
+            )
+        }
+        good = [check.status for check in examine(address, timeout_s=2, keys=(server_key, friends_secret))]
+    assert {end.status for end in ends.values()} == {FAIL}
+    assert "is the port for CURVE" in ends["no key"].detail and "does not speak CURVE" in ends["not curve"].detail
+    assert ends["wrong server"].name == ends["not allowed"].name == "keys"
+    assert good == [OK] * 6 + [NOTE]
 
 
 def test_a_curve_port_that_is_taken_is_named():
