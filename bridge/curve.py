@@ -48,7 +48,10 @@ def make_key(path: Path) -> str:
     try:
         handle = os.open(path, os.O_WRONLY | os.O_CREAT | os.O_EXCL, 0o600)
     except FileExistsError:
-        raise UserError(f"{path} exists, and a key that is in use must not be lost; name another file") from None
+        raise UserError(
+            f"{path} exists, and a key that is in use must not be lost; name another file, or go on with it: its "
+            f"public key is {public_key(read_key(path))}"
+        ) from None
     with os.fdopen(handle, "wb") as file:
         file.write(secret + b"\n")
     return public.decode()

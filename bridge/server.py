@@ -23,7 +23,7 @@ from typing import Any, TypeVar
 
 import zmq
 
-from bridge.curve import Curve, Doors, files_of, public_key
+from bridge.curve import PREFIX, Curve, Doors, files_of, public_key
 from bridge.journal import Journal
 from bridge.messages import (
     MAX_FRAME_BYTES,
@@ -539,6 +539,8 @@ class _Link:
 
 def _named(identity: bytes) -> str:
     """A routing identity for people and the journal."""
+    if identity.startswith(PREFIX):
+        return PREFIX.decode() + _named(identity.removeprefix(PREFIX))
     text = identity.decode("utf-8", "replace")
     return text if text.isprintable() and "\ufffd" not in text else identity.hex()
 

@@ -162,5 +162,5 @@ def _plain(value: Any) -> str:
 
 
 def _curve(event: Event) -> str:
-    """Where CURVE peers are expected, and the key they need to know."""
-    return f"CURVE on {event['curve']} with key {event['server_key']}, " if "curve" in event else ""
+    """Where CURVE peers are expected."""
+    return f"CURVE on {event['curve']}, " if "curve" in event else ""

@@ -44,7 +44,7 @@ def secured(clients=(), **options):
 
 def test_a_client_with_the_servers_key_gets_what_a_terminal_gets_and_both_work_at_once():
     with (
-        secured() as (plain, address, server_key, _),
+        secured() as (plain, address, server_key, events),
         Client.connect(address, "X-H1", server_key=server_key, identity="same") as python,
         Client.connect(plain, "X-H1", identity="same") as terminal,
     ):
@@ -53,6 +53,7 @@ def test_a_client_with_the_servers_key_gets_what_a_terminal_gets_and_both_work_a
         assert made[0].mean == made[1].mean and made[2].mean == made[3].mean
         assert {forecast.bar_time_ms for forecast in made[2:]} == {6 * HOUR}
         assert python.heartbeat() < 1 and terminal.heartbeat() < 1
+    assert {event["client"] for event in events if event["event"] == "forecast"} == {"same", "curve/same"}
 
 
 def test_a_wrong_server_key_a_client_without_keys_and_a_key_without_its_servers_get_nothing():
@@ -145,7 +146,7 @@ def test_a_key_is_made_once_for_its_owners_eyes_and_never_shown(tmp_path, capsys
     public = capsys.readouterr().out.strip()
     assert public_key(read_key(file)) == public and len(public) == 40
     assert main(["curve-key", str(file)]) == 2
-    assert "exists" in capsys.readouterr().err
+    assert f"its public key is {public}" in capsys.readouterr().err
     if os.name == "posix":
         assert stat.S_IMODE(file.stat().st_mode) == 0o600
         file.chmod(0o644)
