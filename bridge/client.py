@@ -14,6 +14,7 @@ from typing import NamedTuple, Self, TypeVar
 
 import zmq
 
+from bridge.curve import secure_client
 from bridge.messages import (
     MAX_BARS,
     MAX_FRAME_BYTES,
@@ -95,6 +96,7 @@ class Client:
         self._socket.setsockopt(zmq.SNDTIMEO, int(1000 * timeout_s))
         if identity:
             self._socket.setsockopt_string(zmq.IDENTITY, identity)
+        self._silence = "?"
         self.account = Account()
         self.welcome: Welcome
 
@@ -109,6 +111,8 @@ class Client:
         model: str = "",
         secret: str = "",
         identity: str = "",
+        server_key: str = "",
+        key: str = "",
         feed: str = "",
         digits: int = 5,
         lot_units: float = 100_000.0,
@@ -119,7 +123,9 @@ class Client:
         """Open a session, such as `Client.connect("tcp://127.0.0.1:5757", "EURUSD-H1")`; LinkError says why not.
 
         model: one of several of that series, "" the first. secret: the server's. identity: a name that no other client
-        uses and that outlives reconnects, "" none. feed: whose prices these are. lot_...: sizes the account takes.
+        uses and that outlives reconnects, "" none. server_key: public key of the server's CURVE port, "" for its other
+        port. key: secret key of this client (`bridge.curve.read_key`), "" for a new one. feed: whose prices these are.
+        lot_...: sizes the account takes.
         """
         symbol, _, timeframe = unique_id.rpartition("-")
         hello = Hello(
@@ -137,10 +143,25 @@ class Client:
             lot_max=lot_max,
             nonce=secrets.token_hex(16) if secret else "",
         )
+        client = cls.reach(address, timeout_s=timeout_s, identity=identity, server_key=server_key, key=key)
+        try:
+            client._open(hello, secret)
+        except BaseException:
+            client.close()
+            raise
+        return client
+
+    @classmethod
+    def reach(
+        cls, address: str, *, timeout_s: float = 5.0, identity: str = "", server_key: str = "", key: str = ""
+    ) -> Self:
+        """A connection without a session, good for `heartbeat` and `clock_ahead`; nobody need listen yet."""
         client = cls(address, timeout_s, identity)
         try:
+            if server_key or key:
+                secure_client(client._socket, server_key, key)
+                client._silence = ", or a wrong server_key, or a key that it does not allow?"
             client._socket.connect(address)
-            client._open(hello, secret)
         except zmq.ZMQError as error:
             client.close()
             raise LinkError("address", f"{address}: {error.strerror}; write tcp://127.0.0.1:5757") from None
@@ -159,6 +180,8 @@ class Client:
             challenge = answer.nonce
             answer = self._ask(Proof(proof=digest("client", challenge, hello.nonce, secret)), Message)
         self.welcome = _expect(answer, Welcome)
+        if secret and not challenge:
+            raise LinkError("auth", f"{self._address} asks for no secret and one was given; is it your server?")
         if secret and self.welcome.proof != digest("server", challenge, hello.nonce, secret):
             raise LinkError("auth", f"{self._address} does not know the secret; is it your server?")
         if not self.welcome.accepted:
@@ -226,9 +249,15 @@ class Client:
         """Seconds the server took to answer; LinkError `epoch` where it has been restarted since the hello."""
         begun = time.perf_counter()
         answer = self._ask(Heartbeat(), Heartbeat)
-        if answer.epoch != self._epoch:
+        if answer.epoch != self._epoch and self._epoch:
             raise LinkError("epoch", f"{self._address} has been restarted; connect again")
         return time.perf_counter() - begun
+
+    def clock_ahead(self) -> float:
+        """Seconds by which the server's clock is ahead of this one's, known to half of the round trip."""
+        sent = time.time()
+        answer = self._ask(Heartbeat(), Heartbeat)
+        return answer.ts_ms / 1000 - (sent + time.time()) / 2
 
     def close(self) -> None:
         """Close at once; may be called twice."""
@@ -263,7 +292,7 @@ class Client:
         raise LinkError(
             "timeout",
             f"no answer to {message.TYPE} from {self._address} within {self._timeout_s:g} s; is the server running "
-            f"there, on that port?",
+            f"there, on that port{self._silence}",
         )
 
     def _forecast(self, answer: Message | None) -> Forecast:

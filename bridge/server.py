@@ -23,6 +23,7 @@ from typing import Any, TypeVar
 
 import zmq
 
+from bridge.curve import PREFIX, Curve, Doors, files_of, public_key
 from bridge.journal import Journal
 from bridge.messages import (
     MAX_FRAME_BYTES,
@@ -66,16 +67,20 @@ class Options:
     """How to listen.
 
     host: IPv4 address or "localhost"; one that other machines can reach needs a secret. port: 0 takes any free one.
-    secret: of at least 16 characters, "" for none. publish: port of the mirror on loopback, None for none.
+    secret: of at least 16 characters, "" for none. publish: port of the mirror on loopback, None for none. curve: a
+    second port, for Python peers with keys.
     """
 
     host: str = "127.0.0.1"
     port: int = DEFAULT_PORT
     secret: str = ""
     publish: int | None = None
+    curve: Curve | None = None
 
     def __post_init__(self) -> None:
         endpoint_of(self.host, self.port, self.secret)
+        if self.curve:
+            curve_endpoint(self.curve, self.secret)
         if self.secret and len(self.secret) < LEAST_SECRET:
             raise ConfigError(f"the secret has {len(self.secret)} characters; give at least {LEAST_SECRET} random ones")
 
@@ -85,7 +90,9 @@ def endpoint_of(host: str, port: int, secret: str = "") -> str:
     try:
         address = ipaddress.IPv4Address({"localhost": "127.0.0.1", "*": "0.0.0.0"}.get(host, host))
     except ValueError:
-        raise ConfigError(f"host {host!r} is no IPv4 address; use 127.0.0.1") from None
+        raise ConfigError(
+            f"host {host!r} is no IPv4 address; use 127.0.0.1, or, with a secret, an IPv4 address of this machine"
+        ) from None
     if not address.is_loopback and not secret:
         raise ConfigError(
             f"host {host} can be reached from other machines, and without a secret any of them could connect; "
@@ -94,6 +101,14 @@ def endpoint_of(host: str, port: int, secret: str = "") -> str:
     if not 0 <= port <= 65_535:
         raise ConfigError(f"port {port} does not exist; give 1024 to 65535, such as {DEFAULT_PORT}")
     return f"tcp://{address}:{port}"
+
+
+def curve_endpoint(curve: Curve, secret: str) -> str:
+    """The endpoint for CURVE peers; other machines may reach it where clients' keys or a secret keep strangers out."""
+    try:
+        return endpoint_of(curve.host, curve.port, secret or ("keys" if curve.clients else ""))
+    except ConfigError as error:
+        raise ConfigError(f"CURVE: {error}; or name the public keys that may connect (--curve-clients)") from None
 
 
 async def serve(
@@ -130,13 +145,14 @@ async def serve(
     try:
         socket = _router(context)
         port = _bind(socket, endpoint_of(options.host, options.port, options.secret))
+        doors, secured = _doors(context, socket, options)
         mirror = None if options.publish is None else _mirror(context, options.publish)
         desks = await asyncio.get_running_loop().run_in_executor(pool, models.start)
         epoch = journal.new_epoch(_now_ms(), ", ".join(desks))
         house = House(epoch, desks, options.secret, journal.newest)
-        link = _Link(socket, mirror, house, models, journal, pool, tell or (lambda event: None))
+        link = _Link(doors, mirror, house, models, journal, pool, tell or (lambda event: None))
         link.open()
-        link.tell("listening", host=options.host, port=port, epoch=epoch, desks=list(desks))
+        link.tell("listening", host=options.host, port=port, epoch=epoch, desks=list(desks), **secured)
         if ready:
             ready(port)
         async with asyncio.TaskGroup() as tasks:
@@ -186,6 +202,18 @@ def _router(context: "zmq.Context[zmq.Socket[bytes]]") -> "zmq.Socket[bytes]":
     socket.setsockopt(zmq.HEARTBEAT_TIMEOUT, 3 * PING_MS)
     socket.setsockopt(zmq.BACKLOG, MAX_PEERS)
     return socket
+
+
+def _doors(
+    context: "zmq.Context[zmq.Socket[bytes]]", plain: "zmq.Socket[bytes]", options: Options
+) -> "tuple[zmq.Socket[bytes] | Doors, dict[str, Any]]":
+    """The socket of the terminals, or both where CURVE peers are expected; and what is told of the second."""
+    if options.curve is None:
+        return plain, {}
+    socket = _router(context)
+    doors = Doors(plain, socket, options.curve, context)
+    port = _bind(socket, curve_endpoint(options.curve, options.secret))
+    return doors, {"curve": f"{options.curve.host}:{port}", "server_key": public_key(options.curve.key)}
 
 
 def _mirror(context: "zmq.Context[zmq.Socket[bytes]]", port: int) -> "zmq.Socket[bytes]":
@@ -243,7 +271,7 @@ class _Link:
 
     def __init__(
         self,
-        socket: "zmq.Socket[bytes]",
+        socket: "zmq.Socket[bytes] | Doors",
         mirror: "zmq.Socket[bytes] | None",
         house: House,
         models: Models,
@@ -263,12 +291,14 @@ class _Link:
 
     def open(self) -> None:
         """Begin to listen."""
-        self._loop.add_reader(self._socket.FD, self._readable)
+        for file in files_of(self._socket):
+            self._loop.add_reader(file, self._readable)
         self._look()
 
     def close(self) -> None:
         """Stop listening."""
-        self._loop.remove_reader(self._socket.FD)
+        for file in files_of(self._socket):
+            self._loop.remove_reader(file)
         if self._again:
             self._again.cancel()
 
@@ -509,6 +539,8 @@ class _Link:
 
 def _named(identity: bytes) -> str:
     """A routing identity for people and the journal."""
+    if identity.startswith(PREFIX):
+        return PREFIX.decode() + _named(identity.removeprefix(PREFIX))
     text = identity.decode("utf-8", "replace")
     return text if text.isprintable() and "\ufffd" not in text else identity.hex()
 

@@ -72,6 +72,8 @@ def build_parser() -> argparse.ArgumentParser:
     _tester(verbs)
     _reconcile(verbs)
     _serve(verbs)
+    _curve_key(verbs)
+    _install_mt5(verbs)
     _export(verbs)
     _doctor(verbs)
     return parser
@@ -256,7 +258,29 @@ def _serve(verbs: Any) -> None:
     parser.add_argument(
         "--publish", type=int, metavar="PORT", help="repeat each forecast on a PUB socket of loopback, for Python"
     )
+    curve = parser.add_argument_group("CURVE: a second port, encrypted, for Python clients with keys")
+    curve.add_argument("--curve-key", metavar="FILE", help="the server's secret key, made by tunetrade curve-key")
+    curve.add_argument("--curve-host", default="127.0.0.1", help="address of that port (default: 127.0.0.1)")
+    curve.add_argument("--curve-port", type=int, default=5758, metavar="PORT", help="that port (default: 5758)")
+    curve.add_argument(
+        "--curve-clients", metavar="FILE", help="public keys that may connect, one a line (default: any key)"
+    )
     parser.add_argument("--log-json", action="store_true", help="print events as lines of JSON instead of the table")
+
+
+def _curve_key(verbs: Any) -> None:
+    job = "make a CURVE key: the secret one into a file for its owner alone, the public one on the screen"
+    parser = _verb(verbs, "curve-key", job, "tunetrade curve-key server.key", "curve_key", "tunetrade.verbs_live")
+    parser.add_argument("file", help="file for the secret key; it must not exist yet")
+
+
+def _install_mt5(verbs: Any) -> None:
+    job = "put the Expert Advisor's sources into a MetaTrader 5 data folder (File > Open Data Folder)"
+    example = "tunetrade install-mt5 path/to/data-folder"
+    parser = _verb(verbs, "install-mt5", job, example, "verb", "tunetrade.install_mt5")
+    parser.add_argument("folder", metavar="DATA_FOLDER", help="the folder that has MQL5 in it")
+    parser.add_argument("--force", action="store_true", help="replace files you have changed; copies stay as .bak")
+    _json_option(parser)
 
 
 def _export(verbs: Any) -> None:
@@ -276,7 +300,20 @@ def _export(verbs: Any) -> None:
 
 def _doctor(verbs: Any) -> None:
     job = "say what is installed, how many threads there are, whether the base is found, and how much disk is free"
-    parser = _verb(verbs, "doctor", job, "tunetrade doctor --json", "doctor")
+    parser = _verb(verbs, "doctor", job, "tunetrade doctor --live", "doctor")
+    live = parser.add_argument_group("the live link")
+    live.add_argument("--live", action="store_true", help="say where the link between server and terminal breaks")
+    live.add_argument("--address", default="tcp://127.0.0.1:5757", help="of the server (default: tcp://127.0.0.1:5757)")
+    live.add_argument("--secret-file", metavar="FILE", help="file with the server's secret (or TUNETRADE_SECRET)")
+    live.add_argument(
+        "--terminal", metavar="DATA_FOLDER", help="of a MetaTrader 5 on this machine, to see what its charts say"
+    )
+    live.add_argument("--server-key", default="", metavar="KEY", help="the server's public key, for its port for CURVE")
+    live.add_argument("--curve-key", metavar="FILE", help="this client's secret key, made by tunetrade curve-key")
+    live.add_argument("--journal", metavar="FILE", help="the server's journal, to see whether its bars are new")
+    live.add_argument(
+        "--calendar", default="fx-week", help="trading hours: fx-week (default), target or round-the-clock"
+    )
     _json_option(parser)
 
 

@@ -54,7 +54,9 @@ class LiveTable:
         """Note an event."""
         kind, client = event["event"], event.get("client", "")
         if kind == "listening":
-            self.head = f"listening on {event['host']}:{event['port']}, epoch {event['epoch']}; Ctrl-C stops"
+            self.head = (
+                f"listening on {event['host']}:{event['port']}, {_curve(event)}epoch {event['epoch']}; Ctrl-C stops"
+            )
         if not client or kind == "forgotten":
             self.clients.pop(client, None)
             return
@@ -157,3 +159,8 @@ def percentile(values: "deque[float] | list[float]", percent: float) -> float:
 
 def _plain(value: Any) -> str:
     return ", ".join(value) if isinstance(value, list) else f"{value:g}" if isinstance(value, float) else str(value)
+
+
+def _curve(event: Event) -> str:
+    """Where CURVE peers are expected."""
+    return f"CURVE on {event['curve']}, " if "curve" in event else ""

@@ -457,6 +457,12 @@ def export(asked: Arguments) -> int:
 
 def doctor(asked: Arguments) -> int:
     """Versions, threads, base, disk: each a line; non-zero where something the project needs is missing."""
+    if asked.live:
+        from tunetrade.doctor_live import verb
+
+        return verb(asked)
+    if asked.terminal or asked.journal or asked.secret_file or asked.server_key or asked.curve_key:
+        raise ConfigError("these options are for the live link; give --live too")
     from tunetrade.provenance import PACKAGES
 
     checks: list[tuple[str, bool, str]] = [("python", sys.version_info >= (3, 11), platform.python_version())]

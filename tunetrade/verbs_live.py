@@ -10,10 +10,13 @@ import time
 from collections import deque
 from collections.abc import Mapping
 from pathlib import Path
-from typing import Any, TextIO
+from typing import TYPE_CHECKING, Any, TextIO
 
 from forecasting.errors import ConfigError, UserError
 from tunetrade.live_table import LiveTable, event_line
+
+if TYPE_CHECKING:
+    from bridge.curve import Curve
 
 Arguments = argparse.Namespace
 
@@ -33,7 +36,9 @@ def serve(asked: Arguments) -> int:
     from bridge.server import Options, run
     from forecasting.sources.journal import journal_path
 
-    options = Options(host=asked.host, port=asked.port, secret=secret_of(asked), publish=asked.publish)
+    options = Options(
+        host=asked.host, port=asked.port, secret=secret_of(asked), publish=asked.publish, curve=_curve(asked)
+    )
     file = Path(asked.journal) if asked.journal else journal_path()
     with Journal(file) as journal:
         for name in asked.runs:
@@ -49,6 +54,26 @@ def serve(asked: Arguments) -> int:
             models.close()
             show.close()
     return 0
+
+
+def curve_key(asked: Arguments) -> int:
+    """Make a key."""
+    from bridge.curve import make_key
+
+    print(make_key(Path(asked.file)))
+    return 0
+
+
+def _curve(asked: Arguments) -> "Curve | None":
+    """How to listen for CURVE peers, None where they are not expected."""
+    from bridge.curve import Curve, read_clients, read_key
+
+    if not asked.curve_key:
+        if asked.curve_clients:
+            raise ConfigError("--curve-clients without --curve-key; make one with `tunetrade curve-key FILE`")
+        return None
+    clients = read_clients(asked.curve_clients) if asked.curve_clients else frozenset()
+    return Curve(read_key(asked.curve_key), asked.curve_host, asked.curve_port, clients)
 
 
 def secret_of(asked: Arguments) -> str:

@@ -6,7 +6,7 @@ import logging
 import random
 import threading
 from dataclasses import replace
-from socket import create_connection
+from socket import create_connection, gethostname
 
 import numpy as np
 import pytest
@@ -21,6 +21,7 @@ from bridge.server import Options, endpoint_of, serve
 from bridge.service import digest
 from forecasting.errors import UserError
 from strategies.plans import targets
+from tunetrade.cli import main
 
 
 @pytest.fixture
@@ -247,10 +248,29 @@ def test_a_port_that_is_taken_is_named_with_the_cure(offline):
             asyncio.run(serve(Inline([]), Journal(":memory:"), Options(port=port)))
 
 
-@pytest.mark.parametrize("host", ["0.0.0.0", "*", "192.168.1.5", "::", "example.com", "8.8.8.8"])
-def test_no_address_but_loopback_is_bound(host):
-    with pytest.raises(UserError, match=r"127\.0\.0\.1"):
+ELSEWHERE = [
+    "0.0.0.0",
+    "*",
+    "192.168.1.5",
+    "::",
+    "::1",
+    "example.com",
+    "8.8.8.8",
+    "0",
+    "127.1",
+    "",
+    gethostname(),
+]
+
+
+@pytest.mark.parametrize("host", ELSEWHERE)
+def test_no_address_but_loopback_is_bound_without_a_secret(host, tmp_path, capsys):
+    with pytest.raises(UserError, match=r"secret.*127\.0\.0\.1|127\.0\.0\.1.*secret"):
         Options(host=host, port=0)
+    journal = tmp_path / "journal.sqlite"
+    assert main(["serve", str(tmp_path), "--host", host, "--port", "0", "--journal", str(journal)]) == 2
+    assert "secret" in capsys.readouterr().err
+    assert not journal.exists()
 
 
 def test_loopback_is_accepted_and_a_stranger_is_told_of_the_missing_secret():

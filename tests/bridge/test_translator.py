@@ -1,5 +1,7 @@
 """The translator refuses what MetaEditor would refuse, and keeps the lines of the source."""
 
+import importlib.util
+
 import pytest
 from simulated import built, ran
 
@@ -104,6 +106,18 @@ def test_without_a_compiler_the_cure_is_named(monkeypatch):
         compiler()
     monkeypatch.setattr(building.importlib.util, "find_spec", lambda name: object())
     assert compiler()[1:] == ["-m", "ziglang", "c++"]
+
+
+@pytest.mark.slow
+def test_the_compiler_of_the_ziglang_wheel_builds_an_expert_that_runs(monkeypatch, tmp_path):
+    if importlib.util.find_spec("ziglang") is None:
+        pytest.skip("pip install ziglang to check that its compiler builds the Expert Advisor")
+    monkeypatch.delenv("CXX", raising=False)
+    monkeypatch.setattr(building.shutil, "which", lambda name: None)
+    assert "ziglang" in compiler()
+    monkeypatch.setenv("TUNETRADE_CACHE", str(tmp_path))
+    journal = ran(build(EXPERT), {"InpPort": 1}, {"RUN_MS": 300, "NOT_ALLOWED": 1})
+    assert "is not allowed" in journal.prints[-1] and journal.end["longest_call_us"] < 500_000
 
 
 def test_every_character_belongs_to_a_token():

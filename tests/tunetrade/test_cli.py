@@ -19,7 +19,7 @@ from tunetrade.progress import Board, fitted
 Command = Callable[..., "subprocess.CompletedProcess[str]"]
 VERBS = (
     "demo", "data", "pretrain", "train", "forecast", "backtest", "study", "tune", "optimize", "report", "tester",
-    "reconcile", "serve", "export", "doctor",
+    "reconcile", "serve", "curve-key", "install-mt5", "export", "doctor",
 )  # fmt: skip
 
 

@@ -55,7 +55,8 @@ struct Deal { ulong ticket, order, position; long time; int side; ENUM_DEAL_ENTR
 struct Market {
     std::string symbol = "EURUSD", server = "Simulated-Demo", currency = "USD";
     long digits = 5, warm = 0, period = 16385, hedging = 1, demo = 1, filling = 3, execution = 2, trade_mode = 4, stops_level = 0,
-         trade_allowed = 1, offset = 7200, leverage = 30, close_at_end = 1, reject = 0;
+         trade_allowed = 1, offset = 7200, leverage = 30, close_at_end = 1, reject = 0,
+         shift_at = 0, shift_to = 0;
     double point = 1e-5, contract = 100000, lot_min = 0.01, lot_step = 0.01, lot_max = 100, balance = 10000, commission = 0;
     std::vector<Bar> bars;
     int now = -1;                                  // the bar that is forming
@@ -79,7 +80,8 @@ inline void load_market(const std::string &path) {
     Market &m = market;
     std::map<std::string, long *> whole{{"digits", &m.digits}, {"warm", &m.warm}, {"period", &m.period}, {"hedging", &m.hedging}, {"demo", &m.demo},
         {"filling", &m.filling}, {"execution", &m.execution}, {"trade_mode", &m.trade_mode}, {"stops_level", &m.stops_level},
-        {"trade_allowed", &m.trade_allowed}, {"offset", &m.offset}, {"leverage", &m.leverage}, {"close_at_end", &m.close_at_end}, {"reject", &m.reject}};
+        {"trade_allowed", &m.trade_allowed}, {"offset", &m.offset}, {"leverage", &m.leverage}, {"close_at_end", &m.close_at_end}, {"reject", &m.reject},
+        {"shift_at", &m.shift_at}, {"shift_to", &m.shift_to}};
     std::map<std::string, double *> real{{"point", &m.point}, {"contract", &m.contract}, {"lot_min", &m.lot_min}, {"lot_step", &m.lot_step},
         {"lot_max", &m.lot_max}, {"balance", &m.balance}, {"commission", &m.commission}};
     std::map<std::string, std::string *> text{{"symbol", &m.symbol}, {"server", &m.server}, {"currency", &m.currency}};
@@ -116,6 +118,7 @@ inline void open_bar(int i) {
     m.spread = m.bars[(size_t)i - 1].spread * m.point;
     m.conversion = m.bars[(size_t)i - 1].conversion;
     m.slippage = m.bars[(size_t)i].slippage * m.point;
+    if (m.shift_at && m.bars[(size_t)i].time >= m.shift_at) broker_offset = m.shift_to;
     tick_time = m.bars[(size_t)i].time;
     tick_micros = micros();
 }

@@ -11,6 +11,7 @@
 #include <TuneTrade/Guards.mqh>
 #include <TuneTrade/Link.mqh>
 #include <TuneTrade/State.mqh>
+#include <TuneTrade/Status.mqh>
 #include <TuneTrade/Targets.mqh>
 
 input group "Connection"
@@ -50,6 +51,7 @@ input string            InpTargets="";                   // File of targets in t
 
 CLink        g_link;
 CState       g_state;
+CStatus      g_status;
 CGuards      g_guards;
 CExecution   g_execution;
 CTargets     g_targets;
@@ -145,6 +147,7 @@ int OnInit(void)
    link.clock=InpClock;
    link.magic=(ulong)InpMagic;
    link.dry_run=rules.dry_run;
+   g_status.Set("TuneTrade\\"+name+".status",g_series,InpHost,InpPort,rules.dry_run);
    g_link.Start(link,"ea-"+IntegerToString(AccountInfoInteger(ACCOUNT_LOGIN))+"-"+name,InpBackoffMs);
    if(!EventSetMillisecondTimer(InpTimerMs))
       return(INIT_FAILED);
@@ -158,7 +161,10 @@ void OnDeinit(const int reason)
    g_bar=0;
    g_shown="";
    if(!g_tester)
+     {
       g_state.Save();
+      g_status.Stop();
+     }
    Comment("");
   }
 //+------------------------------------------------------------------+
@@ -379,7 +385,10 @@ void OnTimer(void)
    if(g_tester)
       return;
    if(TerminalInfoInteger(TERMINAL_CONNECTED)==0)
+     {
+      g_status.Tell("no broker");
       return;                            // without the broker the terminal knows neither time nor prices
+     }
    Watch();
    ENUM_LINK_EVENT event=g_link.Pump(g_state);
    for(int i=0; i<16 && event!=LINK_NOTHING; i++)
@@ -406,6 +415,7 @@ void OnTimer(void)
      }
    Report();
    ShowComment();
+   g_status.Tell(g_link.Status());
   }
 //+------------------------------------------------------------------+
 void OnTradeTransaction(const MqlTradeTransaction &transaction,const MqlTradeRequest &request,const MqlTradeResult &result)

@@ -1,0 +1,200 @@
+"""CURVE for Python peers: keys in files, who may come in, and a second ROUTER beside the one of the terminals.
+
+A terminal speaks ZMTP with NULL security, and a socket of libzmq takes one mechanism only, so CURVE has a port of its
+own. `Doors` makes one socket of the two for whoever reads them. A CURVE peer is known by its key alone; its routing
+identity gets a prefix that no other peer may have, so that it cannot take the session of a terminal.
+"""
+
+import os
+import stat
+from collections.abc import Iterable, Sequence
+from dataclasses import dataclass, field
+from pathlib import Path
+
+import zmq
+from zmq.utils import z85
+
+from forecasting.errors import ConfigError, UserError
+
+DEFAULT_PORT = 5758
+PREFIX = b"curve/"
+KEY_LENGTH = 40
+"""Characters of a key in Z85, RFC 32 of ZeroMQ: 32 bytes."""
+
+
+@dataclass(frozen=True)
+class Curve:
+    """How to listen for CURVE peers.
+
+    key: the server's secret key, never logged. host, port: as those of `Options`; an address that other machines can
+    reach needs `clients` or a secret. clients: public keys that may come in, empty for all who know the server's.
+    """
+
+    key: str = field(repr=False)
+    host: str = "127.0.0.1"
+    port: int = DEFAULT_PORT
+    clients: frozenset[str] = frozenset()
+
+    def __post_init__(self) -> None:
+        public_key(self.key)
+        for client in self.clients:
+            check_key(client, "a client's public key")
+
+
+def make_key(path: Path) -> str:
+    """Write a new secret key into `path`, for its owner's eyes only; gives the public key."""
+    available()
+    public, secret = zmq.curve_keypair()
+    try:
+        handle = os.open(path, os.O_WRONLY | os.O_CREAT | os.O_EXCL, 0o600)
+    except FileExistsError:
+        raise UserError(
+            f"{path} exists, and a key that is in use must not be lost; name another file, or go on with it: its "
+            f"public key is {public_key(read_key(path))}"
+        ) from None
+    with os.fdopen(handle, "wb") as file:
+        file.write(secret + b"\n")
+    return public.decode()
+
+
+def read_key(path: Path | str) -> str:
+    """The secret key in a file that `make_key` wrote; ConfigError where others on this machine could read it too."""
+    try:
+        mode = Path(path).stat().st_mode
+        key = Path(path).read_text(encoding="ascii").strip()
+    except (OSError, UnicodeDecodeError) as error:
+        raise ConfigError(f"{path} cannot be read as a key ({error}); make one with `tunetrade curve-key`") from None
+    if os.name == "posix" and mode & (stat.S_IRWXG | stat.S_IRWXO):
+        raise ConfigError(f"{path} can be read by other users of this machine; run: chmod 600 {path}")
+    check_key(key, f"what {path} holds")
+    return key
+
+
+def read_clients(path: Path | str) -> frozenset[str]:
+    """Public keys that may come in, one a line, what follows a blank is a remark."""
+    try:
+        lines = Path(path).read_text(encoding="utf-8").splitlines()
+    except (OSError, UnicodeDecodeError) as error:
+        raise ConfigError(f"{path} cannot be read ({error}); write one public key a line into it") from None
+    keys = frozenset(line.split()[0] for line in lines if line.strip())
+    if not keys:
+        raise ConfigError(f"{path} holds no key, so nobody could connect; write one public key a line into it")
+    for key in keys:
+        check_key(key, f"a line of {path}")
+    return keys
+
+
+def public_key(secret: str) -> str:
+    """The public key that belongs to a secret one."""
+    available()
+    check_key(secret, "the secret key")
+    return zmq.curve_public(secret.encode()).decode()
+
+
+def check_key(key: str, what: str) -> None:
+    """ConfigError where a key is none; it names `what` and never shows the key."""
+    try:
+        good = len(key) == KEY_LENGTH and len(z85.decode(key.encode("ascii"))) == 32
+    except (ValueError, KeyError, OverflowError):
+        good = False
+    if not good:
+        raise ConfigError(f"{what} is no CURVE key ({KEY_LENGTH} characters); make one with `tunetrade curve-key FILE`")
+
+
+def available() -> None:
+    """UserError where this libzmq was built without CURVE."""
+    if not zmq.has("curve"):
+        raise UserError(
+            "this libzmq was built without CURVE; install the wheel (pip install --force-reinstall "
+            "--only-binary pyzmq pyzmq), or use a tunnel (ssh -L)"
+        )
+
+
+def secure_client(socket: "zmq.Socket[bytes]", server_key: str, key: str) -> None:
+    """Make a client's socket talk to that server only; an empty `key` is a new one for this connection."""
+    available()
+    check_key(server_key, "server_key")
+    secret = key or zmq.curve_keypair()[1].decode()
+    socket.setsockopt(zmq.CURVE_SERVERKEY, server_key.encode())
+    socket.setsockopt(zmq.CURVE_PUBLICKEY, public_key(secret).encode())
+    socket.setsockopt(zmq.CURVE_SECRETKEY, secret.encode())
+
+
+class Doors:
+    """The ROUTER of the terminals and that of CURVE peers, read and written as one; close by closing the context.
+
+    doorman: the REP socket that libzmq asks about clients' keys, None where any key may come in.
+    """
+
+    def __init__(
+        self,
+        plain: "zmq.Socket[bytes]",
+        curve: "zmq.Socket[bytes]",
+        options: Curve,
+        context: "zmq.Context[zmq.Socket[bytes]]",
+    ) -> None:
+        self._plain, self._curve, self._doorman = plain, curve, None
+        self._curve_next = False
+        curve.setsockopt(zmq.CURVE_SERVER, 1)
+        curve.setsockopt(zmq.CURVE_SECRETKEY, options.key.encode())
+        if options.clients:
+            self._allowed = {z85.decode(key.encode()) for key in options.clients}
+            self._doorman = context.socket(zmq.REP)
+            self._doorman.setsockopt(zmq.LINGER, 0)
+            self._doorman.bind("inproc://zeromq.zap.01")
+            # With a domain that is enforced, nobody comes in unasked, should the doorman ever be missing.
+            curve.setsockopt_string(zmq.ZAP_DOMAIN, "tunetrade")
+            curve.setsockopt(zmq.ZAP_ENFORCE_DOMAIN, 1)
+
+    @property
+    def files(self) -> list[int]:
+        """Descriptors that tell of something to read."""
+        sockets = (self._plain, self._curve, self._doorman)
+        return [int(socket.FD) for socket in sockets if socket is not None]
+
+    @property
+    def EVENTS(self) -> int:  # noqa: N802  a property of zmq.Socket
+        """Whether anything can be read: zmq.POLLIN."""
+        self._admit()
+        return (int(self._plain.EVENTS) | int(self._curve.EVENTS)) & zmq.POLLIN
+
+    def recv_multipart(self, flags: int = 0) -> list[bytes]:
+        """The next message of either, in turns; zmq.Again where there is none."""
+        self._admit()
+        for _ in range(2):
+            self._curve_next = not self._curve_next
+            try:
+                if not self._curve_next:
+                    identity, *frames = self._curve.recv_multipart(zmq.NOBLOCK)
+                    return [PREFIX + identity, *frames]
+                parts = self._plain.recv_multipart(zmq.NOBLOCK)
+                while parts[0].startswith(PREFIX):
+                    parts = self._plain.recv_multipart(zmq.NOBLOCK)
+                return parts
+            except zmq.Again:
+                continue
+        raise zmq.Again
+
+    def send_multipart(self, parts: Sequence[bytes], flags: int = 0) -> None:
+        """Send to the peer that the first frame names."""
+        identity, *frames = parts
+        if identity.startswith(PREFIX):
+            self._curve.send_multipart([identity.removeprefix(PREFIX), *frames], flags)
+        else:
+            self._plain.send_multipart(parts, flags)
+
+    def _admit(self) -> None:
+        """Answer libzmq's questions about keys (ZAP, RFC 27)."""
+        while self._doorman is not None:
+            try:
+                question = self._doorman.recv_multipart(zmq.NOBLOCK)
+            except zmq.Again:
+                return
+            known = len(question) == 7 and question[5] == b"CURVE" and question[6] in self._allowed
+            verdict = (b"200", b"OK") if known else (b"400", b"this key is not allowed")
+            self._doorman.send_multipart([b"1.0", question[1], *verdict, b"", b""])
+
+
+def files_of(socket: "zmq.Socket[bytes] | Doors") -> Iterable[int]:
+    """Descriptors that tell of something to read."""
+    return socket.files if isinstance(socket, Doors) else [int(socket.FD)]
