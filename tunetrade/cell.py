@@ -165,6 +165,11 @@ def run_cell(folder: Path, emit: Emit, until: str = "") -> None:
                 state.unlink()
         if name == until:
             break
+    if cell.study.audit.in_study and cell.kind not in BLIND and not until:
+        from tunetrade.audit.run import audit_cell
+
+        emit({"stage": "audit"})
+        audit_cell(cell, cell.study.audit)
     emit({"stage": "done"})
 
 

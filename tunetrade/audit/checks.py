@@ -63,5 +63,3 @@ def _guarded(name: str, check: Callable[[Subject], Check], subject: Subject) -> 
 def counts(checks: Sequence[Check]) -> dict[str, int]:
     """How many of each status."""
     return {status: sum(check.status == status for check in checks) for status in ("PASS", "WARN", "FAIL", "SKIPPED")}
-
-

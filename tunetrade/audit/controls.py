@@ -1,12 +1,13 @@
 """Controls: an audit that cannot catch a leak proves nothing, and an account that earns on shuffled prices is broken.
 
-Shuffled futures keep the bars as they are but not their order: blocks of bars change places, and in each block all moves
-keep or change their sign together, by lot. Simple returns of random sign make prices a martingale, so whatever was
-wanted without knowing them earns nothing on average before costs, exactly, whatever the sizes.
+Shuffled futures keep the bars as they are but not their order: blocks of bars change places, and in each block all
+moves keep or change their sign together, by lot. Simple returns of random sign make prices a martingale, so whatever
+was wanted without knowing them earns nothing on average before costs, exactly, whatever the sizes.
 """
 
 from collections.abc import Iterator
 from dataclasses import dataclass, replace
+from typing import Any
 
 import numpy as np
 import pandas as pd
@@ -48,7 +49,7 @@ def shuffled(market: Market, rng: np.random.Generator) -> Market:
     opened, high, low, close = moves[:, order] * sign
     high, low = np.maximum(high, low), np.minimum(high, low)
     closes = market.close[0] * np.concatenate([[1.0], np.cumprod(1 + close)])
-    prices = {
+    prices: dict[str, Any] = {
         name: np.concatenate([getattr(market, name)[:1], closes[:-1] * (1 + move)])
         for name, move in (("open", opened), ("high", high), ("low", low))
     }

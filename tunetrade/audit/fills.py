@@ -68,9 +68,7 @@ def _ledger(subject: Subject, market: Market, plan: Plan, prices: dict[str, np.n
     return found
 
 
-def _entry(
-    trade: Any, bar: int, market: Market, plan: Plan, prices: dict[str, np.ndarray], time: str
-) -> list[Offence]:
+def _entry(trade: Any, bar: int, market: Market, plan: Plan, prices: dict[str, np.ndarray], time: str) -> list[Offence]:
     side, found = int(trade.direction), []
     if plan.side[bar - 1] != side:
         found.append(Offence(time, "direction", side, int(plan.side[bar - 1])))
@@ -83,9 +81,7 @@ def _entry(
     return found
 
 
-def _exit(
-    trade: Any, bar: int, market: Market, plan: Plan, prices: dict[str, np.ndarray], time: str
-) -> list[Offence]:
+def _exit(trade: Any, bar: int, market: Market, plan: Plan, prices: dict[str, np.ndarray], time: str) -> list[Offence]:
     side, why = int(trade.direction), trade.exit_reason
     last, lost = bar == len(plan) - 1, 0.5 if market.close_only else float(side < 0)
     if why == REASONS[0]:

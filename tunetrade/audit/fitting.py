@@ -145,4 +145,3 @@ def training_rows(subject: Subject) -> Check:
         "what was trained on is not what prices up to the end of its part give",
         windows=count,
     )
-

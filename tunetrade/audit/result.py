@@ -54,9 +54,9 @@ def failed(name: str, said: str, offending: Sequence[Offence] = (), **measured: 
     return Check(name, FAIL, said, tuple(offending), measured)
 
 
-def warned(name: str, said: str, **measured: Any) -> Check:
+def warned(name: str, said: str, offending: Sequence[Offence] = (), **measured: Any) -> Check:
     """A check that holds as far as can be known."""
-    return Check(name, WARN, said, (), measured)
+    return Check(name, WARN, said, tuple(offending), measured)
 
 
 def skipped(name: str, why: str) -> Check:

@@ -1,7 +1,7 @@
 """A run folder, or many, audited: audit.json and audit.txt beside what they speak of."""
 
 import time
-from collections.abc import Callable
+from collections.abc import Callable, Sequence
 from dataclasses import asdict, replace
 from pathlib import Path
 from typing import Any
@@ -37,7 +37,8 @@ def audit_cell(cell: Cell, options: AuditOptions, keep: bool = True) -> dict[str
     bars = load_bars(cell.source, cell.study.source)
     source = _source(run, cell, bars.instrument.sha256)
     if source.status == FAIL:
-        done, seconds = [skipped(name, "its source holds other bars by now") for name in CHECKS], {}
+        seconds: dict[str, float] = {}
+        done = [skipped(name, "its source holds other bars by now") for name in CHECKS]
     else:
         done, seconds = run_checks(Subject(cell, run, bars, options))
     checks = [source, *done]
@@ -132,6 +133,18 @@ def audit_place(
         found.append(record)
         if tell:
             tell(record)
+    return _summary(place, found, missing)
+
+
+def summarise(place: Path, folders: Sequence[Path]) -> None:
+    """Write the summary of a study from the audits its cells have; nothing where none has one."""
+    found = [record for record in map(read_audit, folders) if record]
+    missing = [folder for folder in folders if not read_audit(folder)]
+    if found:
+        _summary(place, found, {folder.relative_to(place).as_posix(): "not finished" for folder in missing})
+
+
+def _summary(place: Path, found: list[dict[str, Any]], missing: dict[str, str]) -> dict[str, Any]:
     summary = {
         "layout": LAYOUT,
         "place": place.resolve().name,
@@ -156,5 +169,3 @@ def _line(record: dict[str, Any]) -> dict[str, Any]:
     return {name: record[name] for name in ("run", "verdict", "counts")} | {
         "failed": of["FAIL"], "warned": of["WARN"], "seconds": record["seconds"]["total"],
     }  # fmt: skip
-
-

@@ -1,9 +1,9 @@
 """Skill that no honest forecast of closing prices has.
 
-The part of the variance of price changes that a forecast explains, 1 - MSE / MSE of the last close, is a few thousandths
-where anything is predictable at all. A forecast that explains R2 of one-bar changes trades at a Sharpe ratio of about
-sqrt(bars a year x R2 / (1 - R2)) before costs (Campbell and Thompson 2008): a tenth is above 5 on daily bars. Beyond
-that a leak is the likelier cause.
+The part of the variance of price changes that a forecast explains, 1 - MSE / MSE of the last close, is a few
+thousandths where anything is predictable at all. A forecast that explains R2 of one-bar changes trades at a Sharpe
+ratio of about sqrt(bars a year x R2 / (1 - R2)) before costs (Campbell and Thompson 2008): a tenth is above 5 on daily
+bars. Beyond that a leak is the likelier cause.
 """
 
 from dataclasses import dataclass
@@ -79,4 +79,6 @@ def plausible_skill(subject: Subject) -> Check:
         return failed(
             NAME, f"forecasts explain {first.r2:.0%} of one-bar changes, which looks like a leak", rows, **measured
         )
-    return passed(NAME, f"forecasts explain {first.r2:.2%} of one-bar changes, at most {limit:.0%} is plausible", **measured)
+    return passed(
+        NAME, f"forecasts explain {first.r2:.2%} of one-bar changes, at most {limit:.0%} is plausible", **measured
+    )

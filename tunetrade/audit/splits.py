@@ -90,11 +90,19 @@ def base_cutoff(subject: Subject) -> Check:
     first = {name: times[getattr(parts, name)[0]] for name in ("validation", "test")}
     measured = {"cutoff": card["cutoff"], "stated": card.get("cutoff_stated", True)}
     if not measured["stated"]:
-        return warned(BASE, f"what {card.get('name', 'the base')} has seen is unknown: {card.get('corpus', '')}", **measured)
+        return warned(
+            BASE, f"what {card.get('name', 'the base')} has seen is unknown: {card.get('corpus', '')}", **measured
+        )
     early = [name for name, time in first.items() if time <= seen]
     if not early:
-        return passed(BASE, f"the base saw data up to {card['cutoff']}, validation begins {stamp(first['validation'])}", **measured)
-    rows = [Offence(stamp(first[name]), f"first cutoff of {name}", stamp(first[name]), card["cutoff"]) for name in early]
+        return passed(
+            BASE,
+            f"the base saw data up to {card['cutoff']}, validation begins {stamp(first['validation'])}",
+            **measured,
+        )
+    rows = [
+        Offence(stamp(first[name]), f"first cutoff of {name}", stamp(first[name]), card["cutoff"]) for name in early
+    ]
     if study.allow_seen:
-        return Check(BASE, "WARN", f"the base has seen part of {' and '.join(early)}, as allow_seen says", tuple(rows), measured)
+        return warned(BASE, f"the base has seen part of {' and '.join(early)}, as allow_seen says", rows, **measured)
     return failed(BASE, f"the base has seen part of {' and '.join(early)}", rows, **measured)

@@ -99,8 +99,8 @@ class Subject:
         test = self.prepared.split.test
         most = min(self.options.sample, len(test))
         rng = np.random.default_rng(int(self.bars.instrument.sha256[:8], 16))
-        between = rng.choice(np.arange(1, len(test) - 1), max(most - 2, 0), replace=False) if len(test) > 2 else []
-        return test[np.unique([0, *between, len(test) - 1]).astype(np.int64)]
+        between = rng.permutation(np.arange(1, len(test) - 1))[: max(most - 2, 0)]
+        return np.asarray(test[np.unique([0, *between, len(test) - 1]).astype(np.int64)])
 
     @cached_property
     def tuned(self) -> Forecaster:
@@ -214,4 +214,4 @@ def other_prices(bars: Bars, first: int, last: int, seed: int = 0) -> Bars:
 
 def stamp(time: Any) -> str:
     """UTC to the second, ISO."""
-    return str(np.datetime64(time, "s")) if isinstance(time, np.datetime64) else str(pd.Timestamp(time))[:19]
+    return str(pd.Timestamp(time).strftime("%Y-%m-%dT%H:%M:%S"))

@@ -1,9 +1,9 @@
 """Where a history begins must not matter beyond what the warm-up promises.
 
-Two promises. A forecast is a function of the M + C closes of its window: a source that begins with that window gives the
-same bytes. And a scale of M warm-up closes is nearly that of an endless history: each exponential window leaves out
-2^(-n / half-life) of its weight after n returns, so with D that weight the power mean lies between (1 - D) times what it
-is and what it is plus D times the largest term left out.
+Two promises. A forecast is a function of the M + C closes of its window: a source that begins with that window gives
+the same bytes. And a scale of M warm-up closes is nearly that of an endless history: each exponential window leaves out
+2^(-n / half-life) of its weight after n returns, so with D that weight the power mean lies between (1 - D) times what
+it is and what it is plus D times the largest term left out.
 """
 
 from dataclasses import replace
