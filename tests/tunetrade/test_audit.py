@@ -61,7 +61,12 @@ def runs(tmp_path_factory: pytest.TempPathFactory, tiny_base: Path) -> Iterator[
         (folder / "EURUSD_H1.csv").write_text(hourly_csv(), encoding="utf-8")
         study = study_from({**VALUES, "base": str(tiny_base)})
         run_study(study, Path("runs"), runner=in_this_process)
-        dates = {"train_start": "", "validation_start": "2016-03-15", "test_start": "2016-04-11", "test_end": "2016-04-20"}
+        dates = {
+            "train_start": "",
+            "validation_start": "2016-03-15",
+            "test_start": "2016-04-11",
+            "test_end": "2016-04-20",
+        }
         changes = {
             "name": "hourly", "series": ["EURUSD_H1.csv"], "baselines": [], "benchmarks": [], "ensemble": {},
             "split": dates, "trading": {"stop": "atr:2.0", "trailing": "atr:3.0"},
@@ -124,7 +129,10 @@ def fails(folder: Path, sample: int = 0) -> dict[str, dict[str, Any]]:
 
 
 def test_every_cell_of_an_honest_study_passes_every_check_that_applies(runs: Path) -> None:
-    for study, applies in (("audited", {"full/1", "random-walk/0", "both/1", "buy-and-hold/0"}), ("hourly", {"full/1"})):
+    for study, applies in (
+        ("audited", {"full/1", "random-walk/0", "both/1", "buy-and-hold/0"}),
+        ("hourly", {"full/1"}),
+    ):
         summary = read_json(runs / study / "audit.json")
         assert summary["verdict"] == "PASS", summary
         assert {line["run"].split("/", 1)[1] for line in summary["runs"]} == applies
@@ -177,7 +185,9 @@ def test_a_forecast_changed_between_the_samples_is_seen_in_the_errors_and_found_
     assert set(found) == {"record"}
     assert found["record"]["offending"][0]["column"] == "mae"
     row = fails(copy / FULL, 74)["truncation"]["offending"]
-    assert [(r["time"], r["column"]) for r in row] == [(str(table.loc[at, "cutoff"])[:19].replace(" ", "T"), "q50[h=1]")]
+    assert [(r["time"], r["column"]) for r in row] == [
+        (str(table.loc[at, "cutoff"])[:19].replace(" ", "T"), "q50[h=1]")
+    ]
 
 
 def centred(returns: np.ndarray, scale: Any) -> tuple[np.ndarray, Any]:

@@ -35,8 +35,8 @@ def forecasts_on_cut_data(subject: Subject) -> Check:
     if found and all(_rounded(row) for row in found) and not _depends_on_later(subject):
         return warned(
             FORECASTS,
-            f"{len(found)} values differ from the run's below {ROUNDING:g}, and not by what is cut away: the run was made "
-            "on another processor, or changed",
+            f"{len(found)} values differ from the run's below {ROUNDING:g}, and not by what is cut away: the run was "
+            "made on another processor, or changed",
             found,
             **measured,
         )
@@ -102,7 +102,7 @@ def targets_on_cut_data(subject: Subject) -> Check:
     found: list[Offence] = []
     cutoffs, stored = subject.forecasts.cutoff, subject.equity
     curves = {name: stored[name].to_numpy(np.float64) for name in CURVES}
-    positions = subject.sampled[subject.sampled > subject.prepared.split.test[0]]
+    positions = _before_changes(subject)
     for position in positions.tolist():
         time = bars.times[position]
         cut = subject.captured(until(bars, position), sliced(subject.forecasts, cutoffs <= time), run_plan)
@@ -119,6 +119,16 @@ def targets_on_cut_data(subject: Subject) -> Check:
         "what was wanted or held at a bar depends on bars after it",
         cutoffs=[stamp(time) for time in bars.times[positions]],
     )
+
+
+def _before_changes(subject: Subject) -> np.ndarray:
+    """Sampled cutoffs, and those on both sides of as many changes of target: there one that looks ahead shows."""
+    first, side = int(subject.prepared.split.test[0]), subject.laid.plan.side
+    changes = np.flatnonzero(side[1:] != side[:-1])
+    if len(changes):
+        changes = changes[np.unique(np.linspace(0, len(changes) - 1, subject.options.sample).astype(int))] + first
+    chosen = np.unique(np.concatenate([subject.sampled, changes, changes + 1])).astype(np.int64)
+    return np.asarray(chosen[chosen > first])
 
 
 def _differing(name: str, seen: np.ndarray, made: np.ndarray, times: np.ndarray) -> list[Offence]:
