@@ -72,6 +72,7 @@ def build_parser() -> argparse.ArgumentParser:
     _tester(verbs)
     _reconcile(verbs)
     _audit(verbs)
+    _robustness(verbs)
     _serve(verbs)
     _export(verbs)
     _doctor(verbs)
@@ -241,6 +242,13 @@ def _audit(verbs: Any) -> None:
     parser.add_argument(
         "--sample", type=int, metavar="N", help="cutoffs recomputed on cut data (default: the study's audit.sample, 3)"
     )
+    _json_option(parser)
+
+
+def _robustness(verbs: Any) -> None:
+    job = "try tuned models on prices gone wrong: crash, broken peg, dead feed, wrong unit, pair, timeframe, spread"
+    parser = _verb(verbs, "robustness", job, "tunetrade robustness runs/demo", "robustness", "tunetrade.verbs_audit")
+    parser.add_argument("run", help="run folder of a method, series or whole study, such as runs/demo")
     _json_option(parser)
 
 

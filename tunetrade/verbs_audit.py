@@ -37,3 +37,15 @@ def _folder(name: str) -> Path:
     if not folder.is_dir():
         raise CheckpointError(f"{folder}: no such folder; name a run, a series or a study, such as runs/demo")
     return folder
+
+
+def robustness(asked: Arguments) -> int:
+    """Pass rates of tuned models on prices gone wrong; 1 where a case is failed."""
+    from tunetrade.robustness.run import run_robustness, text
+
+    found = run_robustness(_folder(asked.run))
+    if asked.json:
+        emit_json(found)
+    else:
+        print(text(found), end="")
+    return 1 if any(case["passed"] is False for run in found["runs"] for case in run["cases"]) else 0
