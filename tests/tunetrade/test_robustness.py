@@ -1,4 +1,4 @@
-"""Prices gone wrong are made as stated, and each expectation is missed by a forecaster or an account that is at fault."""
+"""Prices gone wrong are made as stated; each expectation is missed by a forecaster or an account that is at fault."""
 
 import contextlib
 import io

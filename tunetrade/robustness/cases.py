@@ -111,7 +111,7 @@ def traded(scene: Scene, forecasts: Forecasts, rules: TradingRules, broker: Brok
 
 def _truth(scene: Scene) -> np.ndarray:
     """Close after each cutoff, NaN beyond the last bar."""
-    return np.append(scene.bars.closes, np.nan)[scene.cutoffs + 1]
+    return np.asarray(np.append(scene.bars.closes, np.nan)[scene.cutoffs + 1])
 
 
 def _account(patient: Patient, scene: Scene, forecasts: Forecasts) -> list[Expectation]:
