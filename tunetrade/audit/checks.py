@@ -11,11 +11,11 @@ from tunetrade.audit.fills import NAME as FILLS
 from tunetrade.audit.fills import trades_follow
 from tunetrade.audit.fitting import FIT, ROWS, SCALE, causal_scale, fit_windows, training_rows
 from tunetrade.audit.record import RECORD, TRUTH, record, truth
-from tunetrade.audit.result import Check, failed
+from tunetrade.audit.result import Check, failed, skipped
 from tunetrade.audit.skill import NAME as SKILL
 from tunetrade.audit.skill import plausible_skill
 from tunetrade.audit.splits import BASE, SPLIT, base_cutoff, split_overlap
-from tunetrade.audit.subject import Subject
+from tunetrade.audit.subject import Subject, UnavailableError
 from tunetrade.audit.truncation import FORECASTS, TARGETS, forecasts_on_cut_data, targets_on_cut_data
 from tunetrade.audit.warm_up import NAME as WARM_UP
 from tunetrade.audit.warm_up import warm_up
@@ -52,6 +52,8 @@ def _guarded(name: str, check: Callable[[Subject], Check], subject: Subject) -> 
     """A check that cannot be made has not been passed."""
     try:
         return check(subject)
+    except UnavailableError as error:
+        return skipped(name, str(error))
     except UserError as error:
         return failed(name, f"could not be checked: {' '.join(str(error).split())}")
     except Exception as error:  # one broken check must not hide what the others find

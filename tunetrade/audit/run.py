@@ -92,9 +92,9 @@ def _finished(cell: Cell) -> dict[str, Any]:
 
 def _source(run: dict[str, Any], cell: Cell, sha: str) -> Check:
     """Whether the source holds the bars the run was made from."""
-    if run["data_sha"] == sha:
+    if run.get("data_sha") == sha:
         return Check(SOURCE, "PASS", f"{cell.source} holds the {run['bars']} bars the run was made from")
-    row = Offence("all bars", "sha256", run["data_sha"][:12], sha[:12])
+    row = Offence("all bars", "sha256", str(run.get("data_sha"))[:12], sha[:12])
     return failed(SOURCE, f"{cell.source} holds other bars by now; run its study again", [row])
 
 

@@ -13,6 +13,7 @@ import numpy as np
 import pandas as pd
 
 from forecasting.bars import Bars
+from forecasting.errors import ConfigError
 from forecasting.forecaster import Forecaster
 from forecasting.forecasts import Forecasts
 from forecasting.sources.table import PRICES
@@ -26,6 +27,11 @@ from tunetrade.beside import series_beside
 from tunetrade.cell import Cell
 from tunetrade.ensembles import combined, forecasts_of, members_of
 from tunetrade.prepared import Prepared, prepare
+
+
+class UnavailableError(Exception):
+    """This machine cannot make a check: it lacks a device that the run was made on."""
+
 
 Engine = Callable[[Market, Plan, BrokerRules], Run]
 
@@ -107,6 +113,10 @@ class Subject:
         """The checkpoint of a method, read from disk."""
         from forecasting.checkpoint import load_checkpoint
 
+        try:
+            self.cell.study.sampling.check_device()
+        except ConfigError as error:
+            raise UnavailableError(str(error)) from None
         return load_checkpoint(self.cell.paths.checkpoint, self.cell.study.sampling)[0]
 
     @cached_property

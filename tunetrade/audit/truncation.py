@@ -8,7 +8,7 @@ import pandas as pd
 from forecasting.bars import Bars
 from forecasting.forecasts import TABLE_COLUMNS
 from tunetrade.audit.result import Check, Offence, judged, skipped, warned
-from tunetrade.audit.subject import Subject, sliced, stamp, until
+from tunetrade.audit.subject import Subject, UnavailableError, sliced, stamp, until
 
 Rows = Callable[[Bars, int], pd.DataFrame]
 """Rows of the long table for the cutoff at a position, forecast from these bars alone."""
@@ -72,6 +72,8 @@ def parity(rows: Rows, bars: Bars, positions: np.ndarray, stored: pd.DataFrame) 
         ):
             try:
                 made = rows(given, position)
+            except UnavailableError:
+                raise
             except Exception as error:
                 found.append(Offence(stamp(time), "forecast", "made", f"{type(error).__name__}: {error}"))
                 break
