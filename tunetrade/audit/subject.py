@@ -30,7 +30,7 @@ from tunetrade.prepared import Prepared, prepare
 
 
 class UnavailableError(Exception):
-    """This machine cannot make a check: it lacks a device that the run was made on."""
+    """A check that cannot be made on this machine, which lacks a device that the run was made on."""
 
 
 Engine = Callable[[Market, Plan, BrokerRules], Run]
