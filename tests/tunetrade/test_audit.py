@@ -176,6 +176,7 @@ def test_the_verb_prints_a_table_and_fails_with_the_row_of_a_changed_forecast(co
     assert "FAIL     truncation" in (copy / FULL / "audit.txt").read_text(encoding="utf-8")
 
 
+@pytest.mark.slow
 def test_a_forecast_changed_between_the_samples_is_seen_in_the_errors_and_found_by_a_full_sample(copy: Path) -> None:
     table = pd.read_parquet(copy / FULL / "forecasts.parquet")
     at = 3 * 5
