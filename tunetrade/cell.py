@@ -19,6 +19,7 @@ import numpy as np
 from forecasting.bars import Bars, load_bars
 from forecasting.files import read_json, remove_partials, sha256_of, write_json, write_parquet
 from strategies.user_signal import signal_sha
+from tunetrade.audit.rows import rows_record
 from tunetrade.beside import series_beside, sha_until
 from tunetrade.config import StudyConfig, study_from
 from tunetrade.ensembles import combine, forecasts_of, members_of
@@ -164,6 +165,11 @@ def run_cell(folder: Path, emit: Emit, until: str = "") -> None:
                 state.unlink()
         if name == until:
             break
+    if cell.study.audit.in_study and cell.kind not in BLIND and not until:
+        from tunetrade.audit.run import audit_cell
+
+        emit({"stage": "audit"})
+        audit_cell(cell, cell.study.audit)
     emit({"stage": "done"})
 
 
@@ -239,6 +245,7 @@ def train(cell: Cell, bars: Bars, fingerprint: str, emit: Emit) -> None:
             "threads": study.training.threads,
             "processes": processes.count,
             "jobs": _jobs(),
+            "rows": rows_record(bars, study, prepared, data),
         },
     )
 

@@ -71,6 +71,8 @@ def build_parser() -> argparse.ArgumentParser:
     _report(verbs)
     _tester(verbs)
     _reconcile(verbs)
+    _audit(verbs)
+    _robustness(verbs)
     _serve(verbs)
     _curve_key(verbs)
     _install_mt5(verbs)
@@ -231,6 +233,24 @@ def _reconcile(verbs: Any) -> None:
     parser.add_argument("--lots", type=float, default=1e-6, help="how far apart sizes may be (default: 0.000001)")
     parser.add_argument("--money", type=float, default=0.02, help="how far apart costs may be (default: 0.02)")
     parser.add_argument("--out", metavar="FILE", help="CSV file to write all differences into")
+    _json_option(parser)
+
+
+def _audit(verbs: Any) -> None:
+    job = "prove on a run's own files that nothing looked ahead: cut data, fills, fits, splits, controls"
+    example = "tunetrade audit runs/demo/EURUSD-D1/lora/1"
+    parser = _verb(verbs, "audit", job, example, "audit", "tunetrade.verbs_audit")
+    parser.add_argument("run", help="run folder, series or whole study, such as runs/demo")
+    parser.add_argument(
+        "--sample", type=int, metavar="N", help="cutoffs recomputed on cut data (default: the study's audit.sample, 3)"
+    )
+    _json_option(parser)
+
+
+def _robustness(verbs: Any) -> None:
+    job = "try tuned models on prices gone wrong: crash, broken peg, dead feed, wrong unit, pair, timeframe, spread"
+    parser = _verb(verbs, "robustness", job, "tunetrade robustness runs/demo", "robustness", "tunetrade.verbs_audit")
+    parser.add_argument("run", help="run folder of a method, series or whole study, such as runs/demo")
     _json_option(parser)
 
 

@@ -27,6 +27,7 @@ from forecasting.windows import SplitSpec, WindowSpec
 from strategies.contract import PRESETS, BrokerRules
 from strategies.rules import TradingRules
 from strategies.sizing import capped, check_lots
+from tunetrade.audit.options import AuditOptions
 from tunetrade.ensembles import EnsembleOptions
 
 BENCHMARKS = ("buy-and-hold", "always-flat")
@@ -65,6 +66,7 @@ class StudyConfig:
     sampling: SamplingOptions = field(default_factory=SamplingOptions)
     trading: TradingRules = field(default_factory=TradingRules)
     broker: BrokerRules = field(default_factory=BrokerRules)
+    audit: AuditOptions = field(default_factory=AuditOptions)
     method: Mapping[str, MethodOptions] = field(default_factory=dict)
     ensemble: Mapping[str, EnsembleOptions] = field(default_factory=dict)
 

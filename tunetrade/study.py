@@ -21,6 +21,7 @@ from forecasting.files import read_json, write_json
 from forecasting.methods import METHODS, method
 from strategies.market import check_hours, market_of, spreads
 from strategies.signals import check_horizon
+from tunetrade.audit.run import is_audited, read_audit, summarise
 from tunetrade.beside import series_beside
 from tunetrade.cell import Cell, fingerprints, stages
 from tunetrade.checks import check_baselines, check_machine, check_methods, warn
@@ -191,10 +192,18 @@ def work_off(
                 else:
                     _count_trial(ledger, cell)
                     done.append(cell.name)
-                    board.say(f"{cell.name} done")
+                    board.say(f"{cell.name} done{_audit_of(cell)}")
     finally:
         board.close()
+    if study.audit.in_study:
+        summarise(folder, [cell.paths.folder for cell in grid])
     return Outcome(folder, tuple(done), tuple(cell.name for cell in skipped), failed, _left_over(folder, grid))
+
+
+def _audit_of(cell: Cell) -> str:
+    """A word on a cell whose audit found something."""
+    found = read_audit(cell.paths.folder) if cell.study.audit.in_study else None
+    return f", its audit FAILS: see {cell.paths.folder / 'audit.txt'}" if found and found["verdict"] == "FAIL" else ""
 
 
 def _in_order(runner: Runner, todo: list[Cell], slots: int, jobs: int, board: Board) -> Generator[Finished, None, None]:
@@ -228,9 +237,11 @@ def _same_id(one: Bars, other: Bars) -> bool:
 
 
 def is_done(cell: Cell, wanted: dict[str, str]) -> bool:
-    """Whether a cell's folder holds what was asked for, by the fingerprints `wanted` of its stages."""
+    """Whether a cell's folder holds what was asked for, by the fingerprints `wanted` of its stages, and its audit."""
     run = read_run(cell.paths)
-    return run is not None and run.get("status") == "done" and _stages(cell.paths, run, wanted) == list(wanted)
+    if run is None or run.get("status") != "done" or _stages(cell.paths, run, wanted) != list(wanted):
+        return False
+    return is_audited(cell, run)
 
 
 def _stages(paths: CellPaths, run: dict[str, Any], wanted: dict[str, str]) -> list[str]:

@@ -41,6 +41,8 @@ evaluate_every = 2
 min_steps = 2
 [sampling]
 paths = 8
+[audit]
+in_study = false
 [optimize]
 trials = 10
 population = 4

@@ -38,6 +38,8 @@ evaluate_every = 2
 min_steps = 4
 [sampling]
 paths = 8
+[audit]
+in_study = false
 [method.adapter]
 bottleneck = 10_000_000_000_000
 """

@@ -16,6 +16,7 @@ from forecasting.train import TrainingOptions
 from forecasting.windows import SplitSpec, WindowSpec
 from strategies.contract import BrokerRules
 from strategies.rules import TradingRules
+from tunetrade.audit.options import AuditOptions
 from tunetrade.config import StudyConfig, as_plain, load_study, study_from, with_rules
 from tunetrade.ensembles import EnsembleOptions
 from tunetrade.verbs import study_file
@@ -243,6 +244,7 @@ EVERYTHING = StudyConfig(
         timezone="UTC",
         finer="x.csv",
     ),
+    audit=AuditOptions(False, 5, 30, 0.2),
     method={
         "lora": METHODS["lora"].options(learning_rate=0.01, rank=2, alpha=3.0, dropout=0.0, targets="mlp.c_fc"),  # type: ignore[call-arg]
         "adapter": METHODS["adapter"].options(bottleneck=3, train_base=True),  # type: ignore[call-arg]
