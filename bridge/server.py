@@ -42,7 +42,7 @@ from bridge.messages import (
     encode,
 )
 from bridge.models import Answer, Models
-from bridge.service import LEAST_SECRET, House, Job, Now, Outcome, Session, handle, settle
+from bridge.service import HEARTBEAT_MS, LEAST_SECRET, House, Job, Now, Outcome, Session, handle, settle
 from forecasting.errors import ConfigError, UserError
 
 DEFAULT_PORT = 5757
@@ -66,13 +66,15 @@ class Options:
     """How to listen.
 
     host: IPv4 address or "localhost"; one that other machines can reach needs a secret. port: 0 takes any free one.
-    secret: of at least 16 characters, "" for none. publish: port of the mirror on loopback, None for none.
+    secret: of at least 16 characters, "" for none. publish: port of the mirror on loopback, None for none. heartbeat_ms:
+    how often peers are to ask for a sign of life.
     """
 
     host: str = "127.0.0.1"
     port: int = DEFAULT_PORT
     secret: str = ""
     publish: int | None = None
+    heartbeat_ms: int = HEARTBEAT_MS
 
     def __post_init__(self) -> None:
         endpoint_of(self.host, self.port, self.secret)
@@ -133,7 +135,7 @@ async def serve(
         mirror = None if options.publish is None else _mirror(context, options.publish)
         desks = await asyncio.get_running_loop().run_in_executor(pool, models.start)
         epoch = journal.new_epoch(_now_ms(), ", ".join(desks))
-        house = House(epoch, desks, options.secret, journal.newest)
+        house = House(epoch, desks, options.secret, journal.newest, options.heartbeat_ms)
         link = _Link(socket, mirror, house, models, journal, pool, tell or (lambda event: None))
         link.open()
         link.tell("listening", host=options.host, port=port, epoch=epoch, desks=list(desks))

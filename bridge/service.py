@@ -32,7 +32,7 @@ from bridge.messages import (
     Welcome,
 )
 
-HEARTBEAT_MS = 2_000
+HEARTBEAT_MS = 1_000
 CHALLENGE_MS = 10_000
 LEAST_SECRET = 16
 
@@ -65,12 +65,14 @@ class House:
     """What one run of the server serves: `desks` by key, the first of a series is the one taken where none is named.
 
     epoch: of the run. secret: "" for none. newest: close time of the newest bar in the journal, by (feed, series).
+    heartbeat_ms: what peers are told in welcome.
     """
 
     epoch: int
     desks: Mapping[str, Facts]
     secret: str = ""
     newest: Mapping[tuple[str, str], int] = field(default_factory=dict)
+    heartbeat_ms: int = HEARTBEAT_MS
 
 
 @dataclass(frozen=True)
@@ -240,7 +242,7 @@ def _welcome(house: House, hello: Hello, desk: Facts | None) -> Welcome:
         history=desk.history if desk else 0,
         horizon=desk.horizon if desk else 0,
         from_ms=house.newest.get((hello.feed, hello.unique_id), 0) if desk else 0,
-        heartbeat_ms=HEARTBEAT_MS,
+        heartbeat_ms=house.heartbeat_ms,
     )
 
 

@@ -15,6 +15,7 @@
 #define LINK_REFUSED_MS  10000
 #define LINK_MOST_BARS   20000
 #define LINK_LOOK_MS     1000
+#define LINK_BACKOFF_MS  4000
 
 enum ENUM_LINK_STATE
   {
@@ -141,7 +142,7 @@ CLink::CLink(void)
    m_model_id="";
    m_history=0;
    m_from_ms=0;
-   m_heartbeat_ms=2000;
+   m_heartbeat_ms=1000;
    m_next_beat=0;
    m_silent_beats=0;
    m_next_hello=0;
@@ -166,7 +167,7 @@ CLink::CLink(void)
 void CLink::Start(const SLinkRules &rules,const string identity,const uint backoff_ms)
   {
    m_rules=rules;
-   m_dealer.SetBackoff(backoff_ms,30000);
+   m_dealer.SetBackoff(backoff_ms,(uint)MathMax((long)backoff_ms,(long)LINK_BACKOFF_MS));
    m_dealer.Open(rules.host,rules.port,"DEALER",identity);
   }
 //+------------------------------------------------------------------+
