@@ -28,7 +28,7 @@ CREATE TABLE IF NOT EXISTS forecasts (
     epoch INTEGER, client TEXT, seq INTEGER, feed TEXT NOT NULL, unique_id TEXT NOT NULL, model_id TEXT NOT NULL,
     bar_time_ms INTEGER NOT NULL, issued_ms INTEGER NOT NULL, sent_ms INTEGER NOT NULL, model_ms REAL NOT NULL,
     position REAL NOT NULL, lots REAL NOT NULL, body TEXT NOT NULL,
-    PRIMARY KEY (epoch, client, seq)) WITHOUT ROWID;
+    PRIMARY KEY (epoch, client, seq, sent_ms)) WITHOUT ROWID;
 CREATE TABLE IF NOT EXISTS acks (
     epoch INTEGER, client TEXT, seq INTEGER, re INTEGER NOT NULL, unique_id TEXT NOT NULL, bar_time_ms INTEGER NOT NULL,
     code TEXT NOT NULL, text TEXT NOT NULL, dry_run INTEGER NOT NULL, latency_ms REAL NOT NULL,
