@@ -42,7 +42,7 @@ from bridge.messages import (
     encode,
 )
 from bridge.models import Answer, Models
-from bridge.service import HEARTBEAT_MS, LEAST_SECRET, House, Job, Now, Outcome, Session, handle, settle
+from bridge.service import HEARTBEAT_MS, LEAST_SECRET, Facts, House, Job, Now, Outcome, Session, handle, settle
 from forecasting.errors import ConfigError, UserError
 
 DEFAULT_PORT = 5757
@@ -116,7 +116,7 @@ async def serve(
     options
         How to listen; by default on loopback.
     ready
-        Called with the port once peers can connect.
+        Called with the port once forecasts can be asked for. Heartbeats are answered before, while models load.
     tell
         Called with every event.
 
@@ -133,11 +133,13 @@ async def serve(
         socket = _router(context)
         port = _bind(socket, endpoint_of(options.host, options.port, options.secret))
         mirror = None if options.publish is None else _mirror(context, options.publish)
-        desks = await asyncio.get_running_loop().run_in_executor(pool, models.start)
-        epoch = journal.new_epoch(_now_ms(), ", ".join(desks))
-        house = House(epoch, desks, options.secret, journal.newest, options.heartbeat_ms)
+        epoch = journal.new_epoch(_now_ms())
+        house = House(epoch, {}, options.secret, journal.newest, options.heartbeat_ms)
         link = _Link(socket, mirror, house, models, journal, pool, tell or (lambda event: None))
         link.open()
+        desks = await asyncio.get_running_loop().run_in_executor(pool, models.start)
+        journal.name_models(epoch, ", ".join(desks))
+        link.furnish(desks)
         link.tell("listening", host=options.host, port=port, epoch=epoch, desks=list(desks))
         if ready:
             ready(port)
@@ -262,11 +264,18 @@ class _Link:
         self._loop = asyncio.get_running_loop()
         self._again: asyncio.Handle | None = None
         self._reading = False
+        self._furnished = False
 
     def open(self) -> None:
         """Begin to listen."""
         self._loop.add_reader(self._socket.FD, self._readable)
         self._look()
+
+    def furnish(self, desks: Mapping[str, Facts]) -> None:
+        """The models are loaded: welcome those who have said hello meanwhile."""
+        self._house, self._furnished = replace(self._house, desks=desks), True
+        for identity, peer in list(self._peers.items()):
+            self._advance(identity, peer)
 
     def close(self) -> None:
         """Stop listening."""
@@ -379,7 +388,9 @@ class _Link:
         peer.waiting.clear()
 
     def _advance(self, identity: bytes, peer: _Peer) -> None:
-        """Handle what waits, up to the next forecast."""
+        """Handle what waits, up to the next forecast; before the models are known, only what is refused anyhow."""
+        if not self._furnished and self._peers.get(identity) is peer:
+            return
         while peer.waiting and not peer.busy:
             message, begun = peer.waiting.popleft()
             self._waiting -= 1

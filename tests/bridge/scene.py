@@ -191,7 +191,7 @@ class Scene:
         begun = time.monotonic()
         while self.decided() < before + 3:
             assert time.monotonic() - begun < patience, f"no decision within {patience} s of {fault.__name__}"
-            assert self.expert.poll() is None, "the bars have run out"
+            assert self.expert.poll() is None, f"the terminal has ended: {self.expert.poll()}"
             time.sleep(0.004)
         self.recovered.append(time.monotonic() - begun)
 
@@ -233,7 +233,7 @@ class Scene:
             assert len(done) <= 1, f"bar {last[0]} was decided on twice: {said}"
             # Closing and opening are two deals on a hedging account, and each price is that of the bar's first tick.
             assert max(deals.values(), default=1) <= 2 and deals.total() <= 2
-            assert all(abs(price - now[1] - 8e-5 * (side > 0)) < 1e-9 for side, _, price in deals)
+            assert all(abs(price - now[1] - 8e-5 * (side > 0)) < 1e-9 for side, _, price in deals), (now, deals)
             if done:
                 assert held == right, f"bar {now[0]}: held {held}, wanted {right}, {said}"
             elif held not in (before, 0.0, right):

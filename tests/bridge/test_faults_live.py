@@ -39,7 +39,7 @@ def test_one_fault_of_each_kind_stales_doubles_and_loses_nothing(tmp_path):
     faults = ["cut_up", "cut_down", "half_open", "stall", "stop_server", "mangle", "fill_disk", "jump", "kill_expert"]
     random.Random(1).shuffle(faults)
     faults += ["kill_server"]
-    scene = disturbed(tmp_path, faults, 1, WARM + 130, quick=True, terminal={"JUMP_S": -5 * HOURS})
+    scene = disturbed(tmp_path, faults, 1, WARM + 180, quick=True, terminal={"JUMP_S": -5 * HOURS})
     assert len(scene.recovered) == 10 and max(scene.recovered) < AT_MOST_S
     assert len(scene.deals()) > 20
 
@@ -71,7 +71,7 @@ FAULTS = {
 def test_twenty_faults_at_random_moments(tmp_path, fault, how):
     if how == "worker" and fault != "kill_server":
         pytest.skip("the process of the models has a part in this fault only")
-    count = WARM + (700 if fault == "mangle" else 300)
+    count = WARM + (900 if fault in ("mangle", "kill_expert") else 400)
     scene = disturbed(tmp_path, [fault] * TIMES, 10, count, how=how, **FAULTS[fault])
     assert len(scene.recovered) == TIMES
     assert fault != "mangle" or scene.relay.mangled > 100

@@ -15,7 +15,7 @@
 #define LINK_REFUSED_MS  10000
 #define LINK_MOST_BARS   20000
 #define LINK_LOOK_MS     1000
-#define LINK_BACKOFF_MS  4000
+#define LINK_BACKOFF_MS  2000
 
 enum ENUM_LINK_STATE
   {
