@@ -66,8 +66,8 @@ class Options:
     """How to listen.
 
     host: IPv4 address or "localhost"; one that other machines can reach needs a secret. port: 0 takes any free one.
-    secret: of at least 16 characters, "" for none. publish: port of the mirror on loopback, None for none. heartbeat_ms:
-    how often peers are to ask for a sign of life.
+    secret: of at least 16 characters, "" for none. publish: port of the mirror on loopback, None for none.
+    heartbeat_ms: how often peers are to ask for a sign of life.
     """
 
     host: str = "127.0.0.1"

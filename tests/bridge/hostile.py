@@ -7,9 +7,11 @@ from pathlib import Path
 PROTOCOL = (Path(__file__).parents[2] / "bridge" / "PROTOCOL.md").read_text(encoding="utf-8")
 EXAMPLES = [line.encode() for line in PROTOCOL.splitlines() if line.startswith('{"v":')]
 NASTY = (
-    b"NaN", b"-Infinity", b"1e999", b"-1e-999", b"1e+99999999999999999999", b"[" * 40, b"[[1]]", b"{}", b'{"a":{}}', b'"',
-    b"\\", b"\\u0000", b"\\ud800", b"\xff\xfe", b"\xc0\xaf", b"\xed\xa0\x80", b"null", b"9" * 400, b"0" * 50, b"\x00",
-    b"-0.0", b"-", b"1.", b".5", b"0x10", b'"seq":1,', b'"type":"bar",', b"\xef\xbb\xbf", b"18446744073709551616", b"true",
+    b"NaN", b"-Infinity", b"1e999", b"-1e-999", b"1e+99999999999999999999", b"[" * 40, b"[[1]]", b"{}", b'{"a":{}}',
+    b'"', b"\\", b"\\u0000", b"\\ud800", b"\xff\xfe", b"\xc0\xaf", b"\xed\xa0\x80", b"null", b"9" * 400, b"0" * 50,
+    b"\x00",
+    b"-0.0", b"-", b"1.", b".5", b"0x10", b'"seq":1,', b'"type":"bar",', b"\xef\xbb\xbf", b"18446744073709551616",
+    b"true",
 )  # fmt: skip
 GREETING = b"\xff" + bytes(8) + b"\x7f\x03\x01NULL" + bytes(48)
 READY = b"\x04\x1c\x05READY\x0bSocket-Type\x00\x00\x00\x06DEALER"
@@ -17,8 +19,8 @@ PING = b"\x04\x0d\x04PING\x00\x0acontex"
 FRAGMENTS = (
     b"\x02" + struct.pack(">Q", 2**63), b"\x02" + struct.pack(">Q", 2**31 - 1), b"\x03" + struct.pack(">Q", 65_537),
     b"\x02" + bytes(8), b"\x01\x00" * 9, b"\x00\x00" * 300, b"\xff" * 20, b"\x04\x00", b"\x06" + struct.pack(">Q", 300),
-    b"\x08\x00", b"\x05\x00", b"\x04\x05\x04PING", b"\x04\x06\x05ERROR", b"\x04\x0a\x09SUBSCRIBE", READY, GREETING, PING,
-    b"\x04\x0f\x05READY\x05Hello\xff\xff\xff\xff",
+    b"\x08\x00", b"\x05\x00", b"\x04\x05\x04PING", b"\x04\x06\x05ERROR", b"\x04\x0a\x09SUBSCRIBE", READY, GREETING,
+    PING, b"\x04\x0f\x05READY\x05Hello\xff\xff\xff\xff",
 )  # fmt: skip
 
 
@@ -50,7 +52,7 @@ def streams():
 
 
 def mutated(seed, others, nasty, draw):
-    """A seed cut, flipped, spliced, repeated, truncated or given something nasty, up to three times; or random bytes."""
+    """A seed cut, flipped, spliced, repeated, truncated or made nasty, up to three times; or random bytes."""
     if draw.random() < 0.05:
         return draw.randbytes(draw.randrange(300))
     for _ in range(draw.randrange(4)):

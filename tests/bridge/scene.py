@@ -31,7 +31,7 @@ ANY = 10**9
 
 
 def walk(count, seed=5, holes=0):
-    """Hourly bars of a random walk, every price in whole points; `holes` times the market is shut for some hours."""
+    """Hourly bars of a random walk, prices in whole points; `holes` times the market is shut for some hours."""
     rng = np.random.default_rng(seed)
     shut = rng.choice(np.arange(WARM + 5, count - 2), holes, replace=False) if holes else ()
     rows, close, opens_at = [], 110_000, START
@@ -53,8 +53,8 @@ def wanted(rows):
 class Scene:
     """Everything that runs.
 
-    waits: whether the market waits for decisions. quick: heartbeats of 150 ms and a first wait of 50 ms before connecting
-    again; else what ships, 1 s and 1 s. recovered: seconds from the end of each cause to three decided bars later; of a
+    waits: whether the market waits for decisions. quick: heartbeats of 150 ms and a first wait of 50 ms before
+    connecting again; else what ships, 1 s and 1 s. recovered: seconds from the end of each cause to three decided bars later; of a
     half-open connection, from its beginning.
     """
 
@@ -101,7 +101,13 @@ class Scene:
 
     def trade(self):
         """Start the terminal; one that was killed goes on at the bar it had reached."""
-        inputs = {**TRADING, "InpFridayClose": "", "InpStopAlways": False, "InpDailyLoss": 0, "InpPort": self.relay.port}
+        inputs = {
+            **TRADING,
+            "InpFridayClose": "",
+            "InpStopAlways": False,
+            "InpDailyLoss": 0,
+            "InpPort": self.relay.port,
+        }
         inputs |= {"InpTimerMs": 20, "InpBackoffMs": 50 if self.quick else 1000}
         where = {"MARKET": self.folder / "market", "FILES": self.folder, "BOOKS": self.books, "LINGER_MS": 600}
         # A snapshot of what was decided before a kill is all that comes back of that bar.

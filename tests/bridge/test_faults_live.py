@@ -20,7 +20,9 @@ TIMES = 20
 def told(what, scenes):
     """Shown with `pytest -rP`."""
     seconds = [second for scene in scenes for second in scene.recovered]
-    print(f"{what}: {len(seconds)} times, recovered in {statistics.median(seconds):.2f} s, {max(seconds):.2f} s at most")
+    print(
+        f"{what}: {len(seconds)} times, recovered in {statistics.median(seconds):.2f} s, {max(seconds):.2f} s at most"
+    )
     return max(seconds)
 
 

@@ -31,6 +31,10 @@ def resident_kb(pid):
     return int(status.partition("VmRSS:")[2].split()[0])
 
 
+def open_files(pid):
+    return sum(1 for _ in Path(f"/proc/{pid}/fd").iterdir())
+
+
 def told(what, cases, begun, before, after, rest=""):
     """Shown with `pytest -rP`."""
     seconds = time.monotonic() - begun
@@ -113,7 +117,15 @@ def test_a_million_mutated_messages_at_the_servers_parser():
 def serving(folder):
     """Port and process of the real server, whose log may hold no failure."""
     log = folder / "server.log"
-    command = [sys.executable, str(HERE / "served.py"), "0", str(folder / "j.sqlite"), "inline", "momentum", "EURUSD-H1"]
+    command = [
+        sys.executable,
+        str(HERE / "served.py"),
+        "0",
+        str(folder / "j.sqlite"),
+        "inline",
+        "momentum",
+        "EURUSD-H1",
+    ]
     environment = os.environ | {"PYTHONPATH": os.pathsep.join([str(HERE), str(HERE.parents[1])])}
     with log.open("wb") as errors:
         child = subprocess.Popen(command, stdout=subprocess.PIPE, stderr=errors, env=environment)
@@ -212,7 +224,7 @@ def at_the_server(tmp_path, messages, connections, seed):
     draw, answers, closed, before = random.Random(seed), Counter(), 0, 0
     with serving(tmp_path) as (port, child), Client.connect(f"tcp://127.0.0.1:{port}", "EURUSD-H1") as honest:
         seeds, spoken = of_epoch(honest.welcome.epoch), client_streams(honest.welcome.epoch)
-        files = len(os.listdir(f"/proc/{child.pid}/fd"))
+        files = open_files(child.pid)
         begun, rounds = time.monotonic(), 100
         for number in range(rounds):
             for _ in range(messages // rounds // 50):
@@ -224,9 +236,9 @@ def at_the_server(tmp_path, messages, connections, seed):
             if number == rounds // 5:
                 before = resident_kb(child.pid)
         deadline = time.monotonic() + 20
-        while len(os.listdir(f"/proc/{child.pid}/fd")) > files and time.monotonic() < deadline:
+        while open_files(child.pid) > files and time.monotonic() < deadline:
             time.sleep(0.05)
-        left, after = len(os.listdir(f"/proc/{child.pid}/fd")) - files, resident_kb(child.pid)
+        left, after = open_files(child.pid) - files, resident_kb(child.pid)
     rest = f"{closed} of {connections} wild connections closed; answers {dict(answers)}"
     told("the server over the wire", messages + connections, begun, before, after, rest)
     return answers, closed, after - before, left
