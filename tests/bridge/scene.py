@@ -54,8 +54,8 @@ class Scene:
     """Everything that runs.
 
     waits: whether the market waits for decisions. quick: heartbeats of 150 ms and a first wait of 50 ms before
-    connecting again; else what ships, 1 s and 1 s. recovered: seconds from the end of each cause to three decided bars later; of a
-    half-open connection, from its beginning.
+    connecting again; else what ships, 1 s and 1 s. recovered: seconds from the end of each cause to three decided bars
+    later; of a half-open connection, from its beginning.
     """
 
     folder: Path
