@@ -90,7 +90,7 @@ def test_a_clock_that_jumps_twenty_times(tmp_path, hours):
 
 @pytest.mark.slow
 def test_gaps_in_the_bars(tmp_path):
-    scene = disturbed(tmp_path, ["stall"] * TIMES, 12, WARM + 900, ANY, waits=False, holes=40)
+    scene = disturbed(tmp_path, ["stall"] * TIMES, 12, WARM + 1500, ANY, waits=False, holes=40)
     assert told("bars that went by unanswered, and 40 holes", [scene]) <= AT_MOST_S
 
 

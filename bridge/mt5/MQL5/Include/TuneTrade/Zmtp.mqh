@@ -97,6 +97,8 @@ CZmtpCodec::CZmtpCodec(void)
    m_identity="";
    m_reason="";
    m_pings=0;
+   m_queue_at=0;
+   m_queue_end=0;
    Stop();
   }
 //+------------------------------------------------------------------+
@@ -107,6 +109,8 @@ void CZmtpCodec::Stop(void)
    m_rx_end=0;
    m_tx_at=0;
    m_tx_end=0;
+   for(int i=m_queue_at; i<m_queue_end; i++)
+      ArrayFree(m_queue[i].data);        // frames nobody has taken
    m_queue_at=0;
    m_queue_end=0;
    m_messages=0;
