@@ -5,6 +5,7 @@ and forecasts of the last moments may be missing (bars are backfilled on the nex
 for the disk. Bars are a source for everything else, `journal:EURUSD,H1`; `forecasting.sources.journal` reads them.
 """
 
+import contextlib
 import sqlite3
 from collections.abc import Sequence
 from pathlib import Path
@@ -28,7 +29,7 @@ CREATE TABLE IF NOT EXISTS forecasts (
     epoch INTEGER, client TEXT, seq INTEGER, feed TEXT NOT NULL, unique_id TEXT NOT NULL, model_id TEXT NOT NULL,
     bar_time_ms INTEGER NOT NULL, issued_ms INTEGER NOT NULL, sent_ms INTEGER NOT NULL, model_ms REAL NOT NULL,
     position REAL NOT NULL, lots REAL NOT NULL, body TEXT NOT NULL,
-    PRIMARY KEY (epoch, client, seq)) WITHOUT ROWID;
+    PRIMARY KEY (epoch, client, seq, sent_ms)) WITHOUT ROWID;
 CREATE TABLE IF NOT EXISTS acks (
     epoch INTEGER, client TEXT, seq INTEGER, re INTEGER NOT NULL, unique_id TEXT NOT NULL, bar_time_ms INTEGER NOT NULL,
     code TEXT NOT NULL, text TEXT NOT NULL, dry_run INTEGER NOT NULL, latency_ms REAL NOT NULL,
@@ -57,6 +58,7 @@ class Journal:
     """
 
     def __init__(self, path: Path | str) -> None:
+        self._path = path
         try:
             if str(path) != ":memory:":
                 Path(path).parent.mkdir(parents=True, exist_ok=True)
@@ -76,12 +78,20 @@ class Journal:
         rows = self._base.execute("SELECT feed, unique_id, max(time_ms) FROM bars GROUP BY feed, unique_id")
         self.newest: dict[tuple[str, str], int] = {(feed, unique_id): time_ms for feed, unique_id, time_ms in rows}
 
-    def new_epoch(self, now_ms: int, models: str) -> int:
+    def new_epoch(self, now_ms: int) -> int:
         """The epoch of a run that begins now: above all before it, whatever the clock says."""
-        last = self._base.execute("SELECT max(epoch) FROM runs").fetchone()[0] or 0
-        epoch = max(now_ms, last + 1)
-        self._base.execute("INSERT INTO runs VALUES (?, ?)", (epoch, models))
+        try:
+            last = self._base.execute("SELECT max(epoch) FROM runs").fetchone()[0] or 0
+            epoch = max(now_ms, last + 1)
+            self._base.execute("INSERT INTO runs VALUES (?, '')", (epoch,))
+        except sqlite3.Error as error:
+            raise UserError(f"cannot write to {self._path}: {error}; make room, or give another --journal") from None
         return int(epoch)
+
+    def name_models(self, epoch: int, models: str) -> None:
+        """What a run serves, once its models are loaded; for people, so a disk that is full now is no reason to end."""
+        with contextlib.suppress(sqlite3.Error):
+            self._base.execute("UPDATE runs SET models = ? WHERE epoch = ?", (models, epoch))
 
     def add_series(self, hello: Hello) -> None:
         """Facts of a series, as the newest peer tells them."""

@@ -421,7 +421,7 @@ def encode(message: Message) -> list[bytes]:
     values = vars(message)
     _checked(message.TYPE, values)
     _consistent(message)
-    body = json.dumps({"v": VERSION, "type": message.TYPE} | values, allow_nan=False, separators=(",", ":")).encode()
+    body = _ENCODER.encode({"v": VERSION, "type": message.TYPE} | values).encode()
     if len(body) > MAX_FRAME_BYTES:
         raise ProtocolError("size", f"{message.TYPE} takes {len(body)} bytes, the most is {MAX_FRAME_BYTES}")
     return [message.TYPE.encode("ascii"), body]
@@ -461,7 +461,7 @@ def _check_version(kind: bytes, values: dict[str, Any]) -> None:
 
 def _parse(body: bytes) -> dict[str, Any]:
     try:
-        values = json.loads(body.decode("utf-8"), parse_constant=_refuse, object_pairs_hook=_distinct)
+        values = _DECODER.decode(body.decode("utf-8"))
     except UnicodeDecodeError:
         raise ProtocolError("utf8", "the body is not UTF-8") from None
     except ValueError as error:
@@ -479,6 +479,10 @@ def _distinct(pairs: list[tuple[str, Any]]) -> dict[str, Any]:
     if len(values) < len(pairs):
         raise ValueError("a key stands twice")
     return values
+
+
+_DECODER = json.JSONDecoder(parse_constant=_refuse, object_pairs_hook=_distinct)
+_ENCODER = json.JSONEncoder(allow_nan=False, separators=(",", ":"))
 
 
 def _build(kind: str, values: dict[str, Any]) -> Message:

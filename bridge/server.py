@@ -43,7 +43,7 @@ from bridge.messages import (
     encode,
 )
 from bridge.models import Answer, Models
-from bridge.service import LEAST_SECRET, House, Job, Now, Outcome, Session, handle, settle
+from bridge.service import HEARTBEAT_MS, LEAST_SECRET, Facts, House, Job, Now, Outcome, Session, handle, settle
 from forecasting.errors import ConfigError, UserError
 
 DEFAULT_PORT = 5757
@@ -51,8 +51,8 @@ MAX_PEERS = 1_024
 MAX_WAITING = 4_096
 MAX_BATCH = 64
 FORGET_S = 3_600.0
-PING_MS = 5_000
-"""How often ZMTP asks a connection for a sign of life; one silent for three times as long is closed."""
+KEEPALIVE_S = {"IDLE": 30, "INTVL": 10, "CNT": 3}
+"""TCP closes a connection that has been silent for so long, after so many probes so far apart."""
 
 Sent = TypeVar("Sent", bound=Message)
 
@@ -68,7 +68,7 @@ class Options:
 
     host: IPv4 address or "localhost"; one that other machines can reach needs a secret. port: 0 takes any free one.
     secret: of at least 16 characters, "" for none. publish: port of the mirror on loopback, None for none. curve: a
-    second port, for Python peers with keys.
+    second port, for Python peers with keys. heartbeat_ms: how often peers are to ask for a sign of life.
     """
 
     host: str = "127.0.0.1"
@@ -76,6 +76,7 @@ class Options:
     secret: str = ""
     publish: int | None = None
     curve: Curve | None = None
+    heartbeat_ms: int = HEARTBEAT_MS
 
     def __post_init__(self) -> None:
         endpoint_of(self.host, self.port, self.secret)
@@ -129,7 +130,7 @@ async def serve(
     options
         How to listen; by default on loopback.
     ready
-        Called with the port once peers can connect.
+        Called with the port once forecasts can be asked for. Heartbeats are answered before, while models load.
     tell
         Called with every event.
 
@@ -147,11 +148,13 @@ async def serve(
         port = _bind(socket, endpoint_of(options.host, options.port, options.secret))
         doors, secured = _doors(context, socket, options)
         mirror = None if options.publish is None else _mirror(context, options.publish)
-        desks = await asyncio.get_running_loop().run_in_executor(pool, models.start)
-        epoch = journal.new_epoch(_now_ms(), ", ".join(desks))
-        house = House(epoch, desks, options.secret, journal.newest)
+        epoch = journal.new_epoch(_now_ms())
+        house = House(epoch, {}, options.secret, journal.newest, options.heartbeat_ms)
         link = _Link(doors, mirror, house, models, journal, pool, tell or (lambda event: None))
         link.open()
+        desks = await asyncio.get_running_loop().run_in_executor(pool, models.start)
+        journal.name_models(epoch, ", ".join(desks))
+        link.furnish(desks)
         link.tell("listening", host=options.host, port=port, epoch=epoch, desks=list(desks), **secured)
         if ready:
             ready(port)
@@ -198,8 +201,11 @@ def _router(context: "zmq.Context[zmq.Socket[bytes]]") -> "zmq.Socket[bytes]":
     socket.setsockopt(zmq.MAXMSGSIZE, MAX_FRAME_BYTES)
     # A peer that comes back under its name while its old connection is still half open must be heard.
     socket.setsockopt(zmq.ROUTER_HANDOVER, 1)
-    socket.setsockopt(zmq.HEARTBEAT_IVL, PING_MS)
-    socket.setsockopt(zmq.HEARTBEAT_TIMEOUT, 3 * PING_MS)
+    # Not ZMTP's own PINGs: libzmq 4.3 aborts where one falls due on a connection that was reset with input held back
+    # (zeromq/libzmq#4364), so any peer could end the process.
+    socket.setsockopt(zmq.TCP_KEEPALIVE, 1)
+    for name, value in KEEPALIVE_S.items():
+        socket.setsockopt(getattr(zmq, f"TCP_KEEPALIVE_{name}"), value)
     socket.setsockopt(zmq.BACKLOG, MAX_PEERS)
     return socket
 
@@ -288,12 +294,19 @@ class _Link:
         self._loop = asyncio.get_running_loop()
         self._again: asyncio.Handle | None = None
         self._reading = False
+        self._furnished = False
 
     def open(self) -> None:
         """Begin to listen."""
         for file in files_of(self._socket):
             self._loop.add_reader(file, self._readable)
         self._look()
+
+    def furnish(self, desks: Mapping[str, Facts]) -> None:
+        """The models are loaded: welcome those who have said hello meanwhile."""
+        self._house, self._furnished = replace(self._house, desks=desks), True
+        for identity, peer in list(self._peers.items()):
+            self._advance(identity, peer)
 
     def close(self) -> None:
         """Stop listening."""
@@ -407,7 +420,9 @@ class _Link:
         peer.waiting.clear()
 
     def _advance(self, identity: bytes, peer: _Peer) -> None:
-        """Handle what waits, up to the next forecast."""
+        """Handle what waits, up to the next forecast; before the models are known, only what is refused anyhow."""
+        if not self._furnished and self._peers.get(identity) is peer:
+            return
         while peer.waiting and not peer.busy:
             message, begun = peer.waiting.popleft()
             self._waiting -= 1

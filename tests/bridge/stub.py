@@ -2,6 +2,7 @@
 
 import os
 import time
+from dataclasses import replace
 
 import numpy as np
 
@@ -54,6 +55,23 @@ def desk(unique_id="X-H1", model_id="drift/1", horizon=2):
         point=0.00001,
         close_only=False,
     )
+
+
+class Momentum(Drift):
+    """Up after a rise, down after a fall: a target that changes at every other bar and depends on closes alone."""
+
+    sha = "momentum"
+
+    def predict(self, contexts, progress=None):
+        forecasts = super().predict(contexts).forecasts
+        step = np.sign(contexts.closes[:, -1:] - contexts.closes[:, -2:-1]) * 0.002
+        forecasts.mean[:] = contexts.closes[:, -1:] + step
+        return type("Prediction", (), {"forecasts": forecasts})
+
+
+def momentum(names):
+    """Desks whose trades change sides."""
+    return [replace(desk(name, "momentum/1"), forecaster=Momentum()) for name in names]
 
 
 def desks(names):

@@ -117,8 +117,8 @@ def test_a_missing_or_foreign_file_is_told_with_the_cure(file, tmp_path):
 
 def test_an_epoch_grows_even_if_the_clock_goes_back(file):
     with Journal(file) as journal:
-        assert journal.new_epoch(1_000, "") == 1_000
-        assert journal.new_epoch(900, "") == 1_001
+        assert journal.new_epoch(1_000) == 1_000
+        assert journal.new_epoch(900) == 1_001
 
 
 def test_a_disk_that_is_full_takes_no_bar_and_the_link_goes_on_when_there_is_room(file):

@@ -5,7 +5,7 @@ import pytest
 
 from bridge.desk import Desk, contexts_of, forecast_jobs, market_of, rules_of
 from bridge.messages import Ack, Bar, Bars, Error, Forecast, Heartbeat, Hello, NeedBars, Ok, Proof, Resync, Welcome
-from bridge.service import House, Now, Session, digest, handle, packed, settle
+from bridge.service import Held, House, Now, Session, digest, handle, settle
 from forecasting.calendars import RoundTheClock
 from forecasting.errors import ConfigError, UserError
 from forecasting.forecasts import Forecasts
@@ -386,7 +386,7 @@ def test_the_window_is_the_backtests_own(offline):
         sent = replace(
             bar(1), unique_id="EURUSD-D1", epoch=5, seq=2, time_ms=rows[-1][0], **dict.fromkeys(PRICES, rows[-1][4])
         )
-        job = handle(house, replace(session, packed=packed(rows[:-1])), sent, Now(0)).job
+        job = handle(house, replace(session, held=Held(offline.desk.history).add(rows[:-1])), sent, Now(0)).job
         window = contexts_of([job], offline.desk)
         position = np.array([last - offline.count + row])
         backtests = contexts(offline.bars, offline.desk.windows, offline.desk.forecaster.warm_up, position)

@@ -2,7 +2,7 @@
 // tick of a bar, the timer until the program has settled, the stops within the bar, its last tick. Settled means that
 // $MQL_WATCH was sent once more (an ack, say), or that $MQL_BAR_MS of real time have passed.
 #pragma once
-#include "market.hpp"
+#include "books.hpp"
 #include <csignal>
 
 namespace mql {
@@ -50,13 +50,22 @@ inline ulong wait_timer(ulong next, ulong end) {
 inline int drive(const Handlers &h) {
     srand((unsigned)env("MQL_SEED", (long)micros()));
     signal(SIGPIPE, SIG_IGN);
+    static const int jump = (int)env("MQL_JUMP_S", 0);
+    signal(SIGUSR1, [](int) { clock_jump = jump; });
+    signal(SIGUSR2, [](int) { clock_jump = 0; });
     int code = 2;
     try {
-        watched = env_text("MQL_WATCH", "");
+        std::istringstream texts(env_text("MQL_WATCH", ""));
+        for (std::string text; std::getline(texts, text, '|');) if (!text.empty()) watched.push_back(text);
         broker_offset = env("MQL_OFFSET", 7200);
         ulong run_end = micros() + 1000ul * (ulong)env("MQL_RUN_MS", 30000), next = micros();
         const char *path = getenv("MQL_MARKET");
-        if (path) { load_market(path); open_bar((int)market.warm); }
+        if (path) {
+            load_market(path);
+            open_bar(read_books() ? market.now : (int)market.warm);
+            booked = write_books;
+            write_books();
+        }
         if (int bad = h.init()) { h.deinit(REASON_INITFAILED); journal("end", "init " + std::to_string(bad)); return 1; }
         if (!path) {
             while (!removed && timer_ms && micros() < run_end) { next = wait_timer(next, run_end); on_timer(h); }
@@ -75,6 +84,7 @@ inline int drive(const Handlers &h) {
                 on_tick(h);
                 if (market.now + 1 >= (int)market.bars.size()) { code = 0; break; }
                 open_bar(market.now + 1);
+                write_books();
             }
             if (code == 0 && market.close_at_end) close_everything();
             tell(h);

@@ -73,6 +73,7 @@ struct Market {
     double margin() const { double m = 0; for (auto &p : positions) m += p.lots * contract * p.price * conversion / (double)leverage; return m; }
 };
 inline Market market;
+inline void (*booked)() = nullptr;                 // told of every change of the account
 
 inline void load_market(const std::string &path) {
     std::ifstream in(path);
@@ -133,6 +134,7 @@ inline ulong book(const Deal &d) {
         ",\"side\":" + std::to_string(d.side) + ",\"entry\":" + std::to_string((int)d.entry) + ",\"lots\":" + number(d.lots) + ",\"price\":" + number(d.price) +
         ",\"commission\":" + number(d.commission) + ",\"profit\":" + number(d.profit) + ",\"reason\":" + std::to_string((int)d.reason) +
         ",\"magic\":" + std::to_string(d.magic) + ",\"bar\":" + std::to_string(m.now) + "}");
+    if (booked) booked();
     return d.ticket;
 }
 inline double tidy(double lots) { return std::round(lots * 1e8) / 1e8; }
@@ -243,6 +245,7 @@ inline bool OrderSend(const MqlTradeRequest &q, MqlTradeResult &r) {
         if (uint bad = check_stops(p.side, q.sl, q.tp)) return refuse(r, bad) == 0;
         p.sl = q.sl;
         p.tp = q.tp;
+        if (booked) booked();
         journal("modify", std::to_string(p.ticket) + " " + number(p.sl) + " " + number(p.tp));
         return refuse(r, TRADE_RETCODE_DONE) != 0;
     }

@@ -3,6 +3,7 @@
 #pragma once
 #include "core.hpp"
 #include <arpa/inet.h>
+#include <csignal>
 #include <fcntl.h>
 #include <netdb.h>
 #include <netinet/tcp.h>
@@ -32,10 +33,12 @@ inline ulong micros() {
 inline long broker_offset = 7200;
 inline long tick_time = 0;                      // broker's time of the last tick, 0 where no market is simulated
 inline ulong tick_micros = 0;
+inline volatile sig_atomic_t clock_jump = 0;    // s; the clock of the machine is set by $MQL_JUMP_S on SIGUSR1, back on SIGUSR2
 inline ulong GetMicrosecondCount() { return micros(); }
 inline ulong GetTickCount64() { return micros() / 1000; }
 inline datetime TimeTradeServer() {
-    return tick_time ? datetime(tick_time + (long)((micros() - tick_micros) / 1000000)) : datetime((long)time(nullptr) + broker_offset);
+    long jump = (long)clock_jump;
+    return tick_time ? datetime(tick_time + jump + (long)((micros() - tick_micros) / 1000000)) : datetime((long)time(nullptr) + jump + broker_offset);
 }
 inline datetime TimeGMT() { return datetime(TimeTradeServer().v - broker_offset); }
 inline datetime TimeLocal() { return TimeGMT(); }
@@ -163,7 +166,7 @@ inline int CryptEncode(ENUM_CRYPT_METHOD, const MqlArray<uchar> &data, const Mql
 struct Sock { int fd = -1; uint snd = 1000; bool up = false, looked = false; };
 inline std::map<int, Sock> socks;
 inline int next_sock = 1;
-inline std::string watched;                      // bytes sent whose occurrences are counted, across partial sends
+inline std::vector<std::string> watched;         // texts sent whose occurrences are counted, across partial sends
 inline long watched_seen = 0;
 inline std::string sent_tail;
 inline int SocketCreate(uint = 0) {
@@ -232,8 +235,12 @@ inline int SocketSend(int h, const MqlArray<uchar> &b, uint n) {
     if (k < 0) { if (errno == EAGAIN) return 0; last_error = 5273; return -1; }
     if (!watched.empty()) {
         sent_tail.append((const char *)b.raw(), (size_t)k);
-        for (size_t at; (at = sent_tail.find(watched)) != std::string::npos; watched_seen++) sent_tail.erase(0, at + watched.size());
-        if (sent_tail.size() > watched.size()) sent_tail.erase(0, sent_tail.size() - watched.size());
+        size_t longest = 0;
+        for (auto &w : watched) {
+            for (size_t at; (at = sent_tail.find(w)) != std::string::npos; watched_seen++) sent_tail.erase(0, at + w.size());
+            longest = std::max(longest, w.size());
+        }
+        if (sent_tail.size() > longest) sent_tail.erase(0, sent_tail.size() - longest);
     }
     return (int)k;
 }

@@ -15,6 +15,7 @@
 #define LINK_REFUSED_MS  10000
 #define LINK_MOST_BARS   20000
 #define LINK_LOOK_MS     1000
+#define LINK_BACKOFF_MS  2000
 
 enum ENUM_LINK_STATE
   {
@@ -80,6 +81,7 @@ private:
    ulong             m_next_look;
    ulong             m_retry;
    long              m_waiting;       // seq of the message whose answer comes next; 0 for none
+   long              m_bars_seq;      // of the last bars sent, until they are answered
    ulong             m_asked_ms;
    ulong             m_sent_us;
    MqlRates          m_fill[];
@@ -141,13 +143,14 @@ CLink::CLink(void)
    m_model_id="";
    m_history=0;
    m_from_ms=0;
-   m_heartbeat_ms=2000;
+   m_heartbeat_ms=1000;
    m_next_beat=0;
    m_silent_beats=0;
    m_next_hello=0;
    m_next_look=0;
    m_retry=0;
    m_waiting=0;
+   m_bars_seq=0;
    m_asked_ms=0;
    m_sent_us=0;
    m_fill_at=0;
@@ -166,7 +169,7 @@ CLink::CLink(void)
 void CLink::Start(const SLinkRules &rules,const string identity,const uint backoff_ms)
   {
    m_rules=rules;
-   m_dealer.SetBackoff(backoff_ms,30000);
+   m_dealer.SetBackoff(backoff_ms,(uint)MathMax((long)backoff_ms,(long)LINK_BACKOFF_MS));
    m_dealer.Open(rules.host,rules.port,"DEALER",identity);
   }
 //+------------------------------------------------------------------+
@@ -446,6 +449,7 @@ void CLink::SendFill(void)
    if(!Say("bars",out))
       return;
    m_waiting=m_seq_out;
+   m_bars_seq=m_seq_out;
    m_asked_ms=GetTickCount64();
    m_fill_at+=count;
    m_last_sent=last;
@@ -493,6 +497,7 @@ void CLink::SendDue(void)
    ArrayResize(m_fill,0);
    m_fill_at=0;
    m_waiting=m_seq_out;
+   m_bars_seq=m_seq_out;
    m_asked_ms=GetTickCount64();
    m_last_sent=bar.time;
   }
@@ -603,6 +608,9 @@ ENUM_LINK_EVENT CLink::OnMessage(const string frame,const CJson &json,const CSta
       Hello(state);
       return(LINK_NOTHING);
      }
+   bool answer=(frame=="forecast" || frame=="snapshot" || frame=="need_bars");
+   if(answer && head.re==m_bars_seq)
+      m_bars_seq=0;
    bool jumped=false;
    if(session && head.seq>0)
      {
@@ -632,7 +640,7 @@ ENUM_LINK_EVENT CLink::OnMessage(const string frame,const CJson &json,const CSta
       m_gap=m_gap || jumped;
       return(LINK_CONFIRMED);
      }
-   if(session && (frame=="forecast" || frame=="snapshot" || frame=="need_bars"))
+   if(session && answer)
      {
       if(frame!="need_bars")
          return(OnForecast(json,head,jumped));
@@ -641,9 +649,9 @@ ENUM_LINK_EVENT CLink::OnMessage(const string frame,const CJson &json,const CSta
       else
          m_state=LINK_LIVE;
      }
-   if(session && jumped && m_waiting==0)
+   if(session && jumped)
      {
-      m_gap=true;
+      m_gap=true;                        // what was lost may be the very answer waited for
       Resync();
      }
    return(LINK_NOTHING);
@@ -670,7 +678,8 @@ ENUM_LINK_EVENT CLink::OnForecast(const CJson &json,const SHead &head,const bool
         {
          m_gap=true;
          Ack(m_forecast,"GAP","a message before it was lost");
-         Resync();
+         if(m_waiting==0)                // else it has been asked for already
+            Resync();
          return(LINK_NOTHING);
         }
    return(LINK_FORECAST);
@@ -710,7 +719,9 @@ void CLink::OnError(const CJson &json,const SHead &head)
    Trouble("the server says "+code+": "+text);
    if(head.re==m_exec_seq)
       m_exec_seq=0;
-   if(code=="gap" || code=="order" || code=="conflict" || code=="duplicate")
+   // Bars that came after a later message were not taken; those that came twice were.
+   bool refused=(code=="sequence" && head.re==m_bars_seq && m_bars_seq!=0);
+   if(refused || code=="gap" || code=="order" || code=="conflict")
      {
       if(m_state==LINK_FILLING || m_state==LINK_LIVE)
          Backfill();

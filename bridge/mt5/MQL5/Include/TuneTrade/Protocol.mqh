@@ -63,7 +63,7 @@ struct SDeal
 bool ReadHead(const CJson &json,const string frame,SHead &head)
   {
    long version=0;
-   if(!json.GetInteger("v",version) || !json.GetString("type",head.type) || head.type!=frame)
+   if(!json.GetInteger("v",version) || version!=PROTOCOL_VERSION || !json.GetString("type",head.type) || head.type!=frame)
       return(false);
    return(json.GetInteger("epoch",head.epoch) && json.GetInteger("seq",head.seq) && json.GetInteger("re",head.re));
   }

@@ -97,6 +97,8 @@ CZmtpCodec::CZmtpCodec(void)
    m_identity="";
    m_reason="";
    m_pings=0;
+   m_queue_at=0;
+   m_queue_end=0;
    Stop();
   }
 //+------------------------------------------------------------------+
@@ -107,6 +109,8 @@ void CZmtpCodec::Stop(void)
    m_rx_end=0;
    m_tx_at=0;
    m_tx_end=0;
+   for(int i=m_queue_at; i<m_queue_end; i++)
+      ArrayFree(m_queue[i].data);        // frames nobody has taken
    m_queue_at=0;
    m_queue_end=0;
    m_messages=0;
@@ -481,6 +485,7 @@ private:
    int               m_socket;
    string            m_reason;
    bool              m_was_open;
+   ulong             m_opened;
    ulong             m_next_try;
    ulong             m_deadline;
    uint              m_backoff;
@@ -522,6 +527,7 @@ CZmtpDealer::CZmtpDealer(void)
    m_socket=INVALID_HANDLE;
    m_reason="";
    m_was_open=false;
+   m_opened=0;
    m_next_try=0;
    m_deadline=0;
    m_backoff_min=1000;
@@ -561,8 +567,14 @@ void CZmtpDealer::Close(const string reason)
    m_socket=INVALID_HANDLE;
    m_codec.Stop();
    m_reason=reason;
+   ulong now=GetTickCount64();
    // Jitter, so that many charts do not come back in the same moment.
-   m_next_try=GetTickCount64()+m_backoff+(ulong)MathRand()*(m_backoff/4)/32767;
+   m_next_try=now+(ulong)MathRand()*(m_backoff/4)/32767;
+   bool lasted=(m_was_open && now>=m_opened+m_backoff_min);
+   m_was_open=false;
+   if(lasted)
+      return;                            // a good connection is sought again at once
+   m_next_try+=m_backoff;
    m_backoff=MathMin(m_backoff*2,m_backoff_max);
   }
 //+------------------------------------------------------------------+
@@ -617,6 +629,7 @@ bool CZmtpDealer::Pump(void)
       if(!m_was_open)
         {
          m_was_open=true;
+         m_opened=GetTickCount64();
          m_backoff=m_backoff_min;        // a TCP connect alone proves nothing
         }
      }
