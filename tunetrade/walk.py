@@ -139,8 +139,9 @@ def fingerprint_of(own: "Cell", fold: Fold, seen: Bars, base: "Base", before: st
     positions = [
         [int(part[0]), int(part[-1])] for part in (fold.split.train, fold.split.validation, fold.split.test[:1])
     ]
-    told = json.dumps([settings, positions, base.sha, base.card, before, code_of("train")], sort_keys=True)
-    return sha256_of(seen.instrument.sha256, told)
+    facts = replace(seen.instrument, source="")
+    told = [settings, positions, asdict(facts), seen.calendar.timezone, base.sha, base.card, before, code_of("train")]
+    return sha256_of(json.dumps(told, sort_keys=True))
 
 
 def _is_learnt(paths: CellPaths, sha: str) -> bool:
