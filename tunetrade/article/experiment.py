@@ -272,7 +272,7 @@ def record(
     board.rest(0)
     return {
         "data": facts(held, codec, len(origins)),
-        "base": {"name": "own" if settings.base == OWN else settings.base, **base.card, "sha": base.sha},
+        "base": {**base.card, "own": settings.base == OWN, "sha": base.sha},
         "settings": asdict(settings),
         "published": found["published"],
         "clean": found["clean"],
