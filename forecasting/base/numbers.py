@@ -14,7 +14,7 @@ import torch
 from forecasting.base import save_base
 from forecasting.codecs import TextCodec
 
-LAYERS, WIDTH, HEADS = 3, 64, 4
+LAYERS, WIDTH, HEADS = 2, 64, 4
 
 
 def number_codec(digits: int) -> TextCodec:

@@ -76,14 +76,14 @@ class Settings:
     seed: int = 1
     paths: int = 64
     steps: int = 0
-    reading: int = 600
+    reading: int = 300
     windows: int = 0
     closes: int = published.CLOSES
 
     @staticmethod
     def quick(base: str, seed: int) -> "Settings":
         """A run of seconds that shows that all of it works, and nothing else."""
-        return Settings(base, seed, paths=8, steps=4, reading=6, windows=2, closes=400)
+        return Settings(base, seed, paths=4, steps=3, reading=3, windows=2, closes=400)
 
 
 def run(data: str, settings: Settings, folder: Path, board: Board) -> dict[str, Any]:
