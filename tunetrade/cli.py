@@ -73,6 +73,7 @@ def build_parser() -> argparse.ArgumentParser:
     _reconcile(verbs)
     _serve(verbs)
     _export(verbs)
+    _walk(verbs)
     _article(verbs)
     _doctor(verbs)
     return parser
@@ -274,6 +275,13 @@ def _export(verbs: Any) -> None:
         help="merged: a folder that transformers and --base read (default); adapter: the PEFT files alone; "
         "state-dict: a pickle for torch.load elsewhere, which tunetrade never reads",
     )
+    _json_option(parser)
+
+
+def _walk(verbs: Any) -> None:
+    job = "print how each fold of a walk-forward run went"
+    parser = _verb(verbs, "walk", job, "tunetrade walk runs/demo/EURUSD-D1/lora/1", "walk", "tunetrade.verbs_walk")
+    parser.add_argument("run", help="run folder of a study with a [walk] section")
     _json_option(parser)
 
 

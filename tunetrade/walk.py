@@ -198,3 +198,19 @@ def parts(cell: "Cell", bars: Bars, prepared: Prepared) -> list[Part]:
         fitted = prepare_split(cell.study, until(bars, fold.known), fold.split)
         found.append(Part(own, fitted, fold.split.test, fold))
     return found
+
+
+def latest_forecaster(cell: "Cell", bars: Bars) -> "Forecaster":
+    """The forecaster of a cell for bars to come: its model, of a walk the last fold's."""
+    from tunetrade.forecasters import forecaster_of
+
+    prepared = prepare(cell.study, bars)
+    if cell.study.walk.on and cell.kind == "baseline":
+        return parts(cell, bars, prepared)[-1].forecaster(bars)
+    return forecaster_of(cell, prepared, bars)
+
+
+def chosen_until(study: StudyConfig, bars: Bars) -> int:
+    """Position of the last bar that had a part in choosing a run's model: the last validation target."""
+    last = folds_of(study, bars)[-1].split if study.walk.on else prepare(study, bars).split
+    return int(last.validation[-1]) + study.windows.horizon

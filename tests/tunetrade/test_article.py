@@ -121,7 +121,7 @@ def test_the_tokenizer_of_numbers_writes_a_close_in_five_tokens_and_reads_it_bac
         "6",
         "11",
         "63",
-    ]  # "11" is merged before "61"
+    ]  # 11 comes first
     assert (codec.grammar.needs[0] < FORBIDDEN).sum() == 11, "a space, or a space with a digit"
 
 

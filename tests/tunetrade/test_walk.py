@@ -23,10 +23,11 @@ from forecasting.train import target_loss
 from forecasting.windows import Split
 from tunetrade import cell as cells_module
 from tunetrade.cell import Cell, fingerprints, forecast, train
+from tunetrade.cli import main
 from tunetrade.config import StudyConfig, study_from
 from tunetrade.prepared import prepare, prepare_split
 from tunetrade.study import cells, open_cell, run_study
-from tunetrade.walk import fold_cell, folds, folds_of, until
+from tunetrade.walk import chosen_until, fold_cell, folds, folds_of, latest_forecaster, parts, until
 from tunetrade.walk_options import WalkOptions
 from tunetrade.walk_result import fold_errors, fold_profit
 
@@ -297,3 +298,36 @@ def test_a_study_without_a_walk_hangs_on_none_of_its_settings(tmp_path: Path, ti
     assert fingerprints(one, "d", base) == fingerprints(other, "d", base)
     walked = opened(small(tiny_base, {"refit": 9}), tmp_path, eurusd)
     assert set(fingerprints(walked, "d", base).values()).isdisjoint(fingerprints(one, "d", base).values())
+
+
+def test_what_goes_live_and_out_is_the_last_fold(tmp_path: Path, tiny_base: Path, eurusd: Bars) -> None:
+    """A baseline is fitted up to the last fold; an exported model's cut-off is behind the last validation slice."""
+    study = small(tiny_base, {"refit": 12})
+    last = folds_of(study, eurusd)[-1]
+    assert chosen_until(study, eurusd) == last.split.validation[-1] + 3 == last.known - 1
+    plain = small(tiny_base, None)
+    assert chosen_until(plain, eurusd) == prepare(plain, eurusd).split.validation[-1] + 3
+    cell = opened(study, tmp_path, eurusd, "ar1")
+    assert latest_forecaster(cell, eurusd).sha == parts(cell, eurusd, prepare(study, eurusd))[-1].forecaster(eurusd).sha
+    assert latest_forecaster(cell, eurusd).sha != latest_forecaster(replace(cell, study=plain), eurusd).sha
+
+
+def test_the_table_of_a_walk(capsys: pytest.CaptureFixture[str], tmp_path: Path) -> None:
+    fold = {
+        "fold": 1,
+        "test_start": "2020-01-02T15",
+        "test_end": "2020-06-22T14",
+        "train_windows": 1762,
+        "best_step": None,
+    }
+    fold |= {"validation_loss": None, "crps": 0.0061, "mse_skill": 0.0005, "crps_skill": -0.25, "net_profit": -1220.0}
+    spread = {"positive": 0.5}
+    record = {"folds": [fold], "spread": {"crps_skill": spread, "net_profit": spread}}
+    (tmp_path / "walk.json").write_text(json.dumps(record))
+    assert main(["walk", str(tmp_path)]) == 0
+    said = capsys.readouterr().out.splitlines()
+    assert said[1].split() == (
+        ["1", "2020-01-02", "2020-06-22", "1,762", "-", "-", "0.0061", "+0.05%", "-25.00%", "-1,220.00"]
+    )
+    assert main(["walk", str(tmp_path / "nowhere")]) == 2
+    assert "give a run folder of a study with a [walk] section" in capsys.readouterr().err
