@@ -32,7 +32,5 @@ def article(asked: Arguments) -> int:
     print()
     for sentence in summary(plain(record), side_by_side()):
         print(sentence)
-    if asked.quick:
-        print("This was --quick: a few steps on a short series; only the articles' own figures mean anything.")
     print(f"report: {page}")
     return 0

@@ -57,11 +57,12 @@ def folds(plain: Split, options: WalkOptions) -> list[Fold]:
             f"walk.window is {options.window!r}, and fold 1 has {len(plain.train)} windows to train on; give at "
             f"most rolling:{len(plain.train)}, an earlier split.train_start, or 'expanding'"
         )
+    starts = list(range(0, len(plain.test), length))[: options.folds or None]
     found = []
-    for number, first in enumerate(range(0, len(plain.test), length), start=1):
+    for number, (first, after) in enumerate(zip(starts, [*starts[1:], len(plain.test)], strict=True), start=1):
         end = int(plain.train[-1]) + 1 + first
         train = np.arange(max(earliest, end - longest), end)
-        found.append(Fold(number, Split(train, plain.validation + first, plain.test[first : first + length])))
+        found.append(Fold(number, Split(train, plain.validation + first, plain.test[first:after])))
     return found
 
 

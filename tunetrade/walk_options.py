@@ -11,8 +11,8 @@ EXPANDING, ROLLING = "expanding", "rolling"
 class WalkOptions:
     """Walk-forward evaluation; without `refit` and `folds` a study has one model for its whole test part.
 
-    refit: bars of the test part between two fits, K. folds: how many folds of equal length to cut the test part into
-    instead; give one of the two. window: which windows a fold trains on, "expanding" from the study's train_start, or
+    refit: bars of the test part between two fits, K. folds: without refit, how many folds of equal length to cut the
+    test part into; with it, the most fits there are, the last of which forecasts to the end. window: which windows a fold trains on, "expanding" from the study's train_start, or
     "rolling:N", the last N before its validation slice. warm_start: whether a fold begins with the weights that the
     fold before ended with, rather than with the base. warm_steps: training steps of such a fold, 0 for training.steps.
     """
@@ -27,10 +27,6 @@ class WalkOptions:
         if self.refit < 0 or self.folds < 0:
             name = "refit" if self.refit < 0 else "folds"
             raise OptionError(f"{name} is {getattr(self, name)}; give a whole number from 1, or 0 to leave it out")
-        if self.refit and self.folds:
-            raise OptionError(
-                f"refit is {self.refit} and folds is {self.folds}; give one: bars between fits, or how many fits"
-            )
         if self.warm_steps < 0 or (self.warm_steps and not self.warm_start):
             raise OptionError(
                 f"warm_steps is {self.warm_steps}; give steps of a warm-started fold with warm_start = true, or 0"

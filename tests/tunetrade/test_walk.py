@@ -55,14 +55,16 @@ def opened(study: StudyConfig, folder: Path, bars: Bars, method: str = "full") -
     return cell
 
 
-@pytest.mark.parametrize(("options", "lengths"), [({"refit": 4}, [4, 4, 2]), ({"folds": 3}, [4, 4, 2])])
+@pytest.mark.parametrize(
+    ("options", "lengths"), [({"refit": 4}, [4, 4, 2]), ({"folds": 3}, [4, 4, 2]), ({"refit": 4, "folds": 2}, [4, 6])]
+)
 @pytest.mark.parametrize("window", ["expanding", "rolling:5"])
 def test_folds_move_the_split_along_with_its_gaps(options: dict, lengths: list[int], window: str) -> None:
     plain = Split(np.arange(10, 20), np.arange(24, 30), np.arange(34, 44))
     found = folds(plain, WalkOptions(window=window, **options))
     assert [len(fold.split.test) for fold in found] == lengths
     assert np.concatenate([fold.split.test for fold in found]).tolist() == plain.test.tolist()
-    for shift, fold in zip((0, 4, 8), found, strict=True):
+    for shift, fold in zip((0, 4, 8)[: len(lengths)], found, strict=True):
         train = range(10, 20 + shift) if window == "expanding" else range(15 + shift, 20 + shift)
         assert fold.split.train.tolist() == list(train)
         assert fold.split.validation.tolist() == list(range(24 + shift, 30 + shift))
@@ -271,7 +273,7 @@ def test_figures_of_a_fold_by_hand() -> None:
 @pytest.mark.parametrize(
     ("walk", "said"),
     [
-        ({"refit": 5, "folds": 2}, "walk.refit is 5 and folds is 2; give one"),
+        ({"folds": -2}, "walk.folds is -2"),
         ({"refit": -1}, "walk.refit is -1"),
         ({"refit": 5, "window": "rolling"}, "walk.window is 'rolling'"),
         ({"refit": 5, "window": "rolling:0"}, "walk.window is 'rolling:0'"),

@@ -125,13 +125,16 @@ def parts(
 
 
 def summary(record: Mapping[str, Any], compared: Mapping[str, Any]) -> list[str]:
-    """What the page shows, in three sentences."""
+    """What the page shows, in a few sentences."""
     last = compared["last price"]["aligned"]["mse"]
     beaten = sum(compared[name]["aligned"]["mse"] > last for name in TABLE)
     verdicts = [verdict(record["clean"][name]["windows"]) for name in TABLE]
     better = sum(word == "better" for word in verdicts)
     worse = sum(word == "worse" for word in verdicts)
+    steps = record["settings"]["steps"]
+    short = [f"This run was cut short, {steps} steps a training: only the articles' own figures mean anything."]
     return [
+        *(short if steps else []),
         f"Put beside the bars they forecast, the articles' own printed forecasts lose to the last price in {beaten} of "
         "3 methods; their table compares 19 known prices and 21 forecasts with other bars.",
         f"Run again with a proper test, {better} of 3 methods are better than the last price by more than two standard "

@@ -94,6 +94,7 @@ def repaired(record: Mapping[str, Any]) -> Drawing:
         canvas.panel_title(axis, "MSE ÷ the last price's (below 1 is better), ± 2 standard errors of the difference")
         axis.set_xticks(range(len(GENERATED)), list(GENERATED))
         axis.set_xlim(-0.5, len(GENERATED) - 0.5)
+        axis.yaxis.set_major_formatter(canvas.log_text)
         return figure
 
     caption = f"{record['data']['windows']} windows after the last trained close, whose targets do not overlap."
