@@ -12,9 +12,10 @@ class WalkOptions:
     """Walk-forward evaluation; without `refit` and `folds` a study has one model for its whole test part.
 
     refit: bars of the test part between two fits, K. folds: without refit, how many folds of equal length to cut the
-    test part into; with it, the most fits there are, the last of which forecasts to the end. window: which windows a fold trains on, "expanding" from the study's train_start, or
-    "rolling:N", the last N before its validation slice. warm_start: whether a fold begins with the weights that the
-    fold before ended with, rather than with the base. warm_steps: training steps of such a fold, 0 for training.steps.
+    test part into; with it, the most fits there are, the last of which forecasts to the end. window: which windows a
+    fold trains on, "expanding" from the study's train_start, or "rolling:N", the last N before its validation slice.
+    warm_start: whether a fold begins with the weights that the fold before ended with, rather than with the base.
+    warm_steps: training steps of such a fold, 0 for training.steps.
     """
 
     refit: int = 0

@@ -134,7 +134,7 @@ def own_base(settings: Settings, held: Dataset, bars: Bars, folder: Path, board:
     codec = number_codec(bars.instrument.digits)
     until = held.bars.times[0]
     rows = corpus(codec, until, float(held.closes[0]), settings.seed)
-    told = ["own base", settings.reading, settings.seed, codec.as_dict(), code_of("train")]
+    told = ["own base", settings.reading, settings.seed, codec.as_dict(), code_of("article")]
     sha = sha256_of(json.dumps(told, sort_keys=True), rows)
     ready, random = folder / f"base-{sha[:12]}", folder / f"random-{sha[:12]}"
     if ready.is_dir():
@@ -209,7 +209,7 @@ def learnt(
         settings.seed,
         base.sha,
         codec.as_dict(),
-        code_of("train"),
+        code_of("article"),
     ]
     sha = sha256_of(json.dumps(told, sort_keys=True), tokens)
     target = folder / f"{part}-{method}-{sha[:12]}"
