@@ -30,7 +30,6 @@ STAGE_SOURCES = {
     "forecast": SHARED,
     "backtest": (*SHARED, "tunetrade/beside.py", "tunetrade/walk_*.py", "strategies/**/*.py"),
     "validate": (*SHARED, "tunetrade/beside.py", "tunetrade/validation.py", "strategies/**/*.py"),
-    "article": ("forecasting/**/*.py", "tunetrade/article/dataset.py", "tunetrade/article/experiment.py"),
 }
 
 NUMERIC = ("torch", "transformers", "peft", "numpy", "scipy", "pandas")
@@ -39,7 +38,6 @@ STAGE_PACKAGES = {
     "forecast": NUMERIC,
     "backtest": ("backtrader",),
     "validate": (*NUMERIC, "backtrader"),
-    "article": NUMERIC,
 }
 
 

@@ -4,6 +4,7 @@ Each method is trained twice, once on the articles' rows and once on rows that e
 is a folder that is kept under a hash of all it hangs on, and resumes where it stopped.
 """
 
+import functools
 import json
 import os
 import shutil
@@ -38,7 +39,7 @@ from tunetrade.article.comparison import aligned, last_price, misaligned
 from tunetrade.article.dataset import Dataset, blocks, dataset, tokens_of
 from tunetrade.locks import only_one
 from tunetrade.progress import Board
-from tunetrade.provenance import code_of, made_by
+from tunetrade.provenance import NUMERIC, ROOT, made_by, package_version
 
 WRITTEN = published.COMPARED - published.PROMPT
 """Closes a model writes so that with the prompt's echo there are 40."""
@@ -134,7 +135,7 @@ def own_base(settings: Settings, held: Dataset, bars: Bars, folder: Path, board:
     codec = number_codec(bars.instrument.digits)
     until = held.bars.times[0]
     rows = corpus(codec, until, float(held.closes[0]), settings.seed)
-    told = ["own base", settings.reading, settings.seed, codec.as_dict(), code_of("article")]
+    told = ["own base", settings.reading, settings.seed, codec.as_dict(), made_with()]
     sha = sha256_of(json.dumps(told, sort_keys=True), rows)
     ready, random = folder / f"base-{sha[:12]}", folder / f"random-{sha[:12]}"
     if ready.is_dir():
@@ -209,7 +210,7 @@ def learnt(
         settings.seed,
         base.sha,
         codec.as_dict(),
-        code_of("article"),
+        made_with(),
     ]
     sha = sha256_of(json.dumps(told, sort_keys=True), tokens)
     target = folder / f"{part}-{method}-{sha[:12]}"
@@ -237,6 +238,13 @@ def learnt(
 
 def _showing(board: Board, what: str) -> Callable[[int, int], None]:
     return lambda step, steps: board.show(0, what, step, steps)
+
+
+@functools.cache
+def made_with() -> str:
+    """Hash of the sources and the library versions that a trained model hangs on."""
+    sources = [*ROOT.glob("forecasting/**/*.py"), ROOT / "tunetrade/article/dataset.py", Path(__file__)]
+    return sha256_of(*sorted(sources), *(f"{name} {package_version(name)}" for name in NUMERIC))
 
 
 Trainings = dict[tuple[str, str], tuple[Path, dict[str, Any]]]
