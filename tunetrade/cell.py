@@ -25,6 +25,7 @@ from tunetrade.config import StudyConfig, study_from
 from tunetrade.ensembles import combine, forecasts_of, members_of
 from tunetrade.layout import CellPaths, done_stages, mark, reopen
 from tunetrade.provenance import ROOT, code_of, made_by, package_version
+from tunetrade.walk import learn_folds, parts
 
 if TYPE_CHECKING:
     from forecasting.base import Base
@@ -83,9 +84,11 @@ def fingerprints(cell: Cell, data_sha: str, base: "Base") -> dict[str, str]:
     """What each stage's files depend on, hashed: settings, data, base, code; it includes those of the stages before."""
     study = cell.study
     settings = [asdict(study.source), asdict(study.windows), asdict(study.split), asdict(study.codec)]
+    if study.walk.on and cell.kind not in (*BLIND, "benchmark"):
+        settings.append(asdict(study.walk))
     shared = [data_sha, *settings, base.sha, base.card]
     of_stage: dict[str, list[Any]] = {
-        "train": _training_parts(cell) if cell.kind in ("method", "trial", "model") else [],
+        "train": training_parts(cell) if cell.kind in ("method", "trial", "model") else [],
         "forecast": _forecasting_parts(cell) if cell.kind not in ("benchmark", "ensemble") else [],
     }
     if cell.kind == "ensemble":
@@ -93,9 +96,9 @@ def fingerprints(cell: Cell, data_sha: str, base: "Base") -> dict[str, str]:
         code = sha256_of(ROOT / "tunetrade/ensembles.py")
         of_stage["forecast"] = [asdict(study.ensemble[cell.method]), made_of, code]
     result, so_far = {}, json.dumps(shared, sort_keys=True)
-    for stage, parts in of_stage.items():
+    for stage, hung_on in of_stage.items():
         if stage in stages(cell):
-            so_far = _after(so_far, stage, parts)
+            so_far = _after(so_far, stage, hung_on)
             result[stage] = so_far
     if cell.kind in BLIND:
         parts = [*_forecasting_parts(cell), *(_trading_parts(cell) if cell.kind == "trial" else [])]
@@ -120,7 +123,8 @@ def _after(before: str, stage: str, parts: list[Any]) -> str:
     return sha256_of(before, stage, json.dumps([*parts, code_of(stage)], sort_keys=True))
 
 
-def _training_parts(cell: Cell) -> list[Any]:
+def training_parts(cell: Cell) -> list[Any]:
+    """Settings that a trained model hangs on, beside windows, split and codec."""
     study, name = cell.study, cell.method
     return [name, cell.seed, asdict(study.training), study.learning_rate_of(name), asdict(study.options_of(name))]
 
@@ -174,10 +178,30 @@ def run_cell(folder: Path, emit: Emit, until: str = "") -> None:
 
 
 def train(cell: Cell, bars: Bars, fingerprint: str, emit: Emit) -> None:
+    """Tune the cell's model, or where its study walks one for each fold."""
+    from forecasting.base import find_base
+    from tunetrade.prepared import prepare
+
+    if cell.study.walk.on and cell.kind == "method":
+        learn_folds(cell, bars, find_base(cell.study.base), emit, learn)
+    else:
+        learn(cell, bars, prepare(cell.study, bars), fingerprint, emit)
+
+
+def learn(
+    cell: Cell,
+    bars: Bars,
+    prepared: "Prepared",
+    fingerprint: str,
+    emit: Emit,
+    start: Path | None = None,
+    keep_trained: Path | None = None,
+) -> None:
     """Tune the base and write checkpoint/, train.json, tensorboard/ and, where asked for, checkpoints/epoch-N/.
 
     An unfinished training stands in a state file named by its fingerprint, so other settings never resume from it.
-    Of several processes that train together, only the first writes.
+    Of several processes that train together, only the first writes. start: file of trained parameters to begin with
+    rather than with the base's; keep_trained: file that they are kept in as they end.
     """
     import torch
 
@@ -185,17 +209,18 @@ def train(cell: Cell, bars: Bars, fingerprint: str, emit: Emit) -> None:
     from forecasting import train as training
     from forecasting.checkpoint import new_model, plan_of, save_checkpoint
     from forecasting.training.processes import joined
+    from forecasting.training.state import load_trained, save_trained
     from tunetrade.measure import peak_memory_bytes, tensorboard
-    from tunetrade.prepared import prepare
 
     study, name = cell.study, cell.method
     chosen, options = methods.method(name), study.options_of(name)
-    prepared = prepare(study, bars)
     torch.set_num_threads(study.training.threads)
     os.environ.setdefault("CUBLAS_WORKSPACE_CONFIG", ":4096:8")  # without it CUDA's matrix products are not repeatable
     torch.use_deterministic_algorithms(True)
     torch.manual_seed(cell.seed)
     model = new_model(study.base, name, options)
+    if start:
+        load_trained(start, model)
     counts = {
         "trained_parameters": methods.trained_parameters(model),
         "total_parameters": sum(value.numel() for value in model.parameters()),
@@ -232,6 +257,8 @@ def train(cell: Cell, bars: Bars, fingerprint: str, emit: Emit) -> None:
     if processes.rank:
         return
     save(cell.paths.checkpoint)
+    if keep_trained:
+        save_trained(keep_trained, model)
     write_json(
         cell.paths.train,
         {
@@ -256,7 +283,9 @@ def _jobs() -> int:
 
 
 def forecast(cell: Cell, bars: Bars, fingerprint: str, emit: Emit) -> None:
-    """Forecast at every bar of the test part; write forecasts.parquet and forecast.json."""
+    """Forecast at every bar of the test part, each by the model of its fold; write forecasts.parquet, forecast.json."""
+    import pandas as pd
+
     from forecasting.baselines import BASELINES
     from forecasting.cache import ForecastCache, cache_folder, limit_bytes
     from forecasting.evaluate import evaluate, latency, naive_scale, table_errors
@@ -265,7 +294,8 @@ def forecast(cell: Cell, bars: Bars, fingerprint: str, emit: Emit) -> None:
 
     study = cell.study
     prepared = prepare(study, bars)
-    forecaster = forecaster_of(cell, prepared, bars)
+    each = parts(cell, bars, prepared)
+    forecaster = forecaster_of(each[0].cell, prepared, bars)  # what validation judges, of folds the first
     finished, started = 0, time.perf_counter()
 
     def progress(count: int) -> None:
@@ -277,30 +307,35 @@ def forecast(cell: Cell, bars: Bars, fingerprint: str, emit: Emit) -> None:
     sampled = cell.kind != "baseline" or BASELINES[cell.method].samples
     scale = naive_scale(bars, first=int(prepared.split.train[0]), last=int(prepared.split.train[-1]))
     cache = ForecastCache(cache_folder(), limit_bytes(), code_of("forecast"))
-    test = evaluate(forecaster, bars, study.windows, prepared.split.test, cache, progress, study.sampling.chunk)
+    tests, shas, latest = [], [], forecaster
+    for part in each:
+        latest = forecaster if part.fold is None else part.forecaster(bars)
+        tests.append(evaluate(latest, bars, study.windows, part.origins, cache, progress, study.sampling.chunk))
+        shas.append(latest.sha)
+    table, seconds = pd.concat([test.table for test in tests], ignore_index=True), sum(test.seconds for test in tests)
     spread_out = prepared.split.validation[:: study.windows.horizon]
     validation = evaluate(forecaster, bars, study.windows, spread_out, cache, chunk=study.sampling.chunk)
-    single = latency(forecaster, bars, study.windows, prepared.split.test)
-    write_parquet(cell.paths.forecasts, test.table)
+    single = latency(latest, bars, study.windows, each[-1].origins)
+    write_parquet(cell.paths.forecasts, table)
     write_json(
         cell.paths.forecast,
         {
-            "model_sha": forecaster.sha,
+            "model_sha": shas[0] if len(shas) == 1 else sha256_of(*shas),
             "origins": len(prepared.split.test),
             "horizon": study.windows.horizon,
             "paths": study.sampling.paths if sampled else None,
-            "seconds": test.seconds,
-            "cached_origins": test.cached,
-            "paths_per_second": len(prepared.split.test) * study.sampling.paths / test.seconds if sampled else None,
+            "seconds": seconds,
+            "cached_origins": sum(test.cached for test in tests),
+            "paths_per_second": len(prepared.split.test) * study.sampling.paths / seconds if sampled else None,
             "latency_p50_ms": single.p50,
             "latency_p99_ms": single.p99,
-            "metrics": table_errors(test.table, scale),
+            "metrics": table_errors(table, scale),
             "validation": table_errors(validation.table, scale)["overall"],
-            "log_score": _log_score(cell, bars, spread_out) if cell.kind == "method" else None,
+            "log_score": _log_score(each[0].cell, bars, spread_out) if cell.kind == "method" else None,
             "base_has_seen_it": prepared.seen,
             "threads": study.sampling.workers,
             "jobs": _jobs(),
-            **_objective_scores(cell, forecaster, bars, prepared),
+            **(_objective_scores(cell, forecaster, bars, prepared) if len(each) == 1 else {}),
         },
     )
 
@@ -330,8 +365,13 @@ def _log_score(cell: Cell, bars: Bars, cutoffs: np.ndarray) -> dict[str, Any]:
 
 
 def backtest(cell: Cell, bars: Bars, fingerprint: str, emit: Emit) -> None:
-    """Trade the forecasts into the run folder."""
-    write_backtest(cell.paths, *trade(cell, bars))
+    """Trade the forecasts into the run folder; of a walk, say how each fold went."""
+    result, record = trade(cell, bars)
+    if cell.study.walk.on and cell.kind != "benchmark":
+        from tunetrade.walk_result import write_walk
+
+        write_walk(cell, bars, result.equity)
+    write_backtest(cell.paths, result, record)
 
 
 def trade(cell: Cell, bars: Bars) -> "tuple[BacktestResult, dict[str, Any]]":

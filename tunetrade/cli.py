@@ -77,6 +77,8 @@ def build_parser() -> argparse.ArgumentParser:
     _curve_key(verbs)
     _install_mt5(verbs)
     _export(verbs)
+    _walk(verbs)
+    _article(verbs)
     _doctor(verbs)
     return parser
 
@@ -98,7 +100,9 @@ def _verb(
         epilog=f"example:\n  {example}",
         formatter_class=argparse.RawDescriptionHelpFormatter,
     )
-    parser.set_defaults(verb=call, resumes=name in ("demo", "study", "tune", "optimize", "train", "forecast"))
+    parser.set_defaults(
+        verb=call, resumes=name in ("demo", "study", "tune", "optimize", "train", "forecast", "article")
+    )
     return parser
 
 
@@ -314,6 +318,35 @@ def _export(verbs: Any) -> None:
         choices=("merged", "adapter", "state-dict"),
         help="merged: a folder that transformers and --base read (default); adapter: the PEFT files alone; "
         "state-dict: a pickle for torch.load elsewhere, which tunetrade never reads",
+    )
+    _json_option(parser)
+
+
+def _walk(verbs: Any) -> None:
+    job = "print how each fold of a walk-forward run went"
+    parser = _verb(verbs, "walk", job, "tunetrade walk runs/demo/EURUSD-D1/lora/1", "walk", "tunetrade.verbs_walk")
+    parser.add_argument("run", help="run folder of a study with a [walk] section")
+    _json_option(parser)
+
+
+def _article(verbs: Any) -> None:
+    job = "run the source articles' experiment again, as published and repaired, and recompute their figures"
+    example = "tunetrade article --data ecb:NZDUSD --out reports/article"
+    parser = _verb(verbs, "article", job, example, "article", "tunetrade.verbs_article")
+    parser.add_argument(
+        "--data", default="ecb:NZDUSD", metavar="SOURCE", help="2,500 closes or more (default: ecb:NZDUSD)"
+    )
+    parser.add_argument(
+        "--base",
+        default="own",
+        metavar="NAME",
+        help="gpt2, or a folder with its four files (docs/EXPORT.md); default: a small GPT-2 made here",
+    )
+    parser.add_argument("--seed", type=int, default=1, help="seed of training and draws (default: 1)")
+    parser.add_argument("--quick", action="store_true", help="a few steps on a short series: shows that it works")
+    parser.add_argument("--runs", default="runs", metavar="FOLDER", help="where models are kept (default: runs)")
+    parser.add_argument(
+        "--out", default="reports/article", metavar="FOLDER", help="where the report goes (default: reports/article)"
     )
     _json_option(parser)
 

@@ -29,6 +29,7 @@ from strategies.rules import TradingRules
 from strategies.sizing import capped, check_lots
 from tunetrade.audit.options import AuditOptions
 from tunetrade.ensembles import EnsembleOptions
+from tunetrade.walk_options import WalkOptions
 
 BENCHMARKS = ("buy-and-hold", "always-flat")
 
@@ -62,6 +63,7 @@ class StudyConfig:
     windows: WindowSpec = field(default_factory=WindowSpec)
     codec: CodecOptions = field(default_factory=CodecOptions)
     split: SplitSpec = field(default_factory=SplitSpec)
+    walk: WalkOptions = field(default_factory=WalkOptions)
     training: TrainingOptions = field(default_factory=TrainingOptions)
     sampling: SamplingOptions = field(default_factory=SamplingOptions)
     trading: TradingRules = field(default_factory=TradingRules)

@@ -114,6 +114,16 @@ class CellPaths:
         """Money figures."""
         return self.folder / "backtest.json"
 
+    @property
+    def walk(self) -> Path:
+        """How each fold of a walk went."""
+        return self.folder / "walk.json"
+
+    @property
+    def walk_plot(self) -> Path:
+        """The same as a plot."""
+        return self.folder / "walk.png"
+
 
 def cell_folder(runs: Path, study: str, unique_id: str, method: str, seed: int) -> Path:
     """Folder of one cell."""

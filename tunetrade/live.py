@@ -15,8 +15,7 @@ from strategies.contract import FROM_DATA, BrokerRules
 from strategies.plans import bars_per_year
 from strategies.signals import SignalRules
 from tunetrade.cell import Cell, read_cell
-from tunetrade.forecasters import forecaster_of
-from tunetrade.prepared import prepare
+from tunetrade.walk import latest_forecaster
 
 
 def desks(runs: Sequence[str]) -> list[Desk]:
@@ -52,7 +51,7 @@ def _desk(cell: Cell, parts: int) -> Desk:
     return Desk(
         unique_id=instrument.unique_id,
         model_id=_name(cell, parts),
-        forecaster=forecaster_of(cell, prepare(study, bars), bars),
+        forecaster=latest_forecaster(cell, bars),
         windows=study.windows,
         calendar=bars.calendar,
         tf_sec=60 * MINUTES[instrument.timeframe],

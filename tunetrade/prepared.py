@@ -72,11 +72,16 @@ class Prepared:
 
 def prepare(study: StudyConfig, bars: Bars) -> Prepared:
     """Fit the codec and split the series; raises where the series is too short or the base has seen the answers."""
+    return prepare_split(study, bars, None)
+
+
+def prepare_split(study: StudyConfig, bars: Bars, parts: Split | None) -> Prepared:
+    """The same for parts that are given, such as a fold's; None for the study's own."""
     base, spec = find_base(study.base), study.windows
     taken = max((method(name).taken(study.options_of(name)) for name in study.methods), default=0)
     check_length(base, spec, taken)
     codec = scale_codec(base.codec, bars, study.codec, spec.context + spec.horizon)
-    parts = split(bars, spec, study.split, codec.warm_up)
+    parts = parts or split(bars, spec, study.split, codec.warm_up)
     seen = forbid_seen(base.cutoff, bars.times[parts.validation[0]], study.allow_seen)
     part = int(parts.train[0]) - codec.warm_up - spec.context + 1, int(parts.train[-1]) + spec.horizon
     fitted = fit_codec(codec, bars, study.codec, *part)

@@ -19,13 +19,16 @@ PACKAGES = (
     "pyarrow", "arch", "optuna",
 )  # fmt: skip
 
-SHARED = ("forecasting/**/*.py", "tunetrade/cell.py", "tunetrade/prepared.py", "tunetrade/forecasters.py")
+SHARED = (
+    "forecasting/**/*.py", "tunetrade/cell.py", "tunetrade/prepared.py", "tunetrade/forecasters.py",
+    "tunetrade/walk.py",
+)  # fmt: skip
 """Sources every stage depends on: bars, windows and codec come from forecasting also where nothing is forecast."""
 
 STAGE_SOURCES = {
     "train": SHARED,
     "forecast": SHARED,
-    "backtest": (*SHARED, "tunetrade/beside.py", "strategies/**/*.py"),
+    "backtest": (*SHARED, "tunetrade/beside.py", "tunetrade/walk_*.py", "strategies/**/*.py"),
     "validate": (*SHARED, "tunetrade/beside.py", "tunetrade/validation.py", "strategies/**/*.py"),
 }
 

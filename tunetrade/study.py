@@ -33,6 +33,7 @@ from tunetrade.prepared import prepare
 from tunetrade.progress import Board
 from tunetrade.provenance import made_by
 from tunetrade.trials import outcome, trial
+from tunetrade.walk import folds
 from tunetrade.workers import Finished, run_cells
 
 LEDGER = "ledger.jsonl"
@@ -90,6 +91,8 @@ def load_series(study: StudyConfig) -> dict[str, Bars]:
     for source in study.series:
         bars = load_bars(source, study.source)
         prepared = prepare(study, bars)
+        if study.walk.on:
+            folds(prepared.split, study.walk)  # refuses a rolling window that is too long
         check_trading(study, bars, prepared.test_span(bars))
         check_baselines(study, bars, prepared)
         twin = next((name for name, other in loaded.items() if _same_id(other, bars)), None)

@@ -330,8 +330,7 @@ def _latest(cell: Any, asked: Arguments) -> int:
     from forecasting.bars import load_bars
     from forecasting.windows import contexts
     from tunetrade.checks import warn
-    from tunetrade.forecasters import forecaster_of
-    from tunetrade.prepared import prepare
+    from tunetrade.walk import latest_forecaster
 
     study = cell.study
     own = load_bars(cell.source, study.source)
@@ -342,7 +341,7 @@ def _latest(cell: Any, asked: Arguments) -> int:
             "give the same series"
         )
     warn(bars, study.source)
-    forecaster = forecaster_of(cell, prepare(study, own), own)
+    forecaster = latest_forecaster(cell, own)
     inputs = contexts(bars, study.windows, forecaster.warm_up, np.array([len(bars) - 1]))
     row = forecaster.predict(inputs).forecasts.row(0)
     steps = [
@@ -439,14 +438,13 @@ def export(asked: Arguments) -> int:
     """A run's tuned model in a form that other programs read."""
     from forecasting.bars import load_bars
     from forecasting.export import export as write
-    from tunetrade.prepared import prepare
+    from tunetrade.walk import chosen_until
 
     cell = _cell(asked.run)
     if cell.kind != "method":
         raise UserError(f"{asked.run} is a {cell.kind}: it has no tuned model to export; name the run of a method")
     bars = load_bars(cell.source, cell.study.source)
-    last = prepare(cell.study, bars).split.validation[-1] + cell.study.windows.horizon
-    seen_until = str(bars.times[last])[:10]
+    seen_until = str(bars.times[chosen_until(cell.study, bars)])[:10]
     files = write(cell.paths.checkpoint, Path(asked.out), asked.what, seen_until)
     if asked.json:
         emit_json({"out": asked.out, "what": asked.what, "files": files, "seen_until": seen_until})

@@ -9,8 +9,8 @@ from typing import Any
 
 import torch
 from safetensors import safe_open
-from safetensors.torch import save_file
-from torch import Tensor
+from safetensors.torch import load_file, save_file
+from torch import Tensor, nn
 
 from forecasting.files import atomic, reading
 from forecasting.training.options import TrainingOptions
@@ -88,3 +88,22 @@ def _below(prefix: str, stored: Any) -> dict[str, Tensor]:
     """Tensors of an open file whose names begin so, without that beginning."""
     names: list[str] = stored.keys()
     return {name.removeprefix(prefix): stored.get_tensor(name) for name in names if name.startswith(prefix)}
+
+
+def save_trained(file: Path, model: nn.Module) -> None:
+    """The parameters that train, by name: what another training may begin with, whatever its method stores."""
+    tensors = {name: value.detach().contiguous() for name, value in model.named_parameters() if value.requires_grad}
+    with atomic(file) as partial:
+        save_file(tensors, partial)
+
+
+def load_trained(file: Path, model: nn.Module) -> None:
+    """Put what `save_trained` wrote into a model of the same make; CheckpointError unless every tensor fits."""
+    trained = {name: value for name, value in model.named_parameters() if value.requires_grad}
+    with reading(file, "remove it to train its fold again"):
+        stored = load_file(file)
+        if {name: value.shape for name, value in stored.items()} != {name: v.shape for name, v in trained.items()}:
+            raise ValueError("its parameters are not those that this method trains")
+    with torch.no_grad():
+        for name, value in trained.items():
+            value.copy_(stored[name])

@@ -20,6 +20,7 @@ from tunetrade.audit.options import AuditOptions
 from tunetrade.config import StudyConfig, as_plain, load_study, study_from, with_rules
 from tunetrade.ensembles import EnsembleOptions
 from tunetrade.verbs import study_file
+from tunetrade.walk_options import WalkOptions
 
 MINIMAL: dict[str, Any] = {"name": "s", "series": ["ecb:EURUSD"]}
 
@@ -198,6 +199,7 @@ EVERYTHING = StudyConfig(
     windows=WindowSpec(20, 7),
     codec=CodecOptions((9.0, 30.0), (0.25, 0.75), False),
     split=SplitSpec("2015-01-01", "2016-01-01", "2017-01-01", "2018-01-01", 9),
+    walk=WalkOptions(30, 4, "rolling:90", True, 5),
     training=TrainingOptions(11, 3, 0.002, 0.3, 0.02, 0.5, 2, 4, 6, 2, 7, 3, "cosine", "bf16", True, True, "cpu"),
     sampling=SamplingOptions(8, 3, 2, 17, "cuda", "bfloat16"),
     trading=TradingRules(

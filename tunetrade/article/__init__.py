@@ -1,0 +1,1 @@
+"""The source articles' protocol, reproduced as published and repaired: what its figures say, and what they hide."""
