@@ -20,7 +20,7 @@ TICKET = _layout(
 commission, swap: money. best, worst: exit prices met."""
 
 ACCOUNT = _layout(
-    f8="balance paid commission swap_long swap_short point leverage margin_call stop_out lot_step lot_max step_units"
+    f8="balance paid commission swap_long swap_short point scale leverage margin_call stop_out lot_step lot_max step_units"
     " side level profit conversion",
     i8="least_steps nights_end steps open trades deals refused margin_calls stopped",
     b1="hedging close_only changed trails",

@@ -1,0 +1,165 @@
+"""A backtest's market as the simulated terminal reads it, and the terminal's deals as trades again.
+
+The clock of the bars is the broker's: the Expert Advisor turns it into UTC by its own rule (Clock.mqh), which must give
+the closes that the bars have.
+"""
+
+from collections.abc import Mapping, Sequence
+from dataclasses import dataclass
+from typing import Any
+
+import numpy as np
+
+from forecasting.bars import Bars
+from forecasting.calendars import MINUTES
+from forecasting.errors import ConfigError, UserError
+from forecasting.zones import from_utc
+from strategies.contract import BrokerRules
+from strategies.market import Market
+
+PERIODS = {"M1": 1, "M5": 5, "M15": 15, "M30": 30, "H1": 16385, "H4": 16388, "D1": 16408, "W1": 32769}
+"""MetaTrader's numbers of the timeframes that the simulated terminal has."""
+
+CLOCKS = (("us-dst", 0, 7200), ("Europe/Athens", 1, 7200), ("UTC", 2, 0))
+"""Zones whose changes InpClock names, its number, and their offset to UTC in winter, s."""
+
+SIGNAL, STOP_LOSS, TAKE_PROFIT, STOP_OUT, END = range(5)
+_REASONS = {0: END, 3: SIGNAL, 4: STOP_LOSS, 5: TAKE_PROFIT, 6: STOP_OUT}
+"""MetaTrader's reason of a deal -> row of `strategies.run.REASONS`; a trailing stop that was leapt over is an order."""
+
+
+@dataclass(frozen=True)
+class Clock:
+    """A broker's clock along T bars.
+
+    opens: int64 [T], seconds since 1970 by it. zones: from which open on which offset to UTC holds, s. rule: InpClock.
+    """
+
+    opens: np.ndarray
+    zones: tuple[tuple[int, int], ...]
+    rule: int
+
+
+def broker_clock(bars: Bars, zone: str) -> Clock:
+    """The opens of bars on a server's clock; UserError where the Expert Advisor would take them for other bars.
+
+    Fixings have no opens: each is a day that ends with it, by UTC.
+    """
+    closes = bars.times.astype("datetime64[s]").astype(np.int64)
+    minutes = MINUTES[bars.instrument.timeframe]
+    if bars.instrument.close_only:
+        return Clock(closes - 60 * minutes, ((int(closes[0]) - 60 * minutes, 0),), 2)
+    opens = broker_opens(bars, zone)
+    offsets = _offsets(bars.times, zone)
+    rule = _rule(bars.times, offsets, zone)
+    changes = np.flatnonzero(np.diff(offsets, prepend=offsets[0] - 1))
+    zones = tuple((int(opens[at]), int(offsets[at])) for at in changes)
+    return Clock(opens, zones, rule)
+
+
+def broker_opens(bars: Bars, zone: str) -> np.ndarray:
+    """Opens of bars as a terminal stamps them, seconds since 1970 by the server's clock, int64 [T]."""
+    minutes = MINUTES[bars.instrument.timeframe]
+    if minutes <= 60:
+        local = from_utc(bars.times - np.timedelta64(minutes, "m"), zone)
+        return np.asarray(local.astype("datetime64[s]").astype(np.int64))
+    closed = from_utc(bars.times, zone).astype("datetime64[s]").astype(np.int64)
+    length = 60 * minutes
+    if bars.instrument.timeframe == "W1":
+        return np.asarray((closed - 1) // 86_400 * 86_400 - 5 * 86_400)
+    # A bar that a change of summer time or the week's end made shorter opens on its boundary all the same.
+    day = (closed - 1) // 86_400 * 86_400
+    return np.asarray(day + (closed - 1 - day) // length * length)
+
+
+def _offsets(times: np.ndarray, zone: str) -> np.ndarray:
+    return np.asarray((from_utc(times, zone) - times.astype("datetime64[ns]")) // np.timedelta64(1, "s"))
+
+
+def _rule(times: np.ndarray, offsets: np.ndarray, zone: str) -> int:
+    for name, rule, _ in CLOCKS:
+        if len(np.unique(offsets - _offsets(times, name))) == 1:
+            return rule
+    raise UserError(
+        f"the server's clock {zone!r} changes neither with New York nor with Europe, which the Expert Advisor cannot "
+        "follow; set broker.timezone to one that does, such as us-dst"
+    )
+
+
+def market_text(
+    bars: Bars, market: Market, clock: Clock, broker: BrokerRules, currency: str, server: str = "Replay"
+) -> str:
+    """The market file of the simulated terminal (bridge/terminal/README.md).
+
+    bars: those of `market`, and before them the history that a forecast needs; clock: of all of them.
+    """
+    instrument, first = bars.instrument, len(bars) - len(market)
+    if instrument.timeframe not in PERIODS:
+        raise ConfigError(
+            f"the simulated terminal has no bars of {instrument.timeframe}, only of {', '.join(PERIODS)}; replay one "
+            "of those"
+        )
+    facts: dict[str, Any] = {
+        "symbol": instrument.symbol.replace(" ", "_"), "server": server, "currency": currency,
+        "digits": instrument.digits, "point": instrument.point, "period": PERIODS[instrument.timeframe],
+        "close_only": int(instrument.close_only), "in_price": 1, "prelude": 1, "warm": first + 1,
+        "contract": broker.lot_units, "lot_min": broker.lot_min, "lot_step": broker.lot_step,
+        "lot_max": broker.lot_max, "balance": broker.deposit, "commission": broker.commission_per_lot,
+        "leverage": broker.leverage, "hedging": int(broker.account == "hedging"), "swap_long": broker.swap_long,
+        "swap_short": broker.swap_short, "stop_out": broker.stop_out, "nights_end": market.nights_end,
+    }  # fmt: skip
+    lines = [f"{name} {value!r}" if isinstance(value, float) else f"{name} {value}" for name, value in facts.items()]
+    lines += [f"zone {opens} {offset}" for opens, offset in clock.zones]
+    opens = clock.opens.tolist()
+    prices = bars.frame[["open", "high", "low", "close"]].to_numpy(np.float64).tolist()
+    lines += [f"bar {at} " + " ".join(map(repr, row)) + " 0" for at, row in zip(opens[:first], prices, strict=False)]
+    names = ("open", "high", "low", "close", "spread", "conversion", "slippage", "nights")
+    columns = zip(*(getattr(market, name).tolist() for name in names), strict=True)
+    finer, begin = market.finer.T.tolist(), market.begin.tolist()
+    for t, (at, row) in enumerate(zip(opens[first:], columns, strict=True)):
+        lines.append(f"bar {at} " + " ".join(map(repr, row)))
+        pieces = finer[begin[t] : begin[t + 1]]
+        if len(pieces) > 1:
+            lines += ["fine " + " ".join(map(repr, piece)) for piece in pieces]
+    return "\n".join(lines) + "\n"
+
+
+@dataclass(frozen=True)
+class Trade:
+    """A closed part of a position: bars of entry and exit, signed lots, prices as paid, money, why it was closed."""
+
+    entry_bar: int
+    exit_bar: int
+    lots: float
+    entry_price: float
+    exit_price: float
+    net: float
+    why: int
+
+
+def trades_of_deals(deals: Sequence[Mapping[str, Any]], first: int = 0) -> list[Trade]:
+    """Trades from the terminal's deals in order; `first`: of its bars, the one that is the market's row 0.
+
+    Commission of an entry is shared out by lots; swap and profit are those of the deals that close.
+    """
+    held: dict[int, list[float]] = {}  # bar, signed lots, average price, commission
+    trades = []
+    for deal in deals:
+        key, bar, lots, price = int(deal["position"]), int(deal["bar"]) - first, deal["lots"], deal["price"]
+        side, paid, entry = int(deal["side"]), float(deal["commission"]), int(deal["entry"])
+        if entry == 0:
+            before, had, average, owed = held.get(key, [bar, 0.0, 0.0, 0.0])
+            held[key] = [before, had + side * lots, (average * abs(had) + price * lots) / (abs(had) + lots), owed + paid]
+            continue
+        before, had, average, owed = held.pop(key)
+        closing = min(lots, abs(had))
+        share, own = closing / abs(had), paid * closing / lots
+        net = deal["profit"] + deal["swap"] + owed * share + own
+        trades.append(
+            Trade(int(before), bar, -side * closing, average, price, net, _REASONS.get(int(deal["reason"]), SIGNAL))
+        )
+        if abs(had) - closing > 1e-9:
+            held[key] = [before, had + side * closing, average, owed * (1 - share)]
+        elif entry == 2:
+            held[key] = [bar, side * (lots - closing), price, paid - own]
+    return trades
