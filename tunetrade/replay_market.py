@@ -20,8 +20,8 @@ from strategies.market import Market
 PERIODS = {"M1": 1, "M5": 5, "M15": 15, "M30": 30, "H1": 16385, "H4": 16388, "D1": 16408, "W1": 32769}
 """MetaTrader's numbers of the timeframes that the simulated terminal has."""
 
-CLOCKS = (("us-dst", 0, 7200), ("Europe/Athens", 1, 7200), ("UTC", 2, 0))
-"""Zones whose changes InpClock names, its number, and their offset to UTC in winter, s."""
+CLOCKS = (("UTC", 2), ("us-dst", 0), ("Europe/Athens", 1))
+"""Zones whose changes of summer time InpClock names, and its number."""
 
 SIGNAL, STOP_LOSS, TAKE_PROFIT, STOP_OUT, END = range(5)
 _REASONS = {0: END, 3: SIGNAL, 4: STOP_LOSS, 5: TAKE_PROFIT, 6: STOP_OUT}
@@ -41,25 +41,24 @@ class Clock:
 
 
 def broker_clock(bars: Bars, zone: str) -> Clock:
-    """The opens of bars on a server's clock; UserError where the Expert Advisor would take them for other bars.
-
-    Fixings have no opens: each is a day that ends with it, by UTC.
-    """
-    closes = bars.times.astype("datetime64[s]").astype(np.int64)
-    minutes = MINUTES[bars.instrument.timeframe]
-    if bars.instrument.close_only:
-        return Clock(closes - 60 * minutes, ((int(closes[0]) - 60 * minutes, 0),), 2)
-    opens = broker_opens(bars, zone)
-    offsets = _offsets(bars.times, zone)
-    rule = _rule(bars.times, offsets, zone)
+    """The clock of a server in `zone` along bars; UserError where the Expert Advisor has no rule for it."""
+    hour = np.timedelta64(1, "h")
+    hours = np.arange(bars.times[0].astype("datetime64[h]") - 400 * hour, bars.times[-1] + 400 * hour, hour)
+    offsets = _offsets(hours, zone)
     changes = np.flatnonzero(np.diff(offsets, prepend=offsets[0] - 1))
-    zones = tuple((int(opens[at]), int(offsets[at])) for at in changes)
-    return Clock(opens, zones, rule)
+    local = hours[changes].astype("datetime64[s]").astype(np.int64) + offsets[changes]
+    zones = tuple(zip(local.tolist(), offsets[changes].tolist(), strict=True))
+    return Clock(broker_opens(bars, zone), zones, _rule(hours, offsets, zone))
 
 
 def broker_opens(bars: Bars, zone: str) -> np.ndarray:
-    """Opens of bars as a terminal stamps them, seconds since 1970 by the server's clock, int64 [T]."""
+    """Opens of bars as a terminal stamps them, seconds since 1970 by the server's clock, int64 [T].
+
+    Fixings have none: each counts as the end of a day that began 24 hours before.
+    """
     minutes = MINUTES[bars.instrument.timeframe]
+    if bars.instrument.close_only:
+        return np.asarray(from_utc(bars.times, zone).astype("datetime64[s]").astype(np.int64) - 60 * minutes)
     if minutes <= 60:
         local = from_utc(bars.times - np.timedelta64(minutes, "m"), zone)
         return np.asarray(local.astype("datetime64[s]").astype(np.int64))
@@ -77,7 +76,7 @@ def _offsets(times: np.ndarray, zone: str) -> np.ndarray:
 
 
 def _rule(times: np.ndarray, offsets: np.ndarray, zone: str) -> int:
-    for name, rule, _ in CLOCKS:
+    for name, rule in CLOCKS:
         if len(np.unique(offsets - _offsets(times, name))) == 1:
             return rule
     raise UserError(

@@ -241,7 +241,7 @@ string Decide(const SForecast &forecast,const MqlRates &bar)
    bool same=(held*wanted>0.0);
    // What a stop has closed since the forecast was made is not opened again on it.
    bool may_open=(forecast.may_open && wanted!=g_stopped && !(forecast.decided>0 && forecast.decided<g_stop_bar));
-   if(same && (g_guards.MustBeFlat(closed) || g_guards.MustBeFlat(TimeTradeServer())))
+   if(same && g_guards.NearWeekend(closed))
      {
       g_guards.NoEntry(forecast,closed,g_state,false);
       return(Guarded(forecast,held));
