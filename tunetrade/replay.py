@@ -24,7 +24,7 @@ from bridge.messages import QUANTILES
 from bridge.models import Answer, Models
 from bridge.server import Options, serve
 from bridge.service import Facts, Job
-from bridge.terminal.build import Program, build
+from bridge.terminal.build import Program
 from forecasting.bars import Bars
 from forecasting.calendars import MINUTES
 from forecasting.errors import ConfigError, UserError
@@ -58,6 +58,7 @@ class Case:
 
     bars: the span and the history before it that its first forecast needs. forecasts: at every close of the span, but
     for the last. context: closes of a signal's context mean. model: the desk's name. history: bars of a forecast.
+    magic: number of the Expert Advisor, one for each that runs beside others.
     """
 
     bars: Bars
@@ -70,6 +71,7 @@ class Case:
     history: int
     conversion: Bars | None = None
     finer: Bars | None = None
+    magic: int = 1
 
 
 @dataclass(frozen=True)
@@ -160,9 +162,11 @@ def hosted(models: Models, folder: Path) -> Iterator[Host]:
         thread.join()
 
 
-def replay(case: Case, host: Host, progress: Callable[[int, int], None] | None = None) -> Parity:
-    """Replay a case against a server that serves its model, and compare."""
-    program, wanted = build(), offline(case)
+def replay(
+    case: Case, host: Host, program: Program, progress: Callable[[int, int], None] | None = None
+) -> Parity:
+    """Replay a case against a server that serves its model, and compare. program: the Expert Advisor, built."""
+    wanted = offline(case)
     begun = time.perf_counter()
     deals, end, troubles = _through_terminal(case, wanted, program, host, progress)
     seconds = time.perf_counter() - begun
@@ -219,7 +223,7 @@ def _through_terminal(
                 progress(min(done, total), total)
 
     inputs = OFF | {
-        "InpPort": host.port, "InpSeries": instrument.unique_id, "InpModel": case.model, "InpClock": clock.rule,
+        "InpPort": host.port, "InpSeries": instrument.unique_id, "InpModel": case.model, "InpClock": clock.rule, "InpMagic": case.magic,
         "InpHours": case.broker.hours, "InpFridayClose": _friday_close(case.broker, MINUTES[instrument.timeframe]),
     }  # fmt: skip
     with tempfile.TemporaryDirectory(prefix="replay-") as folder:

@@ -83,7 +83,7 @@ def replay(asked: Arguments) -> int:
         own_bars(cell, asked.run)
         stored_forecasts(cell, asked.run)
     print("building the terminal, loading the model ...", file=sys.stderr, flush=True)
-    build()
+    program = build(optimised=True)
     models = Worker(MAKER, [str(Path(asked.run).resolve())])
     board = Board(1)
     try:
@@ -93,7 +93,7 @@ def replay(asked: Arguments) -> int:
         case = case_of_run(wish, desk.history)
         with tempfile.TemporaryDirectory(prefix="replay-") as folder:
             with hosted(Ready(models, facts), Path(folder)) as host:
-                parity = replayed(case, host, lambda done, of: board.show(0, f"{cell.name} replay", done, of))
+                parity = replayed(case, host, program, lambda done, of: board.show(0, f"{cell.name} replay", done, of))
     finally:
         board.close()
         models.close()
