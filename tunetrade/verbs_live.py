@@ -17,6 +17,9 @@ from tunetrade.live_table import LiveTable, event_line
 
 Arguments = argparse.Namespace
 
+LONG = 1_000
+"""Bars from which on a replay is worth a program that takes longer to build."""
+
 KEPT = 10_000
 """Events that wait for a reader at most."""
 
@@ -82,8 +85,7 @@ def replay(asked: Arguments) -> int:
     if not asked.bars:
         own_bars(cell, asked.run)
         stored_forecasts(cell, asked.run)
-    print("building the terminal, loading the model ...", file=sys.stderr, flush=True)
-    program = build(optimised=True)
+    print("loading the model ...", file=sys.stderr, flush=True)
     models = Worker(MAKER, [str(Path(asked.run).resolve())])
     board = Board(1)
     try:
@@ -91,6 +93,8 @@ def replay(asked: Arguments) -> int:
         (desk,) = facts.values()
         wish = Asked(asked.run, asked.bars or "", asked.first or "", asked.last or "", asked.account or "")
         case = case_of_run(wish, desk.history)
+        print("building the terminal ...", file=sys.stderr, flush=True)
+        program = build(optimised=len(case.forecasts) > LONG)
         with tempfile.TemporaryDirectory(prefix="replay-") as folder:
             with hosted(Ready(models, facts), Path(folder)) as host:
                 parity = replayed(case, host, program, lambda done, of: board.show(0, f"{cell.name} replay", done, of))

@@ -57,9 +57,9 @@ def random_broker(rng):
     """From ample deposits to ones that margin and stop-out bind."""
     return BrokerRules(
         account=str(rng.choice(["hedging", "netting"])),
-        deposit=float(np.round(10 ** rng.uniform(3.3, 5.3), 2)),
+        deposit=float(np.round(10 ** rng.uniform(2.5, 5.0), 2)),
         commission_per_lot=float(rng.choice([0, 3.5])),
-        leverage=float(rng.choice([20, 30, 100])),
+        leverage=float(rng.choice([30, 100, 500])),
         stop_out=float(rng.choice([0.2, 0.5, 0.9])),
         swap_long=float(rng.choice([0, -7.5])),
         swap_short=float(rng.choice([0, 2.5])),
