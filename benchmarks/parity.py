@@ -71,8 +71,7 @@ class Stored:
 def measure(quick: bool) -> dict[str, Claim]:
     """All claims about parity."""
     claims: dict[str, Claim] = {}
-    for kind in FULL:
-        count = QUICK[kind] if quick else FULL[kind]
+    for kind, count in (QUICK if quick else FULL).items():
         with tempfile.TemporaryDirectory(prefix="parity-") as folder:
             found, seconds = replays(kind, count, Path(folder))
         bars, trades, apart, forecasts, wrong, equal = _added(found)
@@ -112,7 +111,9 @@ def replays(kind: str, count: int, folder: Path) -> tuple[dict[str, "Parity"], f
     forecaster, spec = forecaster_of(kind, bars), _spec()
     history = forecaster.warm_up + spec.context
     forecasts = _forecasts(forecaster, bars, np.arange(history - 1, len(bars)))
-    np.savez(folder / "forecasts.npz", **{name: value for name, value in vars(forecasts).items() if name != "unique_id"})
+    np.savez(
+        folder / "forecasts.npz", **{name: value for name, value in vars(forecasts).items() if name != "unique_id"}
+    )
     program = build(optimised=True)
     models = Worker("benchmarks.parity:desks", [kind, str(count), str(folder)])
     try:

@@ -101,7 +101,9 @@ def left_at_open(trades: pd.DataFrame) -> pd.Series:
     """
     entered = set(zip(trades["entry_time"], trades["direction"], strict=True))
     turned = [end in entered for end in zip(trades["exit_time"], -trades["direction"], strict=True)]
-    return (trades["exit_reason"] == REASONS[0]) | (np.array(turned, bool) & (trades["entry_time"] < trades["exit_time"]))
+    return (trades["exit_reason"] == REASONS[0]) | (
+        np.array(turned, bool) & (trades["entry_time"] < trades["exit_time"])
+    )
 
 
 def trades_frame(run: Run, market: Market, lot_units: float, reasons: tuple[str, ...]) -> pd.DataFrame:

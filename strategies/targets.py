@@ -4,6 +4,8 @@ One row a bar, keyed on its open by the broker's clock: what the plan wants at i
 the format. A row says the size as lots + lots_per_money x equity, so that sizes follow the account of the tester.
 """
 
+import math
+
 import numpy as np
 
 from forecasting.errors import UserError
@@ -60,7 +62,7 @@ def targets_text(
 
 def _shown(value: float) -> str:
     """A number in its shortest exact form; NaN, which is none, as 0."""
-    return "0" if value != value else repr(value)
+    return "0" if math.isnan(value) else repr(value)
 
 
 def _plain(reason: str) -> str:

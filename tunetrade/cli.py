@@ -272,7 +272,9 @@ def _replay(verbs: Any) -> None:
     parser.add_argument("--from", dest="first", metavar="DAY", help="first day (default: that of the first forecast)")
     parser.add_argument("--to", dest="last", metavar="DAY", help="last day (default: that of the last forecast)")
     parser.add_argument("--account", help="netting or hedging (default: broker.account of the study)")
-    parser.add_argument("--out", metavar="FILE", help="where the report goes, JSON (default: replay.json in the run folder)")
+    parser.add_argument(
+        "--out", metavar="FILE", help="where the report goes, JSON (default: replay.json in the run folder)"
+    )
     _json_option(parser)
 
 
@@ -283,7 +285,9 @@ def _export_tester(verbs: Any) -> None:
     parser.add_argument("run", help="run folder with forecasts")
     parser.add_argument("--out", metavar="FILE", help="file to write (default: <series>.csv in the run folder)")
     parser.add_argument(
-        "--server-tz", metavar="ZONE", help="the broker's clock (default: the study's source.server_tz or broker.timezone)"
+        "--server-tz",
+        metavar="ZONE",
+        help="the broker's clock (default: the study's source.server_tz or broker.timezone)",
     )
     _json_option(parser)
 

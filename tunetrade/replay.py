@@ -27,7 +27,7 @@ from bridge.service import Facts, Job
 from bridge.terminal.build import Program
 from forecasting.bars import Bars
 from forecasting.calendars import MINUTES
-from forecasting.errors import ConfigError, UserError
+from forecasting.errors import UserError
 from forecasting.forecasts import Forecasts
 from strategies.backtest import Span, bars_between, check_deposit
 from strategies.broker import run_plan
@@ -38,7 +38,7 @@ from strategies.plans import plan_of
 from strategies.rules import TradingRules
 from strategies.run import Run
 from strategies.sizing import capped
-from tunetrade.replay_market import PERIODS, Trade, broker_clock, market_text, trades_of_deals
+from tunetrade.replay_market import Trade, broker_clock, check_replayable, market_text, trades_of_deals
 from tunetrade.replay_report import Parity, compared
 
 ACK = '"type":"ack"'
@@ -162,9 +162,7 @@ def hosted(models: Models, folder: Path) -> Iterator[Host]:
         thread.join()
 
 
-def replay(
-    case: Case, host: Host, program: Program, progress: Callable[[int, int], None] | None = None
-) -> Parity:
+def replay(case: Case, host: Host, program: Program, progress: Callable[[int, int], None] | None = None) -> Parity:
     """Replay a case against a server that serves its model, and compare. program: the Expert Advisor, built."""
     wanted = offline(case)
     begun = time.perf_counter()
@@ -195,14 +193,14 @@ def replay(
 
 def _kept(case: Case) -> Bars:
     """The bars of the span and as many before it as a forecast needs, or more."""
-    times = case.bars.times
-    first = int(np.searchsorted(times, np.datetime64(case.span[0], "ns")))
+    times, ends = case.bars.times, np.array(case.span, "datetime64[ns]")
+    first = int(np.searchsorted(times, ends[0]))
     if first + 1 < case.history:
         raise UserError(
             f"{case.bars.instrument.unique_id}: {first + 1} bars up to {times[first]}, and a forecast needs "
             f"{case.history}; replay from a later day, or give earlier bars too"
         )
-    last = int(np.searchsorted(times, np.datetime64(case.span[1], "ns"), side="right"))
+    last = int(np.searchsorted(times, ends[1], side="right"))
     return replace(case.bars, frame=case.bars.frame.iloc[first + 1 - case.history : last])
 
 
@@ -212,7 +210,7 @@ def _through_terminal(
     """Deals of the Expert Advisor in order, what the terminal said at its end, and what went wrong on the way."""
     kept, instrument = _kept(case), case.bars.instrument
     check_replayable(kept, case.broker)
-    clock = broker_clock(kept, case.broker.timezone)
+    clock = broker_clock(kept, _zone(kept, case.broker))
     total, done = len(wanted.market) - 1, 0
 
     def listen(event: Mapping[str, Any]) -> None:
@@ -223,8 +221,9 @@ def _through_terminal(
                 progress(min(done, total), total)
 
     inputs = OFF | {
-        "InpPort": host.port, "InpSeries": instrument.unique_id, "InpModel": case.model, "InpClock": clock.rule, "InpMagic": case.magic,
-        "InpHours": case.broker.hours, "InpFridayClose": _friday_close(case.broker, MINUTES[instrument.timeframe]),
+        "InpPort": host.port, "InpSeries": instrument.unique_id, "InpModel": case.model,
+        "InpMagic": case.magic, "InpClock": clock.rule, "InpHours": case.broker.hours,
+        "InpFridayClose": _friday_close(case.broker, MINUTES[instrument.timeframe]),
     }  # fmt: skip
     with tempfile.TemporaryDirectory(prefix="replay-") as folder:
         market = Path(folder) / "market"
@@ -251,24 +250,11 @@ def _through_terminal(
     return deals, json.loads(ends[-1]) if ends else {}, troubles
 
 
-def check_replayable(bars: Bars, broker: BrokerRules) -> None:
-    """ConfigError or UserError where the simulated terminal cannot have these bars."""
-    instrument = bars.instrument
-    if instrument.timeframe not in PERIODS:
-        raise ConfigError(
-            f"the simulated terminal has no bars of {instrument.timeframe}, only of {', '.join(PERIODS)}; replay a run "
-            "of one of those"
-        )
-    if instrument.close_only and broker.friday_close:
-        raise ConfigError("broker.friday_close is kept by the clock, and fixings have no bars to close it in; leave it out")
-    prices = bars.frame[["open", "high", "low", "close"]].to_numpy(np.float64)
-    whole = np.floor(prices * 10.0**instrument.digits + 0.5) / 10.0**instrument.digits
-    if (whole != prices).any():
-        at = int(np.argwhere(whole != prices)[0][0])
-        raise UserError(
-            f"{instrument.unique_id}: the bar of {bars.times[at]} has prices of more than {instrument.digits} decimals, "
-            "which no terminal shows; set source.digits to those of the data"
-        )
+def _zone(bars: Bars, broker: BrokerRules) -> str:
+    """The server's clock: broker.timezone, but that by which longer bars were cut where no guard goes by the clock."""
+    cut = str(getattr(bars.calendar, "alignment", broker.timezone))
+    longer = MINUTES[bars.instrument.timeframe] > 60 and not bars.instrument.close_only
+    return cut if longer and not (broker.hours or broker.friday_close) else broker.timezone
 
 
 def _friday_close(broker: BrokerRules, minutes: int) -> str:
@@ -280,7 +266,7 @@ def _friday_close(broker: BrokerRules, minutes: int) -> str:
 
 
 def _forecasts_apart(case: Case, journal: Path, wanted: Offline) -> tuple[int, list[str]]:
-    """How many forecasts of the wire were held to those stored, and the cutoffs at which they are not the same bytes."""
+    """How many forecasts of the wire were held to those stored, and the cutoffs of those of other bytes."""
     import sqlite3
 
     asked = wanted.market.times[:-1]
@@ -302,5 +288,8 @@ def same_forecast(told: Mapping[str, Any], stored: Forecasts, row: int) -> bool:
     """Whether a forecast message holds the bytes of a row: mean, chances, quantiles, and what they were made of."""
     numbers = [told["mean"], told["p_up"], *(told[name] for name in QUANTILES)]
     own = [stored.mean[row], stored.p_up[row], *stored.quantiles[row]]
-    same = all(np.array(a, np.float64).tobytes() == np.ascontiguousarray(b, np.float64).tobytes() for a, b in zip(numbers, own, strict=True))
+    same = all(
+        np.array(a, np.float64).tobytes() == np.ascontiguousarray(b, np.float64).tobytes()
+        for a, b in zip(numbers, own, strict=True)
+    )
     return same and told["close_ref"] == float(stored.anchor[row])

@@ -13,7 +13,7 @@ import numpy as np
 from forecasting.bars import Bars
 from forecasting.calendars import MINUTES
 from forecasting.errors import ConfigError, UserError
-from forecasting.zones import from_utc
+from forecasting.zones import from_utc, rule_to_utc
 from strategies.contract import BrokerRules
 from strategies.market import Market
 
@@ -41,14 +41,32 @@ class Clock:
 
 
 def broker_clock(bars: Bars, zone: str) -> Clock:
-    """The clock of a server in `zone` along bars; UserError where the Expert Advisor has no rule for it."""
+    """The clock of a server in `zone` along bars; UserError where the Expert Advisor would read other bars from it."""
     hour = np.timedelta64(1, "h")
     hours = np.arange(bars.times[0].astype("datetime64[h]") - 400 * hour, bars.times[-1] + 400 * hour, hour)
     offsets = _offsets(hours, zone)
     changes = np.flatnonzero(np.diff(offsets, prepend=offsets[0] - 1))
     local = hours[changes].astype("datetime64[s]").astype(np.int64) + offsets[changes]
     zones = tuple(zip(local.tolist(), offsets[changes].tolist(), strict=True))
-    return Clock(broker_opens(bars, zone), zones, _rule(hours, offsets, zone))
+    opens = broker_opens(bars, zone)
+    wrong = np.flatnonzero(closes_of(opens, bars, zone) != bars.times)
+    if len(wrong) or (np.diff(opens) <= 0).any():
+        at = bars.times[wrong[0] if len(wrong) else int(np.flatnonzero(np.diff(opens) <= 0)[0]) + 1]
+        raise UserError(
+            f"{bars.instrument.unique_id}: the bar of {at} is none of a server whose clock is {zone}; set "
+            "broker.timezone to the clock that the bars were cut by"
+        )
+    return Clock(opens, zones, _rule(hours, offsets, zone))
+
+
+def closes_of(opens: np.ndarray, bars: Bars, zone: str) -> np.ndarray:
+    """UTC closes that the Expert Advisor makes of opens on a server's clock (CloseMs of Clock.mqh), datetime64[ns]."""
+    minutes = MINUTES[bars.instrument.timeframe]
+    length = np.timedelta64(6 * 1440 if bars.instrument.timeframe == "W1" else minutes, "m")
+    local = opens.astype("datetime64[s]").astype("datetime64[ns]")
+    if minutes <= 60:
+        return np.asarray(rule_to_utc(local, zone) + length)
+    return rule_to_utc(local + length, zone)
 
 
 def broker_opens(bars: Bars, zone: str) -> np.ndarray:
@@ -123,6 +141,26 @@ def market_text(
     return "\n".join(lines) + "\n"
 
 
+def check_replayable(bars: Bars, broker: BrokerRules) -> None:
+    """ConfigError or UserError where the simulated terminal cannot have these bars."""
+    instrument = bars.instrument
+    if instrument.timeframe not in PERIODS:
+        raise ConfigError(
+            f"the simulated terminal has no bars of {instrument.timeframe}, only of {', '.join(PERIODS)}; replay a run "
+            "of one of those"
+        )
+    if instrument.close_only and broker.friday_close:
+        raise ConfigError("broker.friday_close cannot be kept on fixings in a terminal; leave it out")
+    prices = bars.frame[["open", "high", "low", "close"]].to_numpy(np.float64)
+    whole = np.floor(prices * 10.0**instrument.digits + 0.5) / 10.0**instrument.digits
+    if (whole != prices).any():
+        at = int(np.argwhere(whole != prices)[0][0])
+        raise UserError(
+            f"{instrument.unique_id}: the bar of {bars.times[at]} has prices of more than {instrument.digits} "
+            "decimals, which no terminal shows; set source.digits to those of the data"
+        )
+
+
 @dataclass(frozen=True)
 class Trade:
     """A closed part of a position: bars of entry and exit, signed lots, prices as paid, money, why it was closed."""
@@ -148,7 +186,12 @@ def trades_of_deals(deals: Sequence[Mapping[str, Any]], first: int = 0) -> list[
         side, paid, entry = int(deal["side"]), float(deal["commission"]), int(deal["entry"])
         if entry == 0:
             before, had, average, owed = held.get(key, [bar, 0.0, 0.0, 0.0])
-            held[key] = [before, had + side * lots, (average * abs(had) + price * lots) / (abs(had) + lots), owed + paid]
+            held[key] = [
+                before,
+                had + side * lots,
+                (average * abs(had) + price * lots) / (abs(had) + lots),
+                owed + paid,
+            ]
             continue
         before, had, average, owed = held.pop(key)
         closing = min(lots, abs(had))

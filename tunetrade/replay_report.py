@@ -40,9 +40,14 @@ class Parity:
         same = not (self.only_backtest or self.only_live or self.forecasts_apart or self.troubles)
         return same and abs(self.balances[0] - self.balances[1]) <= NEAR_MONEY
 
+    @property
+    def ms_per_bar(self) -> float:
+        """Time of a bar from its first tick to its last, all included."""
+        return 1000 * self.seconds / max(self.bars, 1)
+
     def record(self) -> dict[str, Any]:
         """For JSON; differences beyond the first are counted only."""
-        values = asdict(self) | {"equal": self.equal, "ms_per_bar": 1000 * self.seconds / max(self.bars, 1)}
+        values = asdict(self) | {"equal": self.equal, "ms_per_bar": self.ms_per_bar}
         for name in ("only_backtest", "only_live", "forecasts_apart", "troubles"):
             values[name] = {"count": len(values[name]), "first": list(values[name][:SHOWN])}
         return values
@@ -51,7 +56,7 @@ class Parity:
         """For people."""
         ours, live = self.trades
         found = [
-            f"  {'bars':<22} {self.bars:,} in {self.seconds:.1f} s, {1000 * self.seconds / max(self.bars, 1):.2f} ms each",
+            f"  {'bars':<22} {self.bars:,} in {self.seconds:.1f} s, {self.ms_per_bar:.2f} ms each",
             f"  {'trades':<22} {ours:,} of the backtest, {live:,} of the Expert Advisor",
             f"  {'forecasts':<22} {self.forecasts:,} over the wire, {len(self.forecasts_apart):,} other than stored",
             f"  {'balance':<22} {self.balances[0]:.2f} and {self.balances[1]:.2f}",

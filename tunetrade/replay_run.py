@@ -21,7 +21,7 @@ from strategies.targets import targets_text
 from tunetrade.beside import series_beside
 from tunetrade.cell import Cell, read_cell
 from tunetrade.ensembles import forecasts_of
-from tunetrade.replay_market import broker_opens
+from tunetrade.replay_market import broker_opens, check_replayable
 
 if TYPE_CHECKING:
     from tunetrade.replay import Case
@@ -29,7 +29,7 @@ if TYPE_CHECKING:
 
 @dataclass(frozen=True)
 class Asked:
-    """What a replay was asked for: the run's cell, bars in place of its own ("" for none), first and last day, account."""
+    """What a replay was asked for: run folder, bars in place of its own, first and last day, account; "" for none."""
 
     run: str
     bars: str = ""
@@ -71,7 +71,7 @@ def stored_forecasts(cell: Cell, folder: str) -> Forecasts:
 
 
 def span_between(cutoffs: np.ndarray, first: str, last: str) -> Span:
-    """First and last of the cutoffs on days from `first` to `last`, both included; ConfigError where there are too few."""
+    """First and last of the cutoffs on days from `first` to `last`, both included; ConfigError where they are few."""
     low, high = (_day(text, name) for text, name in ((first, "--from"), (last, "--to")))
     inside = np.ones(len(cutoffs), bool)
     if low is not None:
@@ -81,8 +81,8 @@ def span_between(cutoffs: np.ndarray, first: str, last: str) -> Span:
     chosen = cutoffs[inside]
     if len(chosen) < 2:
         raise ConfigError(
-            f"{len(chosen)} bars with a forecast from {first or 'the first'} to {last or 'the last'}; forecasts are "
-            f"from {cutoffs[0].astype('datetime64[D]')} to {cutoffs[-1].astype('datetime64[D]')}: choose days among them"
+            f"{len(chosen)} bars with a forecast from {first or 'the first'} to {last or 'the last'}; there are some "
+            f"from {cutoffs[0].astype('datetime64[D]')} to {cutoffs[-1].astype('datetime64[D]')}; choose such days"
         )
     return chosen[0], chosen[-1]
 
@@ -91,7 +91,7 @@ def _day(text: str, name: str) -> np.datetime64 | None:
     if not text:
         return None
     try:
-        return np.datetime64(text, "D").astype("datetime64[ns]")
+        return np.datetime64(np.datetime64(text, "D"), "ns")
     except ValueError:
         raise ConfigError(f"{name} is {text!r}; it must be a day, such as 2024-03-01") from None
 
@@ -101,7 +101,8 @@ def other_bars(cell: Cell, own: Bars, source: str) -> Bars:
     bars = load_bars(source, cell.study.source)
     if bars.instrument.unique_id != own.instrument.unique_id:
         raise ConfigError(
-            f"--bars is {bars.instrument.unique_id}, the run was made on {own.instrument.unique_id}; give the same series"
+            f"--bars is {bars.instrument.unique_id}, the run was made on {own.instrument.unique_id}; give the same "
+            "series"
         )
     instrument = replace(bars.instrument, digits=own.instrument.digits, close_only=own.instrument.close_only)
     return Bars(bars.frame, instrument, own.calendar)
@@ -117,7 +118,7 @@ def account_of(cell: Cell, account: str) -> Cell:
 
 
 def targets_of_run(folder: str, zone: str = "") -> tuple[str, str, int]:
-    """The targets file of a run's stored forecasts: series, text, rows. zone: of the tester's clock, "" the run's own."""
+    """The targets file of a run's stored forecasts: series, text, rows. zone: of the tester's clock, "" the run's."""
     cell = cell_of(folder, ensembles=True)
     study = cell.study
     bars, forecasts = own_bars(cell, folder), stored_forecasts(cell, folder)
@@ -140,6 +141,18 @@ def targets_of_run(folder: str, zone: str = "") -> tuple[str, str, int]:
     unique_id = bars.instrument.unique_id
     text = targets_text(unique_id, broker_opens(traded, zone), traded.closes, plan, ends, broker.lot_max)
     return unique_id, text, len(plan)
+
+
+def check_asked(asked: Asked) -> Cell:
+    """The cell of a replay, once all that can be refused without its model has been looked at."""
+    cell = account_of(cell_of(asked.run), asked.account)
+    own = own_bars(cell, asked.run)
+    check_replayable(own, cell.study.broker)
+    if asked.bars:
+        span_between(other_bars(cell, own, asked.bars).times, asked.first, asked.last)
+    else:
+        span_between(stored_forecasts(cell, asked.run).cutoff, asked.first, asked.last)
+    return cell
 
 
 def case_of_run(asked: Asked, history: int) -> "Case":
@@ -182,11 +195,15 @@ def _made(cell: Cell, own: Bars, bars: Bars, history: int, asked: Asked) -> Fore
 
     cutoffs = bars.times[history - 1 :]
     if len(cutoffs) < 2:
-        raise UserError(f"{asked.bars} has {len(bars)} bars and a forecast needs {history}; give {history + 1} at least")
+        raise UserError(
+            f"{asked.bars} has {len(bars)} bars and a forecast needs {history}; give {history + 1} at least"
+        )
     first, last = span_between(cutoffs, asked.first, asked.last)
     positions = np.flatnonzero((bars.times >= first) & (bars.times <= last))
     forecaster = forecaster_of(cell, prepare(cell.study, own), own)
     size = cell.study.sampling.chunk
     parts = [positions[n : n + size] for n in range(0, len(positions), size)]
-    made = [forecaster.predict(contexts(bars, cell.study.windows, forecaster.warm_up, part)).forecasts for part in parts]
+    made = [
+        forecaster.predict(contexts(bars, cell.study.windows, forecaster.warm_up, part)).forecasts for part in parts
+    ]
     return concatenate(made)

@@ -78,26 +78,25 @@ def replay(asked: Arguments) -> int:
     from tunetrade.progress import Board
     from tunetrade.replay import Ready, hosted
     from tunetrade.replay import replay as replayed
-    from tunetrade.replay_run import Asked, case_of_run, cell_of, own_bars, stored_forecasts
+    from tunetrade.replay_run import Asked, case_of_run, check_asked
 
     compiler()
-    cell = cell_of(asked.run)
-    if not asked.bars:
-        own_bars(cell, asked.run)
-        stored_forecasts(cell, asked.run)
+    wish = Asked(asked.run, asked.bars or "", asked.first or "", asked.last or "", asked.account or "")
+    cell = check_asked(wish)
     print("loading the model ...", file=sys.stderr, flush=True)
     models = Worker(MAKER, [str(Path(asked.run).resolve())])
     board = Board(1)
     try:
         facts = models.start()
         (desk,) = facts.values()
-        wish = Asked(asked.run, asked.bars or "", asked.first or "", asked.last or "", asked.account or "")
         case = case_of_run(wish, desk.history)
         print("building the terminal ...", file=sys.stderr, flush=True)
         program = build(optimised=len(case.forecasts) > LONG)
-        with tempfile.TemporaryDirectory(prefix="replay-") as folder:
-            with hosted(Ready(models, facts), Path(folder)) as host:
-                parity = replayed(case, host, program, lambda done, of: board.show(0, f"{cell.name} replay", done, of))
+        with (
+            tempfile.TemporaryDirectory(prefix="replay-") as folder,
+            hosted(Ready(models, facts), Path(folder)) as host,
+        ):
+            parity = replayed(case, host, program, lambda done, of: board.show(0, f"{cell.name} replay", done, of))
     finally:
         board.close()
         models.close()

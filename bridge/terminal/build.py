@@ -66,7 +66,8 @@ def build(
     optimised: takes twice as long to build and half as long to run.
     """
     translation = translate(source, [*include, MQL5 / "Include"])
-    command = [*compiler(), *LANGUAGE, *WARNINGS, *(SANITIZERS if sanitize else ("-O1",) if optimised else ()), "-isystem", str(RUNTIME)]
+    how = SANITIZERS if sanitize else ("-O1",) if optimised else ()
+    command = [*compiler(), *LANGUAGE, *WARNINGS, *how, "-isystem", str(RUNTIME)]
     key = hashlib.sha256("\0".join([*command, translation.cpp, *_runtime_text()]).encode()).hexdigest()[:20]
     folder = cache_folder() / "terminal"
     target = folder / f"{source.stem}-{key}"

@@ -40,8 +40,7 @@ def random_market(rng, count):
         finer, pieces = (close,) * 3, 1
     times = (START + HOUR * np.arange(1, count + 1)).astype("datetime64[s]").astype("datetime64[ns]")
     prices = {
-        name: in_points(values)
-        for name, values in (("open", open_), ("high", high), ("low", low), ("close", close))
+        name: in_points(values) for name, values in (("open", open_), ("high", high), ("low", low), ("close", close))
     }
     conversion = np.ones(count) if rng.random() < 0.5 else 0.9 * np.exp(np.cumsum(rng.normal(0, 0.002, count)))
     return Market(

@@ -222,7 +222,7 @@ def test_a_stop_that_is_hit_is_told_and_a_trailing_stop_follows(tmp_path):
 
 @pytest.mark.parametrize(("opens", "why"), [(1.09995, "trailing"), (1.099, "stop")])
 def test_a_stop_that_is_leapt_over_closes_and_the_same_side_waits_for_the_next_bar(tmp_path, opens, why):
-    """The close would have moved the stop from 1.0999 to 1.1; beyond the first the broker closes, between them we do."""
+    """The close would have moved the stop from 1.0999 to 1.1; beyond the first the broker closes, between them we."""
     rows = [*bars(5), (START + 5 * HOUR, opens, 1.1, 1.0988, 1.099, 8)]
     outcome = traded(tmp_path, Script(rows, default={"stop": None, "trailing": 0.0005}))
     assert outcome.codes == ["TAKEN", "NOOP"] and "stopped just now" in outcome.texts[1]

@@ -13,7 +13,7 @@ from bridge.models import Inline
 from bridge.terminal.build import EXPERT
 from forecasting.bars import Bars, Instrument
 from forecasting.baselines import Asked, baseline
-from forecasting.calendars import FxWeek
+from forecasting.calendars import MINUTES, FxWeek
 from forecasting.codecs import BinsCodec
 from forecasting.errors import UserError
 from forecasting.sampler import SamplingOptions
@@ -21,12 +21,14 @@ from forecasting.windows import WindowSpec, contexts
 from strategies.contract import BrokerRules
 from strategies.rules import TradingRules
 from tunetrade.live import signal_rules
-from tunetrade.replay import Case, check_replayable, hosted, replay
-from tunetrade.replay_market import Trade, broker_clock, trades_of_deals
+from tunetrade.replay import Case, hosted, replay
+from tunetrade.replay_market import Trade, broker_clock, check_replayable, closes_of, trades_of_deals
 from tunetrade.replay_report import compared
 
 SPEC, CODEC = WindowSpec(context=16, horizon=3), BinsCodec(half_lives=(3.0,), weights=(1.0,))
-BROKER = BrokerRules(deposit=25_000.0, spread_points="data", commission_per_lot=3.5, slippage_points=0.6, swap_long=-7.0)
+BROKER = BrokerRules(
+    deposit=25_000.0, spread_points="data", commission_per_lot=3.5, slippage_points=0.6, swap_long=-7.0
+)
 CASES = {
     "a": (TradingRules(signal="mean-vs-context", sizing="risk", trailing="atr:1.5", resize=True), BROKER),
     "b": (
@@ -139,6 +141,30 @@ def test_a_clock_that_no_rule_describes_is_refused(bars):
     assert broker_clock(year, "Europe/Athens").rule == 1
     with pytest.raises(UserError, match="neither with New York nor with Europe"):
         broker_clock(year, "Australia/Sydney")
+
+
+@pytest.mark.parametrize(
+    ("timeframe", "zone"), [("M15", "us-dst"), ("H4", "us-dst"), ("D1", "+02:00"), ("W1", "us-dst")]
+)
+def test_the_expert_reads_the_closes_back_from_the_opens(timeframe, zone):
+    """Over both changes of a year; a week opens on Sunday, all others within the day before their close."""
+    times = FxWeek(timeframe, zone).between(np.datetime64("2021-03-01", "ns"), np.datetime64("2021-11-20", "ns"))
+    frame = pd.DataFrame({"close": 1.0}, index=pd.DatetimeIndex(times, name="time", tz="UTC"))
+    facts = Instrument("EURUSD", "EUR", "USD", 5, timeframe, "made", "0" * 64, close_only=False)
+    made = Bars(frame, facts, FxWeek(timeframe, zone))
+    opens = broker_clock(made, zone).opens
+    local = opens.astype("datetime64[s]")
+    assert (closes_of(opens, made, zone) == times).all()
+    if timeframe == "W1":
+        assert (
+            set(((local.astype("datetime64[D]").astype(int) + 4) % 7).tolist()) == {0} and (opens % 86_400 == 0).all()
+        )
+    else:
+        assert (opens % (60 * MINUTES[timeframe]) == 0).all()
+    with pytest.raises(UserError, match="none of a server whose clock"):
+        broker_clock(
+            replace(made, instrument=replace(facts, timeframe="D1" if timeframe != "D1" else "H4")), "Asia/Tokyo"
+        )
 
 
 def test_prices_that_no_terminal_shows_are_refused(bars):

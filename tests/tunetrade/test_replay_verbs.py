@@ -107,7 +107,9 @@ def test_what_is_exported_makes_the_tester_trade_the_backtest(
     events = [line.split("\t", 1) for line in out.splitlines()]
     live = trades_of_deals([json.loads(text) for kind, text in events if kind == "deal"])
     rows = sorted([t.entry_bar, t.exit_bar, t.lots, t.entry_price, t.exit_price] for t in live)
-    ours = sorted([int(t.entry_bar), int(t.exit_bar), t.units / 1e5, *t[["entry_price", "exit_price"]]] for t in wanted.run.trades)
+    ours = sorted(
+        [int(t.entry_bar), int(t.exit_bar), t.units / 1e5, *t[["entry_price", "exit_price"]]] for t in wanted.run.trades
+    )
     assert len(ours) > 20
     np.testing.assert_allclose(rows, ours, rtol=0, atol=1e-9)
 
@@ -139,7 +141,7 @@ def test_a_run_is_replayed_from_the_command_line(
         (["replay", "BENCHMARK"], "forecasts nothing"),
         (["replay", "UNFINISHED"], "run `tunetrade forecast"),
         (["replay", RUN, "--from", "soon"], "must be a day"),
-        (["replay", RUN, "--from", "2022-01-01"], "choose days among them"),
+        (["replay", RUN, "--from", "2022-01-01"], "choose such days"),
         (["replay", RUN, "--account", "hedgin"], "hedging"),
         (["replay", RUN, "--bars", "GBPUSD_H1.csv"], "give the same series"),
         (["export-tester", RUN, "--server-tz", "Mars"], "Mars"),
@@ -171,14 +173,19 @@ def test_without_a_compiler_the_cure_is_told(
     assert "pip install ziglang" in capsys.readouterr().err
 
 
-def test_fixings_are_replayed_and_not_exported(
-    finished: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
+def test_fixings_cannot_be_exported(
+    finished: Path, monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
 ) -> None:
+    monkeypatch.chdir(finished)
+    assert main(["export-tester", "runs/small/EURUSD-D1/full/1"]) == 2
+    assert "fixings" in capsys.readouterr().err
+
+
+@pytest.mark.slow
+def test_fixings_are_replayed(finished: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     needs_compiler()
     monkeypatch.chdir(finished)
     run = "runs/small/EURUSD-D1/full/1"
     assert main(["replay", run, "--out", str(tmp_path / "replay.json")]) == 0
     record = read_json(tmp_path / "replay.json")
     assert record["equal"] and record["forecasts"] == record["bars"] - 1 > 10
-    assert main(["export-tester", run]) == 2
-    assert "fixings" in capsys.readouterr().err
