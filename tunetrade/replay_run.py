@@ -91,9 +91,11 @@ def _day(text: str, name: str) -> np.datetime64 | None:
     if not text:
         return None
     try:
-        return np.datetime64(np.datetime64(text, "D"), "ns")
+        days = np.array([text], "datetime64[D]").astype("datetime64[ns]")
     except ValueError:
         raise ConfigError(f"{name} is {text!r}; it must be a day, such as 2024-03-01") from None
+    day: np.datetime64 = days[0]
+    return day
 
 
 def other_bars(cell: Cell, own: Bars, source: str) -> Bars:
