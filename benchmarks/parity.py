@@ -36,7 +36,7 @@ if TYPE_CHECKING:
 
 CONTEXT, HORIZON = 16, 5
 FULL = {"computed": 5_000, "eurusd": 5_000, "gpt2": 5_000, "synthetic": 50_000}
-QUICK = {"computed": 200, "eurusd": 200, "gpt2": 120, "synthetic": 1_200}
+QUICK = {"computed": 80, "eurusd": 120, "gpt2": 80, "synthetic": 400}
 """Bars of each kind."""
 
 SIDE_BY_SIDE = 4
