@@ -117,7 +117,7 @@ def test_what_is_exported_makes_the_tester_trade_the_backtest(
 def test_a_run_is_replayed_from_the_command_line(
     hours: Path, monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
 ) -> None:
-    """Through the process of the models, over the weekend of the change to summer time; then bars of another file."""
+    """Through the process of the models, over the weekend of the change to summer time."""
     needs_compiler()
     monkeypatch.chdir(hours)
     days = ["--from", "2021-03-11", "--to", "2021-03-16"]
@@ -126,6 +126,14 @@ def test_a_run_is_replayed_from_the_command_line(
     assert record["equal"] and record["trades"][0] > 5 and record["account"] == "netting"
     assert record["forecasts"] == record["bars"] - 1 and record["from"].startswith("2021-03-11")
     assert read_json(Path(RUN) / "replay.json") == record
+
+
+@pytest.mark.slow
+def test_bars_from_elsewhere_are_replayed(
+    hours: Path, monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
+) -> None:
+    needs_compiler()
+    monkeypatch.chdir(hours)
     shutil.copy("EURUSD_H1.csv", "later_EURUSD_H1.csv")
     options = ["--from", "2021-03-22", "--to", "2021-03-23", "--out", "other.json"]
     assert main(["replay", RUN, "--bars", "later_EURUSD_H1.csv", *options]) == 0
