@@ -11,6 +11,7 @@ from dataclasses import dataclass
 from typing import NamedTuple
 
 from strategies.contract import BrokerRules
+from strategies.numbers import points_of_one
 from strategies.run import REASONS, Closed
 
 SIGNAL, STOP_LOSS, TAKE_PROFIT, STOP_OUT, END_OF_DATA = range(len(REASONS))
@@ -103,6 +104,7 @@ class Account:
 
     def __init__(self, rules: BrokerRules, point: float, close_only: bool) -> None:
         self.rules, self.point, self.close_only = rules, point, close_only
+        self.scale = points_of_one(point)
         self.netting = rules.account == "netting"
         self.step_units = rules.lot_step * rules.lot_units
         self.balance = rules.deposit
@@ -141,6 +143,10 @@ class Account:
         """Spread, slippage and commission less swap so far: as closed trades booked them, and of open positions."""
         open_costs = (t.units * conversion * (t.spread + t.slippage) + t.commission - t.swap for t in self.tickets)
         return self.paid + added(open_costs)
+
+    def on_grid(self, price: float) -> float:
+        """A stop's level in whole points, as `strategies.stops.on_grid`; NaN stays."""
+        return price if math.isnan(price) else math.floor(price * self.scale + 0.5) / self.scale
 
     def pay_swap(self, nights: int, conversion: float) -> None:
         """Charge or credit positions for nights held."""
@@ -182,7 +188,7 @@ class Account:
         if held:
             stop, take_profit = held.stop, held.take_profit
         elif math.isnan(stop):
-            stop = at - side * trailing
+            stop = self.on_grid(at - side * trailing)
         short_of_margin = self.equity(shown, terms) - self.margin - commission - margin < 0
         if short_of_margin or reached(at, stop, side) or reached(at, take_profit, -side):
             self.refused += 1
@@ -197,6 +203,15 @@ class Account:
             self.tickets.append(ticket)
         self.deals += 1
         return True
+
+    def gap(self, bar: int, opened: float, terms: Terms) -> int:
+        """Stops, profits and stop-outs that a bar's open lies beyond act before any order there; lot steps closed."""
+        side, held = self.side, self.steps
+        first = terms.exit_price(opened, side)
+        at_stop = any(reached(first, t.stop, side) or reached(first, t.take_profit, -side) for t in self.tickets)
+        if at_stop or reached(first, self._stop_out(terms), side):
+            self.stops(bar, opened, opened, opened, terms)
+        return held - self.steps
 
     def stops(self, bar: int, opened: float, high: float, low: float, terms: Terms) -> None:
         """Go through a bar, or a finer bar within it: profits it opens beyond, what is against, what is for."""
@@ -222,7 +237,7 @@ class Account:
     def _stops_against(self, bar: int, side: int, first: float, worst: float, terms: Terms) -> None:
         """Stop losses and stop-out between the exit prices `first` and `worst`, nearest level first."""
         while self.tickets:
-            stop_out = stop_out_price(self.tickets, self.balance, self.rules.stop_out, terms.conversion)
+            stop_out = self._stop_out(terms)
             stops = [t for t in self.tickets if not math.isnan(t.stop)]
             nearest = max(stops, key=lambda t: side * t.stop, default=None)
             if nearest is not None and side * nearest.stop >= side * stop_out:
@@ -236,11 +251,14 @@ class Account:
                 ticket = min(self.tickets, key=lambda t: t.result(fill, terms.conversion))
             self._close(ticket, ticket.steps, bar, fill - side * terms.slippage, terms, why)
 
+    def _stop_out(self, terms: Terms) -> float:
+        return stop_out_price(self.tickets, self.balance, self.rules.stop_out, terms.conversion)
+
     def trail(self, shown: float, terms: Terms) -> None:
         """Move trailing stops to their distance from a close, never away from it."""
         for t in self.tickets:
             if not math.isnan(t.trailing):
-                level = terms.exit_price(shown, t.side) - t.side * t.trailing
+                level = self.on_grid(terms.exit_price(shown, t.side) - t.side * t.trailing)
                 t.stop = t.side * max(t.side * t.stop, t.side * level)
 
     def _enlarge(

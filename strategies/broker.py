@@ -104,7 +104,11 @@ class AccountBroker(bt.BrokerBase):
             account.pay_swap(int(self._nights[0]), within.conversion)
         if self.orders:
             orders, self.orders = self.orders, []
+            held, side = account.steps, account.side
+            gone = account.gap(bar, self._open[0], within) if held else 0
             for order in orders:
+                if gone:
+                    self._after_gap(order, held, gone, side)
                 self._fill(order, bar, within)
         for opened, high, low in self._finer[self._begin[bar] : self._begin[bar + 1]]:
             if not account.tickets:
@@ -114,6 +118,14 @@ class AccountBroker(bt.BrokerBase):
             account.pay_swap(self.p.market.nights_end, within.conversion)
             at_close = Terms(self._spread[0], 0.0, self._conversion[0], close_only)
             account.reduce(bar, account.steps, self._close[0], at_close, END_OF_DATA)
+
+    def _after_gap(self, order: Any, held: int, gone: int, side: int) -> None:
+        """What is left of an order where the open closed `gone` of the lot steps held: nothing more of that side."""
+        info, least = order.info, self.account.rules.least_steps
+        left = max(info.closing - gone, 0)
+        info.closing = left if info.closing == held or left >= least else 0
+        if order.isbuy() == (side > 0):
+            info.opening = 0
 
     def _fill(self, order: Any, bar: int, terms: Terms) -> None:
         """Execute an order at the open: what it closes always, what it opens where margin and stops allow."""

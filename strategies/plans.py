@@ -127,6 +127,14 @@ def plan_on(layout: Layout, rules: TradingRules, reasons: bool = True) -> Plan:
     return restricted(plan, layout.entry, layout.flat) if layout.flat.any() or not layout.entry.all() else plan
 
 
+def expiries(layout: Layout, rules: TradingRules) -> np.ndarray:
+    """UTC at which the target of each of the T closes turns flat by itself, datetime64[ns]; its own close for none."""
+    if not len(layout.forecasts):
+        return layout.times
+    step = (rules.expiry_bars or layout.forecasts.horizon) - 1
+    return np.where(layout.row < 0, layout.times, layout.forecasts.ds[layout.row, step])
+
+
 def targets(
     bars: Bars, forecasts: Forecasts, rules: TradingRules, context: int, broker: BrokerRules | None = None
 ) -> list[Target]:

@@ -89,9 +89,21 @@ else within the bar or at its close, which stands for it."""
 def with_fills(trades: pd.DataFrame, times: np.ndarray, starts: np.ndarray) -> pd.DataFrame:
     """Trades with FILL_COLUMNS; times, starts: closes of the bars traded and when their trading begins, UTC [T]."""
     begun = pd.Series(pd.DatetimeIndex(starts).tz_localize("UTC"), pd.DatetimeIndex(times).tz_localize("UTC"))
-    at_open = trades["exit_reason"] == REASONS[0]
-    left = trades["exit_time"].where(~at_open, trades["exit_time"].map(begun))
+    left = trades["exit_time"].where(~left_at_open(trades), trades["exit_time"].map(begun))
     return trades.assign(entry_filled=trades["entry_time"].map(begun), exit_filled=left)
+
+
+def left_at_open(trades: pd.DataFrame) -> pd.Series:
+    """Whether each trade (TRADE_COLUMNS) was left at a bar's open for sure, bool [n].
+
+    By order, or by a stop in a bar that went on to open the other side: only a stop that the open lies beyond comes
+    before an order.
+    """
+    entered = set(zip(trades["entry_time"], trades["direction"], strict=True))
+    turned = [end in entered for end in zip(trades["exit_time"], -trades["direction"], strict=True)]
+    return (trades["exit_reason"] == REASONS[0]) | (
+        np.array(turned, bool) & (trades["entry_time"] < trades["exit_time"])
+    )
 
 
 def trades_frame(run: Run, market: Market, lot_units: float, reasons: tuple[str, ...]) -> pd.DataFrame:

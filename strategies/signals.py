@@ -18,7 +18,7 @@ import numpy as np
 from forecasting.errors import UserError
 from forecasting.forecasts import Forecast, Forecasts
 from strategies.sizing import capped, deviation_of, lots_per_money_of, steps_of
-from strategies.stops import ATR_BARS, average_true_range, distance_of, level_of, quantile_price
+from strategies.stops import ATR_BARS, average_true_range, distance_of, level_of, on_grid, quantile_price
 from strategies.views import SIGNALS, MarketStates, SignalRules, View, fill_price, find_signal, round_trip_cost
 
 __all__ = [
@@ -212,11 +212,13 @@ def _exits(forecasts: Forecasts, market: MarketStates, rules: SignalRules, side:
         if level is None:
             return None
         if level.kind == "quantile":
-            return np.asarray(quantile_price(level, side, forecasts.quantiles[:, :, -1]) + cost)
-        return np.asarray(now + away * side * distance_of(level, market.point, market.atr))
+            exact = quantile_price(level, side, forecasts.quantiles[:, :, -1]) + cost
+        else:
+            exact = now + away * side * distance_of(level, market.point, market.atr)
+        return on_grid(exact, market.point)
 
     trailing = level_of(rules.trailing, "trailing")
-    follow = distance_of(trailing, market.point, market.atr) if trailing else None
+    follow = on_grid(distance_of(trailing, market.point, market.atr), market.point) if trailing else None
     return _Exits(now, price("stop", -1), price("take_profit", 1), follow)
 
 

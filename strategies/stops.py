@@ -1,6 +1,6 @@
 """Stop loss, take profit and trailing stop from one text each: "" none, "points:150", "atr:2.0", "quantile:0.05".
 
-A level is a price of the side that closes the position: bid for longs, ask for shorts.
+A level is a price of the side that closes the position: bid for longs, ask for shorts; a broker keeps it in points.
 """
 
 from dataclasses import dataclass
@@ -9,7 +9,7 @@ import numpy as np
 
 from forecasting.errors import OptionError
 from forecasting.forecasts import QUANTILE_LEVELS
-from strategies.numbers import finite
+from strategies.numbers import finite, points_of_one
 
 ATR_BARS = 14
 """Bars of the average true range, MetaTrader's default."""
@@ -56,6 +56,16 @@ def quantile_price(level: Level, side: np.ndarray, quantiles: np.ndarray) -> np.
     """Price of a level's quantile, [N]; for a short (side -1) it is mirrored, 0.05 becoming 0.95. quantiles [N, Q]."""
     at = QUANTILE_LEVELS.index(level.value)
     return np.where(side > 0, quantiles[:, at], quantiles[:, len(QUANTILE_LEVELS) - 1 - at])
+
+
+def on_grid(price: np.ndarray, point: float) -> np.ndarray:
+    """Prices to the nearest whole point, a half upwards: what MetaTrader's NormalizeDouble makes of them, to the bit.
+
+    >>> on_grid(np.array([1.234565, 1.23456499]), 1e-5).tolist()
+    [1.23457, 1.23456]
+    """
+    scale = points_of_one(point)
+    return np.asarray(np.floor(price * scale + 0.5) / scale)
 
 
 def average_true_range(high: np.ndarray, low: np.ndarray, close: np.ndarray) -> np.ndarray:

@@ -19,6 +19,7 @@ import numpy as np
 import pandas as pd
 
 from strategies.metrics import falls, margin_level, ratio
+from strategies.run import left_at_open
 
 TRADING_DAYS = 252
 TRADING_DAYS_A_WEEK = 5
@@ -97,9 +98,7 @@ def fill_times(trades: pd.DataFrame, minutes: float, close_only: bool) -> tuple[
     if close_only or math.isnan(minutes):
         return trades["entry_time"], trades["exit_time"]
     length = pd.Timedelta(minutes=minutes)
-    return trades["entry_time"] - length, trades["exit_time"].where(
-        trades["exit_reason"] != AT_OPEN, trades["exit_time"] - length
-    )
+    return trades["entry_time"] - length, trades["exit_time"].where(~left_at_open(trades), trades["exit_time"] - length)
 
 
 def profits(net: np.ndarray) -> dict[str, float]:

@@ -9,6 +9,7 @@ import numpy as np
 
 from strategies.contract import BrokerRules
 from strategies.market import Market
+from strategies.numbers import points_of_one
 from strategies.plan import Plan, check_plan
 from strategies.run import CLOSED, Run
 from strategies.twin_records import ACCOUNT, CURVES, FILL, ORDER, TICKET, market_arrays, plan_arrays
@@ -59,6 +60,7 @@ def _account(market: Market, broker: BrokerRules) -> np.ndarray:
     account["balance"] = broker.deposit
     account["commission"] = broker.commission_per_unit
     account["point"], account["close_only"], account["nights_end"] = market.point, market.close_only, market.nights_end
+    account["scale"] = points_of_one(market.point)
     account["step_units"] = broker.lot_step * broker.lot_units
     account["hedging"], account["stopped"] = broker.account == "hedging", -1
     return account

@@ -40,6 +40,12 @@ def leaving(shown: float, side: float, spread: float, close_only: bool) -> float
 
 
 @njit(cache=True, error_model="numpy")
+def on_grid(price: float, scale: float) -> float:
+    """A stop's level in whole points, `scale` of which are a price of 1."""
+    return float(np.floor(price * scale + 0.5) / scale)
+
+
+@njit(cache=True, error_model="numpy")
 def steps_of(lots: float, account: Record) -> int:
     """Whole lot steps in `lots`, at most lot_max."""
     return int(min(np.floor(lots / account.lot_step + EXACT), np.floor(account.lot_max / account.lot_step + EXACT)))
@@ -153,7 +159,7 @@ def enter(account: Record, tickets: np.ndarray, order: Record, fill: Record, sho
     if enlarges:
         stop, profit = tickets[0].stop, tickets[0].profit
     elif np.isnan(stop) and not np.isnan(order.trailing):
-        stop = exit_price - side * order.trailing
+        stop = on_grid(exit_price - side * order.trailing, account.scale)
     if side * (exit_price - stop) <= 0 or side * (exit_price - profit) >= 0:
         return False
     results = margins = 0.0
@@ -213,6 +219,8 @@ def execute(
 ) -> None:
     """A bar's swap, and the order decided at the close before, at the open: closing before opening."""
     charge(account, tickets, nights, fill.conversion)
+    if account.open > 0:
+        gap(account, tickets, order, fill, shown, trades)
     if order.leave > 0:
         leave(account, tickets, order.leave, fill, shown, trades)
     if order.steps > 0:
@@ -320,14 +328,38 @@ def visit(
 
 
 @njit(cache=True, error_model="numpy")
+def gap(account: Record, tickets: np.ndarray, order: Record, fill: Record, shown: float, trades: np.ndarray) -> None:
+    """What the open lies beyond acts before an order there, of which the same side's entry is dropped then."""
+    if order.leave == 0 and order.steps == 0:
+        return
+    if account.changed or account.conversion != fill.conversion:
+        set_levels(account, tickets, fill.conversion)
+    side, held = account.side, account.steps
+    first = leaving(shown, side, fill.spread, account.close_only)
+    if side * (first - account.level) > 0 and not side * (first - account.profit) >= 0:
+        return
+    visit(account, tickets, fill, first, first, first, trades)
+    gone = held - account.steps
+    if gone == 0:
+        return
+    left = max(order.leave - gone, 0)
+    order.leave = left if order.leave == held or left >= account.least_steps else 0
+    if order.side == side:
+        order.steps = 0
+
+
+@njit(cache=True, error_model="numpy")
 def trail(account: Record, tickets: np.ndarray, price: float) -> None:
     """Move trailing stops to their distance from a close where that is nearer."""
     side = account.side
     for i in range(account.open):
         ticket = tickets[i]
-        if not np.isnan(ticket.trailing) and side * (price - side * ticket.trailing - ticket.stop) > 0:
+        if np.isnan(ticket.trailing):
+            continue
+        level = on_grid(price - side * ticket.trailing, account.scale)
+        if side * (level - ticket.stop) > 0:
             account.changed = True
-            ticket.stop = price - side * ticket.trailing
+            ticket.stop = level
 
 
 @njit(cache=True, error_model="numpy")

@@ -20,14 +20,14 @@ TICKET = _layout(
 commission, swap: money. best, worst: exit prices met."""
 
 ACCOUNT = _layout(
-    f8="balance paid commission swap_long swap_short point leverage margin_call stop_out lot_step lot_max step_units"
-    " side level profit conversion",
+    f8="balance paid commission swap_long swap_short point scale leverage margin_call stop_out lot_step lot_max"
+    " step_units side level profit conversion",
     i8="least_steps nights_end steps open trades deals refused margin_calls stopped",
     b1="hedging close_only changed trails",
 )
 """What an account holds and by which rules. commission: of a unit and side. side, steps: of what is open;
 open, trades: tickets open, trades closed.
-stopped: bar of the last stop, profit or stop-out.
+stopped: bar of the last stop, profit or stop-out. scale: points in a price of 1.
 level, profit: nearest exit prices at which something acts, trails: whether a stop follows, all as of `conversion` and
 to be found anew once `changed`."""
 

@@ -74,6 +74,8 @@ def build_parser() -> argparse.ArgumentParser:
     _audit(verbs)
     _robustness(verbs)
     _serve(verbs)
+    _replay(verbs)
+    _export_tester(verbs)
     _curve_key(verbs)
     _install_mt5(verbs)
     _export(verbs)
@@ -290,6 +292,37 @@ def _serve(verbs: Any) -> None:
         "--curve-clients", metavar="FILE", help="public keys that may connect, one a line (default: any key)"
     )
     parser.add_argument("--log-json", action="store_true", help="print events as lines of JSON instead of the table")
+
+
+def _replay(verbs: Any) -> None:
+    job = "replay a run through the live server and the Expert Advisor's own code, and compare with its backtest"
+    example = "tunetrade replay runs/demo/EURUSD-D1/lora/1 --account hedging"
+    parser = _verb(verbs, "replay", job, example, "replay", "tunetrade.verbs_live")
+    parser.add_argument("run", help="run folder of a model, such as runs/demo/EURUSD-D1/lora/1")
+    parser.add_argument(
+        "--bars", metavar="SOURCE", help="other bars of the series: a file, or journal:EURUSD,H1 as serve recorded them"
+    )
+    parser.add_argument("--from", dest="first", metavar="DAY", help="first day (default: that of the first forecast)")
+    parser.add_argument("--to", dest="last", metavar="DAY", help="last day (default: that of the last forecast)")
+    parser.add_argument("--account", help="netting or hedging (default: broker.account of the study)")
+    parser.add_argument(
+        "--out", metavar="FILE", help="where the report goes, JSON (default: replay.json in the run folder)"
+    )
+    _json_option(parser)
+
+
+def _export_tester(verbs: Any) -> None:
+    job = "write a run's targets for MetaTrader's Strategy Tester, where the Expert Advisor reads them from a file"
+    example = "tunetrade export-tester runs/hourly/EURUSD-H1/lora/1 --out EURUSD-H1.csv"
+    parser = _verb(verbs, "export-tester", job, example, "export_tester", "tunetrade.verbs_live")
+    parser.add_argument("run", help="run folder with forecasts")
+    parser.add_argument("--out", metavar="FILE", help="file to write (default: <series>.csv in the run folder)")
+    parser.add_argument(
+        "--server-tz",
+        metavar="ZONE",
+        help="the broker's clock (default: the study's source.server_tz or broker.timezone)",
+    )
+    _json_option(parser)
 
 
 def _curve_key(verbs: Any) -> None:

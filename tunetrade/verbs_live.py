@@ -1,4 +1,4 @@
-"""The verb `serve`: models of run folders, live to trading terminals."""
+"""Verbs of the live link: `serve` models to trading terminals, `replay` a run through it, `export-tester`."""
 
 import argparse
 import json
@@ -19,6 +19,9 @@ if TYPE_CHECKING:
     from bridge.curve import Curve
 
 Arguments = argparse.Namespace
+
+LONG = 1_000
+"""Bars from which on a replay is worth a program that takes longer to build."""
 
 KEPT = 10_000
 """Events that wait for a reader at most."""
@@ -87,6 +90,74 @@ def secret_of(asked: Arguments) -> str:
     if not secret:
         raise ConfigError(f"--secret-file {asked.secret_file} is empty; write at least 16 random characters into it")
     return secret
+
+
+def replay(asked: Arguments) -> int:
+    """Replay a run through server and Expert Advisor; 1 where they trade otherwise than the backtest."""
+    import tempfile
+
+    from bridge.models import Worker
+    from bridge.terminal.build import build, compiler
+    from forecasting.files import write_json
+    from tunetrade.cli import emit_json
+    from tunetrade.progress import Board
+    from tunetrade.replay import Ready, hosted
+    from tunetrade.replay import replay as replayed
+    from tunetrade.replay_run import Asked, case_of_run, check_asked
+
+    compiler()
+    wish = Asked(asked.run, asked.bars or "", asked.first or "", asked.last or "", asked.account or "")
+    cell = check_asked(wish)
+    print("loading the model ...", file=sys.stderr, flush=True)
+    models = Worker(MAKER, [str(Path(asked.run).resolve())])
+    board = Board(1)
+    try:
+        facts = models.start()
+        (desk,) = facts.values()
+        case = case_of_run(wish, desk.history)
+        print("building the terminal ...", file=sys.stderr, flush=True)
+        program = build(optimised=len(case.forecasts) > LONG)
+        with (
+            tempfile.TemporaryDirectory(prefix="replay-") as folder,
+            hosted(Ready(models, facts), Path(folder)) as host,
+        ):
+            parity = replayed(case, host, program, lambda done, of: board.show(0, f"{cell.name} replay", done, of))
+    finally:
+        board.close()
+        models.close()
+    facts_of_run = {
+        "run": asked.run, "unique_id": case.bars.instrument.unique_id, "model": case.model,
+        "from": str(case.span[0]), "to": str(case.span[1]), "account": case.broker.account,
+        "signal": case.trading.signal, "sizing": case.trading.sizing,
+    }  # fmt: skip
+    record = facts_of_run | parity.record()
+    out = Path(asked.out) if asked.out else cell.paths.folder / "replay.json"
+    write_json(out, record)
+    if asked.json:
+        emit_json(record)
+    else:
+        first, last = (str(end)[:16] for end in case.span)
+        print(f"{record['unique_id']} {case.model}, {first} to {last}, {case.broker.account} account")
+        print("\n".join(parity.lines()))
+        print(f"report: {out}")
+    return 0 if parity.equal else 1
+
+
+def export_tester(asked: Arguments) -> int:
+    """Write a run's targets for the Strategy Tester."""
+    from forecasting.files import write_text
+    from tunetrade.cli import emit_json
+    from tunetrade.replay_run import targets_of_run
+
+    unique_id, text, rows = targets_of_run(asked.run, asked.server_tz or "")
+    out = Path(asked.out) if asked.out else Path(asked.run) / f"{unique_id}.csv"
+    write_text(out, text)
+    if asked.json:
+        emit_json({"file": str(out), "unique_id": unique_id, "rows": rows})
+        return 0
+    print(f"{out}: {rows:,} targets of {unique_id}")
+    print(f"put it into TuneTrade/{unique_id}.csv of the terminals' common Files folder (bridge/mt5/README.md)")
+    return 0
 
 
 class Show:

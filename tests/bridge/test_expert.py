@@ -5,6 +5,7 @@ from scripted import EPOCH, HOUR, START, TRADING, Script, bars, close_ms, market
 from simulated import built, ran
 
 from bridge.terminal.build import EXPERT
+from strategies.targets import COLUMNS, HEADER
 
 FIRST = START + 3 * HOUR
 """Open of the bar that has closed last when the EA starts."""
@@ -219,12 +220,28 @@ def test_a_stop_that_is_hit_is_told_and_a_trailing_stop_follows(tmp_path):
     assert told["reason"] == "stop" and told["requested"] is None
 
 
-def test_a_trailing_stop_that_is_leapt_over_closes_and_the_same_side_waits_for_the_next_bar(tmp_path):
-    rows = [*bars(5), (START + 5 * HOUR, 1.099, 1.0992, 1.0988, 1.099, 8)]
+@pytest.mark.parametrize(("opens", "why"), [(1.09995, "trailing"), (1.099, "stop")])
+def test_a_stop_that_is_leapt_over_closes_and_the_same_side_waits_for_the_next_bar(tmp_path, opens, why):
+    """The close would have moved the stop from 1.0999 to 1.1; beyond the first the broker closes, between them we."""
+    rows = [*bars(5), (START + 5 * HOUR, opens, 1.1, 1.0988, 1.099, 8)]
     outcome = traded(tmp_path, Script(rows, default={"stop": None, "trailing": 0.0005}))
     assert outcome.codes == ["TAKEN", "NOOP"] and "stopped just now" in outcome.texts[1]
-    assert outcome.deals()[1] == (5, -1, 0.1, 1.099)
-    assert outcome.script.of("exec")[1]["reason"] == "trailing"
+    assert outcome.deals()[1] == (5, -1, 0.1, opens)
+    assert outcome.script.of("exec")[1]["reason"] == why
+
+
+def test_each_position_keeps_its_own_trailing_distance_over_a_restart(tmp_path):
+    """Positions 1 and 2, 50 and 30 points behind the closes, as a state file says that an earlier run left."""
+    state = tmp_path / "local" / "TuneTrade" / "EURUSD-H1-20240101.state"
+    state.parent.mkdir(parents=True)
+    state.write_text("2;0;0;0;0;0;0;0;0;0;0;0;0;0;0;2;1;0.0005;2;0.0003;end")
+    rows = [(*row[:3], round(row[1] - 1e-4, 5), *row[4:]) for row in bars(7)]
+    outcome = traded(tmp_path, Script(rows), held=["1 0.1 1.1 20240101"] * 2)
+    moved = [[float(word) for word in text.split()[:2]] for text in outcome.journal.of("modify")]
+    levels = [[ticket, round(rows[at][4] - away, 5)] for at in (4, 5) for ticket, away in ((1, 5e-4), (2, 3e-4))]
+    assert sorted(moved) == sorted(levels)
+    kept = state.read_text().split(";")
+    assert kept[15:] == ["2", "1", "0.00050000000000000001", "2", "0.00029999999999999997", "end"]
 
 
 def test_an_expired_target_waits_a_moment_for_the_forecast_that_may_renew_it(tmp_path):
@@ -304,13 +321,13 @@ def test_a_server_that_does_not_know_the_secret_is_not_trusted(tmp_path):
 
 
 def csv_of(script, series="EURUSD-H1"):
-    lines = [f"tunetrade-targets 1 {series}", "bar,close,position,lots,stop,take_profit,trailing,resize,expiry,reason"]
+    lines = [f"{HEADER} {series}", ",".join(COLUMNS)]
     for row in script.rows:
         said = script.forecast(row[0])
         levels = [said[name] or 0 for name in ("stop", "take_profit", "trailing")]
-        numbers = [row[0], said["close_ref"], said["position"], said["lots"], *levels, int(said["resize"])]
+        numbers = [row[0], said["close_ref"], said["position"], said["lots"], 0, 0, *levels, int(said["resize"])]
         expiry = said["expiry_ms"] // 1000 + 7200
-        lines.append(",".join(map(repr, [*numbers, expiry])) + ",because")
+        lines.append(",".join(map(repr, [*numbers, 1, row[0], expiry])) + ",because")
     return "\n".join(lines) + "\n"
 
 
@@ -354,8 +371,8 @@ def test_a_target_that_nothing_renews_is_closed_at_the_open_after_its_expiry(tmp
     ("text", "why"),
     [
         ("", "make it by tunetrade export-tester"),
-        ("tunetrade-targets 1 GBPUSD-H1\nx\n", "begins with"),
-        ("tunetrade-targets 1 EURUSD-H1\nx\n1,2,3\n", "line 3 is no target"),
+        (f"{HEADER} GBPUSD-H1\nx\n", "begins with"),
+        (f"{HEADER} EURUSD-H1\nx\n1,2,3\n", "line 3 is no target"),
     ],
 )
 def test_the_strategy_tester_refuses_another_file(tmp_path, text, why):

@@ -52,7 +52,7 @@ def test_bars_on_both_sides_of_a_change_have_the_right_stamps(tmp_path, opens, w
     now, change = opens[warm], next(moment for moment in opens if offset(moment) != offset(opens[0]))
     lines = [f"warm {warm}", f"offset {offset(now)}", "close_at_end 0"]
     if now < change:
-        lines += [f"shift_at {broker(change)}", f"shift_to {offset(change)}"]
+        lines.append(f"zone {broker(change)} {offset(change)}")
     closes = [round(1.1 + 1e-4 * (i % 7), 5) for i in range(len(opens))]
     lines += [
         f"bar {broker(moment)} {close} {close + 1e-4:.5f} {close - 1e-4:.5f} {close} 8"

@@ -155,10 +155,13 @@ def equity_of_one_position(market, broker, run):
         rate = market.conversion[bar - 1]
         closed = [trade for trade in run.trades if trade.exit_bar == bar]
         money += swap(market.nights[bar], rate)
-        for trade in (trade for trade in closed if trade.why == SIGNAL):
+        entered = {np.sign(run.position[bar]), *(np.sign(trade.units) for trade in closed if trade.entry_bar == bar)}
+        # A stop that the open lies beyond comes before the order that opens the other side there.
+        first = [t for t in closed if t.why == SIGNAL or (t.entry_bar < bar and -np.sign(t.units) in entered)]
+        for trade in first:
             money += closing(trade, rate)
             held -= trade.units
-        within = [trade for trade in closed if trade.why != SIGNAL]
+        within = [trade for trade in closed if trade not in first]
         opened = round((run.position[bar] - held + sum(trade.units for trade in within)) / step) * step
         if opened:
             side, spread = np.sign(opened), market.spread[bar - 1]

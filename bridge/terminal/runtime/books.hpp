@@ -11,10 +11,10 @@ inline void write_books() {
     out.precision(17);
     out << m.now << ' ' << m.balance << ' ' << m.next_ticket << ' ' << m.positions.size() << ' ' << m.deals.size() << '\n';
     for (auto &p : m.positions)
-        out << p.ticket << ' ' << p.side << ' ' << p.lots << ' ' << p.price << ' ' << p.sl << ' ' << p.tp << ' ' << p.magic << ' ' << p.time << ' ' << narrow(p.comment) << '\n';
+        out << p.ticket << ' ' << p.side << ' ' << p.lots << ' ' << p.price << ' ' << p.sl << ' ' << p.tp << ' ' << p.margin << ' ' << p.commission << ' ' << p.swap << ' ' << p.magic << ' ' << p.time << ' ' << narrow(p.comment) << '\n';
     for (auto &d : m.deals)
         out << d.ticket << ' ' << d.order << ' ' << d.position << ' ' << d.time << ' ' << d.side << ' ' << (int)d.entry << ' ' << d.lots << ' ' << d.price << ' '
-            << d.commission << ' ' << d.profit << ' ' << d.magic << ' ' << (int)d.reason << ' ' << narrow(d.comment) << '\n';
+            << d.commission << ' ' << d.swap << ' ' << d.profit << ' ' << d.magic << ' ' << (int)d.reason << ' ' << narrow(d.comment) << '\n';
     out.close();
     if (!out || rename((file + ".new").c_str(), file.c_str())) throw Critical{"books " + file};
 }
@@ -28,13 +28,13 @@ inline bool read_books() {
     int entry = 0, reason = 0;
     m.positions.resize(positions);
     for (auto &p : m.positions) {
-        in >> p.ticket >> p.side >> p.lots >> p.price >> p.sl >> p.tp >> p.magic >> p.time;
+        in >> p.ticket >> p.side >> p.lots >> p.price >> p.sl >> p.tp >> p.margin >> p.commission >> p.swap >> p.magic >> p.time;
         std::getline(in, text);
         p.comment = wide(text.substr(std::min<size_t>(1, text.size())));
     }
     m.deals.resize(deals);
     for (auto &d : m.deals) {
-        in >> d.ticket >> d.order >> d.position >> d.time >> d.side >> entry >> d.lots >> d.price >> d.commission >> d.profit >> d.magic >> reason;
+        in >> d.ticket >> d.order >> d.position >> d.time >> d.side >> entry >> d.lots >> d.price >> d.commission >> d.swap >> d.profit >> d.magic >> reason;
         std::getline(in, text);
         d.entry = (ENUM_DEAL_ENTRY)entry;
         d.reason = (ENUM_DEAL_REASON)reason;

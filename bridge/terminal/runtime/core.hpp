@@ -179,10 +179,10 @@ inline double MathPow(double x, double y) { return std::pow(x, y); }
 inline bool MathIsValidNumber(double x) { return std::isfinite(x); }
 inline int MathRand() { return rand() & 32767; }
 inline void MathSrand(int seed) { srand((unsigned)seed); }
+// To the nearest, a half away from zero; what has no room for these digits stays as it is.
 inline double NormalizeDouble(double x, int digits) {
-    char b[400];
-    snprintf(b, sizeof b, "%.*f", digits, x);
-    return atof(b);
+    double scale = std::pow(10.0, digits), whole = std::floor(std::fabs(x) * scale + 0.5);
+    return whole < 9e15 ? std::copysign(whole / scale, x) : x;
 }
 
 #define MQL_STRUCT(n) n *operator->() { return this; } const n *operator->() const { return this; }

@@ -60,18 +60,23 @@ inline int drive(const Handlers &h) {
         broker_offset = env("MQL_OFFSET", 7200);
         ulong run_end = micros() + 1000ul * (ulong)env("MQL_RUN_MS", 30000), next = micros();
         const char *path = getenv("MQL_MARKET");
+        bool known = false;                        // from books of a run before
         if (path) {
             load_market(path);
-            open_bar(read_books() ? market.now : (int)market.warm);
+            known = read_books();
+            int first = known ? market.now : (int)market.warm;
+            if (market.prelude && !known) { set_clock(market.bars[(size_t)first - 1]); last_tick(first - 1); } else open_bar(first);
             booked = write_books;
             write_books();
         }
         if (int bad = h.init()) { h.deinit(REASON_INITFAILED); journal("end", "init " + std::to_string(bad)); return 1; }
+        if (path && market.prelude && !known) { on_tick(h); open_bar((int)market.warm); }   // attached before its first bar closed
         if (!path) {
             while (!removed && timer_ms && micros() < run_end) { next = wait_timer(next, run_end); on_timer(h); }
         } else {
             ulong bar_ms = (ulong)env("MQL_BAR_MS", 60000);
             for (;;) {
+                tell(h);                           // of what the bar's open has closed
                 long seen = watched_seen;
                 ulong end = std::min(run_end, micros() + 1000ul * bar_ms);
                 on_tick(h);

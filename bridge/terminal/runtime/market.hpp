@@ -1,5 +1,6 @@
-// A market and an account, after docs/EXECUTION.md: bars hold bids, a purchase pays the spread, stops are gone through
-// pessimistically. Not simulated: swap, stop-out, partial fills, pending orders.
+// A market and an account, after docs/EXECUTION.md: bars hold bids, a purchase pays the spread, what a bar's open lies
+// beyond acts before the program hears of the bar, the rest is gone through pessimistically. Sums are done in the order
+// of strategies/account.py, so that prices agree to the bit. Not simulated: partial fills, pending orders, ticks.
 #pragma once
 #include "platform.hpp"
 #include <cmath>
@@ -49,28 +50,33 @@ struct MqlTradeTransaction {
 
 // ---- the market's state
 
-struct Bar { long time; double open, high, low, close, spread, conversion, slippage; long volume; };
-struct Position { ulong ticket; int side; double lots, price, sl, tp, commission; ulong magic; long time; string comment; };
-struct Deal { ulong ticket, order, position; long time; int side; ENUM_DEAL_ENTRY entry; double lots, price, commission, profit; ulong magic; ENUM_DEAL_REASON reason; string comment; };
+struct Piece { double open, high, low; };           // a bar within a bar
+struct Bar { long time; double open, high, low, close, spread, conversion, slippage; long nights, volume; std::vector<Piece> finer; };
+struct Position { ulong ticket; int side; double lots, price, sl, tp, margin, commission, swap; ulong magic; long time; string comment; };
+struct Deal { ulong ticket, order, position; long time; int side; ENUM_DEAL_ENTRY entry; double lots, price, commission, swap, profit; ulong magic; ENUM_DEAL_REASON reason; string comment; };
 struct Market {
     std::string symbol = "EURUSD", server = "Simulated-Demo", currency = "USD";
     long digits = 5, warm = 0, period = 16385, hedging = 1, demo = 1, filling = 3, execution = 2, trade_mode = 4, stops_level = 0,
-         trade_allowed = 1, offset = 7200, leverage = 30, close_at_end = 1, reject = 0,
-         shift_at = 0, shift_to = 0;
-    double point = 1e-5, contract = 100000, lot_min = 0.01, lot_step = 0.01, lot_max = 100, balance = 10000, commission = 0;
+         trade_allowed = 1, offset = 7200, close_at_end = 1, reject = 0, close_only = 0, in_price = 0, nights_end = 0, prelude = 0;
+    double point = 1e-5, contract = 100000, lot_min = 0.01, lot_step = 0.01, lot_max = 100, balance = 10000, commission = 0,
+           leverage = 30, swap_long = 0, swap_short = 0, stop_out = 0.5;
     std::vector<Bar> bars;
+    std::vector<std::pair<long, long>> zones;      // broker's time from which an offset to UTC holds, s
     int now = -1;                                  // the bar that is forming
     bool closing = false;                          // its last tick has come
-    double bid = 0, spread = 0, conversion = 1, slippage = 0;
+    double shown = 0, spread = 0, conversion = 1, slippage = 0;
     std::vector<Position> positions;
     std::vector<Deal> deals;
     ulong next_ticket = 1;
     std::vector<ulong> news;                       // deals the program has not been told of yet
-    double ask() const { return bid + spread; }
+    double left_at(double price, int side) const { return price - side * (close_only ? spread / 2 : side > 0 ? 0.0 : spread); }
+    double exit_price(int side) const { return left_at(shown, side); }
+    double entry_price(int side) const { return shown + side * ((close_only ? spread / 2 : side > 0 ? spread : 0.0) + slippage); }
+    double bid() const { return exit_price(1); }
+    double ask() const { return exit_price(-1); }
     double money_of(const Position &p, double at) const { return p.side * (at - p.price) * p.lots * contract * conversion; }
-    double exit_price(int side) const { return side > 0 ? bid : ask(); }
-    double floating() const { double m = 0; for (auto &p : positions) m += money_of(p, exit_price(p.side)); return m; }
-    double margin() const { double m = 0; for (auto &p : positions) m += p.lots * contract * p.price * conversion / (double)leverage; return m; }
+    double floating() const { double m = 0; for (auto &p : positions) m += money_of(p, exit_price(p.side)) + p.swap; return m; }
+    double margin() const { double m = 0; for (auto &p : positions) m += p.margin; return m; }
 };
 inline Market market;
 inline void (*booked)() = nullptr;                 // told of every change of the account
@@ -81,24 +87,35 @@ inline void load_market(const std::string &path) {
     Market &m = market;
     std::map<std::string, long *> whole{{"digits", &m.digits}, {"warm", &m.warm}, {"period", &m.period}, {"hedging", &m.hedging}, {"demo", &m.demo},
         {"filling", &m.filling}, {"execution", &m.execution}, {"trade_mode", &m.trade_mode}, {"stops_level", &m.stops_level},
-        {"trade_allowed", &m.trade_allowed}, {"offset", &m.offset}, {"leverage", &m.leverage}, {"close_at_end", &m.close_at_end}, {"reject", &m.reject},
-        {"shift_at", &m.shift_at}, {"shift_to", &m.shift_to}};
+        {"trade_allowed", &m.trade_allowed}, {"offset", &m.offset}, {"close_at_end", &m.close_at_end}, {"reject", &m.reject},
+        {"close_only", &m.close_only}, {"in_price", &m.in_price}, {"nights_end", &m.nights_end}, {"prelude", &m.prelude}};
     std::map<std::string, double *> real{{"point", &m.point}, {"contract", &m.contract}, {"lot_min", &m.lot_min}, {"lot_step", &m.lot_step},
-        {"lot_max", &m.lot_max}, {"balance", &m.balance}, {"commission", &m.commission}};
+        {"lot_max", &m.lot_max}, {"balance", &m.balance}, {"commission", &m.commission}, {"leverage", &m.leverage},
+        {"swap_long", &m.swap_long}, {"swap_short", &m.swap_short}, {"stop_out", &m.stop_out}};
     std::map<std::string, std::string *> text{{"symbol", &m.symbol}, {"server", &m.server}, {"currency", &m.currency}};
     for (std::string line; std::getline(in, line);) {
         std::istringstream words(line);
         std::string key;
         words >> key;
         if (key == "bar") {
-            Bar b{0, 0, 0, 0, 0, 0, 1, 0, 1};
+            Bar b{0, 0, 0, 0, 0, 0, 1, 0, 0, 1, {}};
             words >> b.time >> b.open >> b.high >> b.low >> b.close >> b.spread;
             if (!words) throw Critical{"bar: " + line};
             if (!(words >> b.conversion)) b.conversion = 1;
             else if (!(words >> b.slippage)) b.slippage = 0;
+            else if (!(words >> b.nights)) b.nights = 0;
             m.bars.push_back(b);
+        } else if (key == "fine") {                // bars within the bar before this line
+            Piece p{0, 0, 0};
+            words >> p.open >> p.high >> p.low;
+            if (!words || m.bars.empty()) throw Critical{"fine: " + line};
+            m.bars.back().finer.push_back(p);
+        } else if (key == "zone") {
+            long from = 0, offset = 0;
+            words >> from >> offset;
+            m.zones.push_back({from, offset});
         } else if (key == "held") {                // a position from before, with the program's magic or another's
-            Position p{m.next_ticket++, 1, 0, 0, 0, 0, 0, 0, 0, {}};
+            Position p{m.next_ticket++, 1, 0, 0, 0, 0, 0, 0, 0, 0, 0, {}};
             words >> p.side >> p.lots >> p.price >> p.magic;
             m.positions.push_back(p);
         } else if (whole.count(key)) words >> *whole[key];
@@ -108,20 +125,26 @@ inline void load_market(const std::string &path) {
     }
     broker_offset = m.offset;
     if (m.warm < 1 || m.warm >= (long)m.bars.size()) throw Critical{"warm must leave bars to replay"};
+    for (auto &b : m.bars) {
+        if (!m.in_price) b.spread *= m.point, b.slippage *= m.point;
+        if (b.finer.empty()) b.finer.push_back({b.open, b.high, b.low});
+    }
+    for (auto &p : m.positions) p.margin = p.lots * m.contract * p.price / m.leverage;
 }
-
-// The first tick of a bar: its open, with the spread and conversion known from the bar before.
-inline void open_bar(int i) {
-    Market &m = market;
-    m.now = i;
-    m.closing = false;
-    m.bid = m.bars[(size_t)i].open;
-    m.spread = m.bars[(size_t)i - 1].spread * m.point;
-    m.conversion = m.bars[(size_t)i - 1].conversion;
-    m.slippage = m.bars[(size_t)i].slippage * m.point;
-    if (m.shift_at && m.bars[(size_t)i].time >= m.shift_at) broker_offset = m.shift_to;
-    tick_time = m.bars[(size_t)i].time;
+inline void set_clock(const Bar &b) {
+    tick_time = b.time;
     tick_micros = micros();
+    for (auto &z : market.zones) if (z.first <= b.time) broker_offset = z.second;
+}
+// The last tick of a bar: its close, with the bar's own spread and conversion.
+inline void last_tick(int i) {
+    Market &m = market;
+    const Bar &b = m.bars[(size_t)i];
+    m.now = i;
+    m.shown = b.close;
+    m.spread = b.spread;
+    m.conversion = b.conversion;
+    m.closing = true;
 }
 
 inline std::string number(double x) { char b[40]; snprintf(b, sizeof b, "%.17g", x); return b; }
@@ -129,10 +152,10 @@ inline ulong book(const Deal &d) {
     Market &m = market;
     m.deals.push_back(d);
     m.news.push_back(d.ticket);
-    m.balance += d.profit + d.commission;
+    m.balance += d.profit + d.commission + d.swap;
     journal("deal", "{\"deal\":" + std::to_string(d.ticket) + ",\"position\":" + std::to_string(d.position) + ",\"time\":" + std::to_string(d.time) +
         ",\"side\":" + std::to_string(d.side) + ",\"entry\":" + std::to_string((int)d.entry) + ",\"lots\":" + number(d.lots) + ",\"price\":" + number(d.price) +
-        ",\"commission\":" + number(d.commission) + ",\"profit\":" + number(d.profit) + ",\"reason\":" + std::to_string((int)d.reason) +
+        ",\"commission\":" + number(d.commission) + ",\"swap\":" + number(d.swap) + ",\"profit\":" + number(d.profit) + ",\"reason\":" + std::to_string((int)d.reason) +
         ",\"magic\":" + std::to_string(d.magic) + ",\"bar\":" + std::to_string(m.now) + "}");
     if (booked) booked();
     return d.ticket;
@@ -141,36 +164,102 @@ inline double tidy(double lots) { return std::round(lots * 1e8) / 1e8; }
 inline ulong close_part(size_t i, double lots, double price, ENUM_DEAL_REASON reason, ENUM_DEAL_ENTRY entry = DEAL_ENTRY_OUT) {
     Market &m = market;
     Position p = m.positions[i];
-    Position part = p;
+    Position part = p, &left = m.positions[i];
     part.lots = lots;
-    double profit = m.money_of(part, price);
-    m.positions[i].lots = tidy(p.lots - lots);
-    if (m.positions[i].lots <= 0) m.positions.erase(m.positions.begin() + (long)i);
+    double profit = m.money_of(part, price), share = lots / p.lots, swap = p.swap * share;
+    left.lots = tidy(p.lots - lots);
+    left.margin -= p.margin * share;
+    left.commission -= p.commission * share;
+    left.swap -= swap;
+    if (left.lots <= 0) m.positions.erase(m.positions.begin() + (long)i);
     ulong t = m.next_ticket++;
-    return book({t, t, p.ticket, tick_time, -p.side, entry, lots, price, -m.commission * lots, profit, p.magic, reason, p.comment});
+    return book({t, t, p.ticket, tick_time, -p.side, entry, lots, price, -m.commission * lots, swap, profit, p.magic, reason, p.comment});
+}
+inline Position opened(ulong ticket, int side, double lots, double price, double sl, double tp, ulong magic, const string &comment) {
+    Market &m = market;
+    double margin = lots * m.contract * price * m.conversion / m.leverage;
+    return {ticket, side, lots, price, sl, tp, margin, m.commission * lots, 0, magic, tick_time, comment};
+}
+inline void pay_swap(long nights, double conversion) {
+    Market &m = market;
+    for (auto &p : m.positions) p.swap += p.lots * m.contract * (double)nights * (p.side > 0 ? m.swap_long : m.swap_short) * m.point * conversion;
 }
 
-// Stops of the bar that is forming, then its last tick: the close, with the bar's own spread and conversion.
-inline void close_bar() {
+// ---- what happens within a bar, a side at a time
+
+inline void take_profits(int side, double best) {
+    for (;;) {
+        auto &all = market.positions;
+        size_t hit = all.size();
+        for (size_t i = 0; i < all.size(); i++)
+            if (all[i].side == side && all[i].tp > 0 && side * (best - all[i].tp) >= 0 && (hit == all.size() || side * (all[i].tp - all[hit].tp) < 0)) hit = i;
+        if (hit == all.size()) return;
+        close_part(hit, all[hit].lots, all[hit].tp, DEAL_REASON_TP);
+    }
+}
+// Exit price at which equity is stop_out x margin; NaN where positions of both sides are held.
+inline double stop_out_price() {
     Market &m = market;
-    const Bar &b = m.bars[(size_t)m.now];
-    for (int pass = 0; pass < 2; pass++)            // what is against a position comes before what is for it
-        for (size_t i = m.positions.size(); i-- > 0;) {
-            Position p = m.positions[i];
-            double d = p.side, shift = p.side > 0 ? 0 : m.spread;
-            double open = b.open + shift, worst = (p.side > 0 ? b.low : b.high) + shift, best = (p.side > 0 ? b.high : b.low) + shift;
-            if (pass == 0 && p.sl > 0 && d * (worst - p.sl) <= 0)
-                close_part(i, p.lots, d * std::min(d * open, d * p.sl) - d * m.slippage, DEAL_REASON_SL);
-            else if (pass == 1 && p.tp > 0 && d * (best - p.tp) >= 0)
-                close_part(i, p.lots, p.tp, DEAL_REASON_TP);
+    double units = 0, worth = 0, margins = 0, swaps = 0;
+    for (auto &p : m.positions) {
+        if (p.side != m.positions[0].side) return NAN;
+        double u = p.side * p.lots * m.contract;
+        units += u; worth += u * p.price; margins += p.margin; swaps += p.swap;
+    }
+    return (m.stop_out * margins - m.balance - swaps + m.conversion * worth) / (m.conversion * units);
+}
+inline void stop_losses(int side, double first, double worst) {
+    for (;;) {
+        Market &m = market;
+        auto &all = m.positions;
+        size_t hit = all.size();
+        for (size_t i = 0; i < all.size(); i++)
+            if (all[i].side == side && all[i].sl > 0 && (hit == all.size() || side * (all[i].sl - all[hit].sl) > 0)) hit = i;
+        double out = all.empty() || all[0].side != side ? NAN : stop_out_price(), level = hit < all.size() ? all[hit].sl : NAN;
+        ENUM_DEAL_REASON why = DEAL_REASON_SL;
+        if (!std::isnan(out) && !(side * level >= side * out)) { level = out; why = DEAL_REASON_SO; }
+        if (std::isnan(level) || side * (worst - level) > 0) return;
+        double fill = side * std::min(side * first, side * level);
+        if (why == DEAL_REASON_SO) {
+            auto result = [&](const Position &p) { return m.money_of(p, fill) - p.commission + p.swap; };
+            hit = 0;
+            for (size_t i = 1; i < all.size(); i++) if (result(all[i]) < result(all[hit])) hit = i;
         }
-    m.bid = b.close;
-    m.spread = b.spread * m.point;
-    m.conversion = b.conversion;
-    m.closing = true;
+        close_part(hit, all[hit].lots, fill - side * m.slippage, why);
+    }
+}
+inline void live_through(const Piece &p) {
+    Market &m = market;
+    for (int side = 1; side >= -1; side -= 2) {
+        double first = m.left_at(p.open, side), worst = m.left_at(side > 0 ? p.low : p.high, side), best = m.left_at(side > 0 ? p.high : p.low, side);
+        take_profits(side, first);
+        stop_losses(side, first, worst);
+        take_profits(side, best);
+    }
+}
+// The first tick of a bar: its open, with the spread and conversion known from the bar before.
+inline void open_bar(int i) {
+    Market &m = market;
+    const Bar &b = m.bars[(size_t)i], &before = m.bars[(size_t)i - 1];
+    m.now = i;
+    m.closing = false;
+    m.shown = b.open;
+    m.spread = before.spread;
+    m.conversion = before.conversion;
+    m.slippage = b.slippage;
+    set_clock(b);
+    if (b.nights) pay_swap(b.nights, m.conversion);
+    live_through({b.open, b.open, b.open});
+}
+
+// Stops of the bar that is forming, then its last tick.
+inline void close_bar() {
+    for (auto &piece : market.bars[(size_t)market.now].finer) live_through(piece);
+    last_tick(market.now);
 }
 inline void close_everything() {
     Market &m = market;
+    pay_swap(m.nights_end, m.bars[(size_t)std::max(m.now - 1, 0)].conversion);
     while (!m.positions.empty()) close_part(0, m.positions[0].lots, m.exit_price(m.positions[0].side), DEAL_REASON_CLIENT);
 }
 
@@ -195,7 +284,7 @@ inline uint deal_request(const MqlTradeRequest &q, MqlTradeResult &r) {
     double steps = q.volume / m.lot_step;
     if (q.volume <= 0 || q.volume > m.lot_max + 1e-9 || std::fabs(steps - std::round(steps)) > 1e-6) return TRADE_RETCODE_INVALID_VOLUME;
     if (q.type_filling == ORDER_FILLING_RETURN ? m.execution == 2 : !(m.filling & (q.type_filling == ORDER_FILLING_FOK ? 1 : 2))) return TRADE_RETCODE_INVALID_FILL;
-    double lots = tidy(q.volume), price = side > 0 ? m.ask() + m.slippage : m.bid - m.slippage;
+    double lots = tidy(q.volume), price = m.entry_price(side);
     r.price = price;
     r.volume = lots;
     size_t held = q.position ? position_at(q.position) : (size_t)-1;
@@ -203,31 +292,39 @@ inline uint deal_request(const MqlTradeRequest &q, MqlTradeResult &r) {
     if (!m.hedging && !m.positions.empty()) held = 0;
     if (held != (size_t)-1 && m.positions[held].side == -side) {
         double closing = std::min(lots, m.positions[held].lots), left = tidy(lots - closing);
+        price = m.exit_price(-side) + side * m.slippage;
+        r.price = price;
         if (m.hedging && left > 0) return TRADE_RETCODE_INVALID_VOLUME;
         ulong ticket = m.positions[held].ticket;
         if (left <= 0) { r.deal = r.order = close_part(held, closing, price, DEAL_REASON_EXPERT); return TRADE_RETCODE_DONE; }
         // a reversal is one deal: the close and the new position share it
         Position old = m.positions[held];
         double profit = m.money_of(old, price);
-        m.positions[held] = {ticket, side, left, price, q.sl, q.tp, 0, q.magic, tick_time, q.comment};
+        Position turned = opened(ticket, side, left, price, q.sl, q.tp, q.magic, q.comment);
+        if (uint bad = check_stops(side, q.sl, q.tp)) return bad;
+        if (m.balance + profit + old.swap - m.commission * lots - turned.margin < 0) return TRADE_RETCODE_NO_MONEY;
+        m.positions[held] = turned;
         ulong t = m.next_ticket++;
-        r.deal = r.order = book({t, t, ticket, tick_time, side, DEAL_ENTRY_INOUT, lots, price, -m.commission * lots, profit, q.magic, DEAL_REASON_EXPERT, q.comment});
+        r.deal = r.order = book({t, t, ticket, tick_time, side, DEAL_ENTRY_INOUT, lots, price, -m.commission * lots, old.swap, profit, q.magic, DEAL_REASON_EXPERT, q.comment});
         return TRADE_RETCODE_DONE;
     }
     if (lots < m.lot_min - 1e-9) return TRADE_RETCODE_INVALID_VOLUME;
     if (uint bad = check_stops(side, q.sl, q.tp)) return bad;
-    double margin = lots * m.contract * price * m.conversion / (double)m.leverage;
-    if (m.balance + m.floating() - m.margin() - margin - m.commission * lots < 0) return TRADE_RETCODE_NO_MONEY;
-    ulong t = m.next_ticket++, position = t;
+    ulong t = m.next_ticket, position = t;
+    Position fresh = opened(t, side, lots, price, q.sl, q.tp, q.magic, q.comment);
+    if (m.balance + m.floating() - m.margin() - fresh.margin - fresh.commission < 0) return TRADE_RETCODE_NO_MONEY;
+    m.next_ticket++;
     if (!m.hedging && !m.positions.empty()) {
         Position &p = m.positions[0];
         position = p.ticket;
         p.price = (p.price * p.lots + price * lots) / (p.lots + lots);
         p.lots = tidy(p.lots + lots);
+        p.margin += fresh.margin;
+        p.commission += fresh.commission;
         if (q.sl > 0) p.sl = q.sl;
         if (q.tp > 0) p.tp = q.tp;
-    } else m.positions.push_back({t, side, lots, price, q.sl, q.tp, 0, q.magic, tick_time, q.comment});
-    r.deal = r.order = book({t, t, position, tick_time, side, DEAL_ENTRY_IN, lots, price, -m.commission * lots, 0, q.magic, DEAL_REASON_EXPERT, q.comment});
+    } else m.positions.push_back(fresh);
+    r.deal = r.order = book({t, t, position, tick_time, side, DEAL_ENTRY_IN, lots, price, -m.commission * lots, 0, 0, q.magic, DEAL_REASON_EXPERT, q.comment});
     return TRADE_RETCODE_DONE;
 }
 inline bool OrderSend(const MqlTradeRequest &q, MqlTradeResult &r) {
@@ -260,7 +357,7 @@ inline bool OrderCalcProfit(ENUM_ORDER_TYPE type, const string &, double lots, d
     return true;
 }
 inline bool OrderCalcMargin(ENUM_ORDER_TYPE, const string &, double lots, double price, double &margin) {
-    margin = lots * market.contract * price * market.conversion / (double)market.leverage;
+    margin = lots * market.contract * price * market.conversion / market.leverage;
     return true;
 }
 
@@ -314,7 +411,7 @@ inline long SymbolInfoInteger(const string &, ENUM_SYMBOL_INFO_INTEGER p) {
 }
 inline double SymbolInfoDouble(const string &, ENUM_SYMBOL_INFO_DOUBLE p) {
     switch (p) {
-        case SYMBOL_BID: return market.bid;
+        case SYMBOL_BID: return market.bid();
         case SYMBOL_ASK: return market.ask();
         case SYMBOL_POINT: case SYMBOL_TRADE_TICK_SIZE: return market.point;
         case SYMBOL_TRADE_TICK_VALUE: return market.point * market.contract * market.conversion;
@@ -330,7 +427,7 @@ inline string SymbolInfoString(const string &, ENUM_SYMBOL_INFO_STRING p) {
 }
 inline bool SymbolInfoTick(const string &, MqlTick &t) {
     if (market.now < 0) return false;
-    t = {datetime(tick_time), market.bid, market.ask(), 0, 0, tick_time * 1000, 6, 0};
+    t = {datetime(tick_time), market.bid(), market.ask(), 0, 0, tick_time * 1000, 6, 0};
     return true;
 }
 inline long AccountInfoInteger(ENUM_ACCOUNT_INFO_INTEGER p) {
@@ -339,7 +436,7 @@ inline long AccountInfoInteger(ENUM_ACCOUNT_INFO_INTEGER p) {
         case ACCOUNT_TRADE_MODE: return market.demo ? ACCOUNT_TRADE_MODE_DEMO : ACCOUNT_TRADE_MODE_REAL;
         case ACCOUNT_TRADE_ALLOWED: case ACCOUNT_TRADE_EXPERT: return 1;
         case ACCOUNT_MARGIN_MODE: return market.hedging ? ACCOUNT_MARGIN_MODE_RETAIL_HEDGING : ACCOUNT_MARGIN_MODE_RETAIL_NETTING;
-        case ACCOUNT_LEVERAGE: return market.leverage;
+        case ACCOUNT_LEVERAGE: return std::lround(market.leverage);
     }
     return 0;
 }
@@ -355,7 +452,7 @@ inline string TerminalInfoString(ENUM_TERMINAL_INFO_STRING) { return wide("simul
 inline MqlRates rates_of(int i) {
     const Bar &b = market.bars[(size_t)i];
     if (i == market.now && !market.closing) return {datetime(b.time), b.open, b.open, b.open, b.open, 1, (int)std::lround(market.spread / market.point), 0};
-    return {datetime(b.time), b.open, b.high, b.low, b.close, b.volume, (int)std::lround(b.spread), 0};
+    return {datetime(b.time), b.open, b.high, b.low, b.close, b.volume, (int)std::lround(b.spread / market.point), 0};
 }
 inline int rates_between(int first, int last, MqlArray<MqlRates> &out) {
     first = std::max(first, 0);
@@ -368,10 +465,11 @@ inline int CopyRates(const string &, ENUM_TIMEFRAMES, int start, int count, MqlA
     return rates_between(market.now - start - count + 1, market.now - start, out);
 }
 inline int CopyRates(const string &, ENUM_TIMEFRAMES, datetime from, datetime to, MqlArray<MqlRates> &out) {
-    int first = 0, last = market.now;
-    while (first <= last && market.bars[(size_t)first].time < from.v) first++;
-    while (last >= first && market.bars[(size_t)last].time > to.v) last--;
-    return rates_between(first, last, out);
+    auto &all = market.bars;
+    auto end = all.begin() + market.now + 1;
+    auto first = std::lower_bound(all.begin(), end, from.v, [](const Bar &b, long t) { return b.time < t; });
+    auto last = std::upper_bound(all.begin(), end, to.v, [](long t, const Bar &b) { return t < b.time; });
+    return rates_between((int)(first - all.begin()), (int)(last - all.begin()) - 1, out);
 }
 inline int Bars(const string &, ENUM_TIMEFRAMES) { return market.now + 1; }
 
@@ -406,7 +504,7 @@ inline double PositionGetDouble(ENUM_POSITION_PROPERTY_DOUBLE p) {
         case POSITION_TP: return x.tp;
         case POSITION_PRICE_CURRENT: return market.exit_price(x.side);
         case POSITION_PROFIT: return market.money_of(x, market.exit_price(x.side));
-        case POSITION_SWAP: return 0;
+        case POSITION_SWAP: return x.swap;
     }
     return 0;
 }
@@ -415,14 +513,17 @@ inline string PositionGetString(ENUM_POSITION_PROPERTY_STRING p) { return p == P
 inline std::vector<Deal> history;
 inline bool HistorySelect(datetime from, datetime to) {
     history.clear();
-    for (auto &d : market.deals) if (d.time >= from.v && d.time <= to.v) history.push_back(d);
+    auto &all = market.deals;
+    size_t first = all.size();
+    while (first > 0 && all[first - 1].time >= from.v) first--;
+    for (size_t i = first; i < all.size(); i++) if (all[i].time <= to.v) history.push_back(all[i]);
     return true;
 }
 inline int HistoryDealsTotal() { return (int)history.size(); }
 inline ulong HistoryDealGetTicket(int i) { return i < 0 || i >= HistoryDealsTotal() ? 0 : history[(size_t)i].ticket; }
 inline bool HistoryDealSelect(ulong t) { for (auto &d : market.deals) if (d.ticket == t) return true; return false; }
 inline const Deal &deal_of(ulong t) {
-    for (auto &d : market.deals) if (d.ticket == t) return d;
+    for (auto d = market.deals.rbegin(); d != market.deals.rend(); ++d) if (d->ticket == t) return *d;
     throw Critical{"no such deal"};
 }
 inline long HistoryDealGetInteger(ulong t, ENUM_DEAL_PROPERTY_INTEGER p) {
@@ -446,7 +547,8 @@ inline double HistoryDealGetDouble(ulong t, ENUM_DEAL_PROPERTY_DOUBLE p) {
         case DEAL_VOLUME: return d.lots;
         case DEAL_PRICE: return d.price;
         case DEAL_COMMISSION: return d.commission;
-        case DEAL_SWAP: case DEAL_FEE: return 0;
+        case DEAL_SWAP: return d.swap;
+        case DEAL_FEE: return 0;
         case DEAL_PROFIT: return d.profit;
     }
     return 0;

@@ -59,8 +59,14 @@ bool         g_tester=false;
 string       g_series="";
 datetime     g_bar=0;
 ulong        g_bar_ms=0;
-double       g_spread=0.0;
-int          g_stopped=0;      // side that was stopped as this bar opened
+ulong        g_closed_ms=0;     // close of the bar before it, on the clock that expiries are on
+double       g_bid=0.0;         // of the last tick
+double       g_ask=0.0;
+double       g_equity=0.0;      // after it; as a bar begins, that of the close before
+double       g_decided_on=0.0;  // equity of the last close
+double       g_known=0.0;       // lots held when last looked at
+int          g_stopped=0;       // side that was stopped since this bar opened
+datetime     g_stop_bar=0;      // the bar in which something was stopped before
 bool         g_deals_due=true;
 ulong        g_next_deals=0;
 ulong        g_next_close=0;
@@ -159,6 +165,10 @@ void OnDeinit(const int reason)
    EventKillTimer();
    g_link.Stop();
    g_bar=0;
+   g_equity=0.0;
+   g_known=0.0;
+   g_stopped=0;
+   g_stop_bar=0;
    g_shown="";
    if(!g_tester)
      {
@@ -166,6 +176,21 @@ void OnDeinit(const int reason)
       g_status.Stop();
      }
    Comment("");
+  }
+//+------------------------------------------------------------------+
+// What is held became less without an order of ours: a stop, a profit or a stop-out.
+void LookForStops(void)
+  {
+   double held=g_execution.Held(g_state);
+   if(g_known!=0.0 && (held*g_known<=0.0 || MathAbs(held)<MathAbs(g_known)-1e-9))
+      g_stopped=(g_known>0.0 ? 1 : -1);
+   g_known=held;
+  }
+//+------------------------------------------------------------------+
+// Close of the bar that opens then, ms: in UTC, or as a file of targets has it, by the broker's clock.
+long ClosesMs(const datetime opens)
+  {
+   return(g_tester ? ((long)opens+PeriodSeconds(_Period))*1000 : CloseMs(opens,_Period,InpClock));
   }
 //+------------------------------------------------------------------+
 //| Deciding                                                         |
@@ -219,18 +244,15 @@ string Decide(const SForecast &forecast,const MqlRates &bar)
          return("NOOP");
       return(Closed(g_execution.CloseAll("signal",forecast.bar_time_ms,g_state),forecast.reason));
      }
-   if(held==0.0 && wanted==g_stopped)
-     {
-      g_last="stopped just now; only a later forecast opens again";
-      return("NOOP");
-     }
    bool same=(held*wanted>0.0);
-   if(same && (g_guards.MustBeFlat(closed) || g_guards.MustBeFlat(TimeTradeServer())))
+   // What a stop has closed since the forecast was made is not opened again on it.
+   bool may_open=(forecast.may_open && wanted!=g_stopped && !(forecast.decided>0 && forecast.decided<g_stop_bar));
+   if(same && g_guards.NearWeekend(closed))
      {
       g_guards.NoEntry(forecast,closed,g_state,false);
       return(Guarded(forecast,held));
      }
-   double lots=g_execution.LotsFor(forecast);
+   double lots=g_execution.LotsFor(forecast,g_decided_on);
    double change=lots;
    if(same)
      {
@@ -241,10 +263,10 @@ string Decide(const SForecast &forecast,const MqlRates &bar)
       if(lots<MathAbs(held))
          return(Closed(g_execution.Reduce(change,forecast,g_state),forecast.reason));
      }
-   if(change==0.0)
+   if(change==0.0 || !may_open)
      {
-      g_last="too small to open: "+forecast.reason;
-      if(held==0.0)
+      g_last=(may_open ? "too small to open: "+forecast.reason : (forecast.may_open ? "stopped just now; only a later forecast opens again" : "no entry now: "+forecast.reason));
+      if(held==0.0 || same)
          return("NOOP");
       return(Closed(g_execution.CloseAll("signal",forecast.bar_time_ms,g_state),g_last));
      }
@@ -274,12 +296,17 @@ string Judge(const SForecast &forecast)
       g_last="not of the bar that closed last";
       return("STALE");
      }
-   if(NowMs()>forecast.valid_until_ms)
+   // After a hole in the market its first bar stands for the one that should have come.
+   long late=MathMax((long)0,UtcOf(g_bar,InpClock)*1000-forecast.bar_time_ms);
+   if(NowMs()>forecast.valid_until_ms+late)
      {
       g_last="its time is over";
       return("STALE");
      }
-   return(Decide(forecast,last[0]));
+   LookForStops();
+   string code=Decide(forecast,last[0]);
+   g_known=g_execution.Held(g_state);
+   return(code);
   }
 //+------------------------------------------------------------------+
 //| What happens without a forecast                                  |
@@ -293,6 +320,7 @@ void CloseBecause(const string reason,const string text)
       Print("closed: ",text);
    else
       Print(text,", but ",g_execution.Failure());
+   g_known=g_execution.Held(g_state);
    g_deals_due=true;
   }
 //+------------------------------------------------------------------+
@@ -314,7 +342,7 @@ void Watch(void)
    if(g_guards.MustBeFlat(TimeTradeServer()))
       CloseBecause("guard","the weekend is near");
    // The forecast of the bar that has just closed may still renew the target.
-   if(g_state.expiry_ms>0 && NowMs()>=g_state.expiry_ms && GetTickCount64()>=g_bar_ms+(g_tester ? 0 : EXPIRY_GRACE_MS))
+   if(g_state.expiry_ms>0 && g_closed_ms>=(ulong)g_state.expiry_ms && GetTickCount64()>=g_bar_ms+(g_tester ? 0 : EXPIRY_GRACE_MS))
       CloseBecause("expiry","the target has expired");
   }
 //+------------------------------------------------------------------+
@@ -339,8 +367,9 @@ void FromFile(void)
    if(CopyRates(_Symbol,_Period,1,1,last)!=1 || !g_targets.At(last[0].time,target))
       return;
    target.forecast.bar_time_ms=(long)last[0].time*1000;
-   target.forecast.expiry_ms=target.expiry*1000-OffsetNow()*1000;
+   target.forecast.expiry_ms=target.expiry*1000;
    string code=Decide(target.forecast,last[0]);
+   g_known=g_execution.Held(g_state);
    if(code!="NOOP" && code!="TAKEN")
       Print(TimeToString(last[0].time)," ",code," ",g_last);
   }
@@ -354,20 +383,33 @@ void OnTick(void)
    bool begun=(forming[1].time!=g_bar);
    if(begun)
      {
-      if(g_bar!=0)
-         g_stopped=g_execution.Trail(forming[0].close,g_spread,g_state);
+      if(g_stopped!=0)
+         g_stop_bar=g_bar;
+      g_stopped=0;
+      LookForStops();
+      int leapt=(g_bar!=0 ? g_execution.Trail(g_bid,g_ask,g_state) : 0);
+      if(leapt!=0)
+         g_stopped=leapt;
+      g_known=g_execution.Held(g_state);
       g_bar=forming[1].time;
       g_bar_ms=GetTickCount64();
+      g_closed_ms=(ulong)ClosesMs(forming[0].time);
+      g_decided_on=(g_equity>0.0 ? g_equity : AccountInfoDouble(ACCOUNT_EQUITY));
      }
-   g_spread=tick.ask-tick.bid;
+   else
+      LookForStops();
+   g_bid=tick.bid;
+   g_ask=tick.ask;
    g_execution.PaperStops(g_state);
    if(g_tester)
      {
       if(begun)
          FromFile();
       Watch();
+      g_equity=AccountInfoDouble(ACCOUNT_EQUITY);
       return;
      }
+   g_equity=AccountInfoDouble(ACCOUNT_EQUITY);
    g_link.Tick(g_bar,g_execution.Held(g_state));
   }
 //+------------------------------------------------------------------+

@@ -48,6 +48,7 @@ private:
    double            m_least;
    double            m_most;
    string            m_failure;
+   ulong             m_order;         // that was done last
    SAsked            m_asked[];
    SDeal             m_paper[];
 
@@ -57,6 +58,7 @@ private:
    bool              Deal(const bool buy,const double lots,const ulong ticket,const double stop,const double profit,const string reason,const long bar_time_ms);
    bool              PaperDeal(const bool buy,const double lots,const double price,const double stop,const double profit,const string reason,const long bar_time_ms,CState &state);
    bool              Mine(const int index) const;
+   void              Follow(const ulong opened,const double distance,CState &state) const;
    void              KeepLevels(const CState &state,double &stop,double &profit) const;
    void              Remember(const SAsked &asked);
 
@@ -65,12 +67,12 @@ public:
    void              Set(const string symbol,const ulong magic,const bool dry,const ENUM_SIZING sizing,const double fixed_lots,const double risk,const double max_lots,const int default_stop);
    double            Held(const CState &state) const;
    double            Floored(const double lots) const;
-   double            LotsFor(const SForecast &forecast) const;
+   double            LotsFor(const SForecast &forecast,const double equity) const;
    double            StopFor(const SForecast &forecast,const int side) const;
    bool              CloseAll(const string reason,const long bar_time_ms,CState &state);
    bool              Open(const int side,const double lots,const SForecast &forecast,const string reason,CState &state);
    bool              Reduce(const double lots,const SForecast &forecast,CState &state);
-   int               Trail(const double close,const double spread,CState &state);
+   int               Trail(const double bid,const double ask,CState &state);
    void              PaperStops(CState &state);
    string            Failure(void) const { return(m_failure); }
    bool              NextDeal(const CState &state,SDeal &deal) const;
@@ -94,6 +96,7 @@ CExecution::CExecution(void)
    m_least=0.0;
    m_most=0.0;
    m_failure="";
+   m_order=0;
   }
 //+------------------------------------------------------------------+
 void CExecution::Set(const string symbol,const ulong magic,const bool dry,const ENUM_SIZING sizing,const double fixed_lots,const double risk,const double max_lots,const int default_stop)
@@ -143,10 +146,14 @@ double CExecution::Floored(const double lots) const
    return(NormalizeDouble(steps*m_step,8));
   }
 //+------------------------------------------------------------------+
-double CExecution::LotsFor(const SForecast &forecast) const
+// equity: of the close at which the target was decided, as the backtest sizes by.
+double CExecution::LotsFor(const SForecast &forecast,const double equity) const
   {
    if(m_sizing==SIZING_FORECAST)
-      return(Floored(MathAbs(forecast.position)*forecast.lots));
+     {
+      double lots=MathAbs(forecast.position)*(forecast.lots+forecast.lots_per_money*equity);
+      return(Floored(forecast.max_lots>0.0 ? MathMin(lots,forecast.max_lots) : lots));
+     }
    if(m_sizing==SIZING_FIXED)
       return(Floored(m_fixed_lots));
    int side=(forecast.position>0.0 ? 1 : -1);
@@ -197,6 +204,7 @@ bool CExecution::Send(MqlTradeRequest &request,const string reason,const long ba
       m_failure=StringFormat("the broker refused: code %d, error %d",(int)result.retcode,GetLastError());
       return(false);
      }
+   m_order=result.order;
    asked.deal=result.deal;
    asked.latency_ms=(double)(GetMicrosecondCount()-asked.sent_us)/1000.0;
    Remember(asked);
@@ -260,6 +268,9 @@ bool CExecution::Open(const int side,const double lots,const SForecast &forecast
    double profit=NormalizeDouble(forecast.take_profit,m_digits);
    double held=Held(state);
    bool turn=(held*side<0.0);
+   bool enlarges=(held*side>0.0 && (m_dry || !m_hedging));
+   if(enlarges)
+      KeepLevels(state,stop,profit);
    // A stop that is reached already would close at once; the backtest refuses such entries.
    double leaves=Quote(side<0);
    double least=(double)SymbolInfoInteger(m_symbol,SYMBOL_TRADE_STOPS_LEVEL)*m_point-m_point/1000.0;
@@ -272,19 +283,48 @@ bool CExecution::Open(const int side,const double lots,const SForecast &forecast
          CloseAll(reason,forecast.bar_time_ms,state);
       return(false);
      }
-   if(held*side>0.0 && !m_hedging)
-      KeepLevels(state,stop,profit);
-   state.trailing=forecast.trailing;
    if(m_dry)
      {
       if(turn && !CloseAll(reason,forecast.bar_time_ms,state))
          return(false);
+      if(!enlarges)
+         state.paper_trailing=forecast.trailing;
       return(PaperDeal(side>0,lots,Quote(side>0),stop,profit,reason,forecast.bar_time_ms,state));
      }
-   if(turn && m_hedging && !CloseAll(reason,forecast.bar_time_ms,state))
+   double both=NormalizeDouble(lots+MathAbs(held),8);
+   bool at_once=(turn && !m_hedging && both<=m_most+m_step/2.0);
+   if(turn && !at_once && !CloseAll(reason,forecast.bar_time_ms,state))
       return(false);
-   double volume=(turn && !m_hedging ? NormalizeDouble(lots+MathAbs(held),8) : lots);
-   return(Deal(side>0,volume,0,stop,profit,reason,forecast.bar_time_ms));
+   if(!Deal(side>0,at_once ? both : lots,0,stop,profit,reason,forecast.bar_time_ms))
+     {
+      // A broker that refuses a reversal has closed nothing; what is held is not wanted either way.
+      string why=m_failure;
+      if(at_once)
+         CloseAll(reason,forecast.bar_time_ms,state);
+      m_failure=why;
+      return(false);
+     }
+   if(!enlarges)
+      Follow(m_order,forecast.trailing,state);
+   return(true);
+  }
+//+------------------------------------------------------------------+
+// Notes how far behind the stop of a new position follows; a hedging account has a position for each order.
+void CExecution::Follow(const ulong opened,const double distance,CState &state) const
+  {
+   ulong open[];
+   int total=PositionsTotal();
+   ArrayResize(open,total);
+   int count=0;
+   for(int i=0; i<total; i++)
+      if(Mine(i))
+        {
+         open[count]=(ulong)PositionGetInteger(POSITION_IDENTIFIER);
+         if(!m_hedging || open[count]==opened)
+            state.SetTrailing(open[count],distance);
+         count++;
+        }
+   state.ForgetTrailing(open,count);
   }
 //+------------------------------------------------------------------+
 // On a netting account an order's levels become those of the whole position; enlarging must not move them.
@@ -333,28 +373,29 @@ bool CExecution::Reduce(const double lots,const SForecast &forecast,CState &stat
    return(true);
   }
 //+------------------------------------------------------------------+
-// A stop follows the close of a bar where that is nearer. Where the price has leapt over it the position is closed, as the
-// broker would have; the side of what was closed, 0 for none.
-int CExecution::Trail(const double close,const double spread,CState &state)
+// Stops follow the last quotes of a bar where those are nearer. Where the price has leapt over one the position is closed,
+// as the broker would have; the side of what was closed, 0 for none.
+int CExecution::Trail(const double bid,const double ask,CState &state)
   {
    int closed=0;
-   if(state.trailing<=0.0)
-      return(0);
    if(m_dry)
      {
-      if(state.paper_lots>0.0)
-         state.paper_stop=MathMax(state.paper_stop,NormalizeDouble(close-state.trailing,m_digits));
-      if(state.paper_lots<0.0)
-         state.paper_stop=MathMin(state.paper_stop,NormalizeDouble(close+spread+state.trailing,m_digits));
+      if(state.paper_trailing>0.0 && state.paper_lots>0.0)
+         state.paper_stop=MathMax(state.paper_stop,NormalizeDouble(bid-state.paper_trailing,m_digits));
+      if(state.paper_trailing>0.0 && state.paper_lots<0.0)
+         state.paper_stop=MathMin(state.paper_stop,NormalizeDouble(ask+state.paper_trailing,m_digits));
       return(0);
      }
    for(int i=PositionsTotal()-1; i>=0; i--)
      {
       if(!Mine(i))
          continue;
+      double distance=state.Trailing((ulong)PositionGetInteger(POSITION_IDENTIFIER));
+      if(distance<=0.0)
+         continue;
       int side=(PositionGetInteger(POSITION_TYPE)==POSITION_TYPE_BUY ? 1 : -1);
       double stop=PositionGetDouble(POSITION_SL);
-      double wanted=NormalizeDouble((side>0 ? close : close+spread)-side*state.trailing,m_digits);
+      double wanted=NormalizeDouble((side>0 ? bid : ask)-side*distance,m_digits);
       if(stop>0.0 && side*(wanted-stop)<m_point/2.0)
          continue;
       if(side*(Quote(side<0)-wanted)<=0.0)

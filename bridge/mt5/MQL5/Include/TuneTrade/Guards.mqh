@@ -50,6 +50,7 @@ public:
    void              NewDay(CState &state) const;
    bool              LostTooMuch(CState &state) const;
    bool              MustBeFlat(const datetime broker) const { return(WeekendAhead(m_rules.friday_close,broker)); }
+   bool              NearWeekend(const datetime bar_closed) const;
    int               Positions(void) const;
   };
 //+------------------------------------------------------------------+
@@ -104,13 +105,19 @@ bool CGuards::Forbidden(const SForecast &forecast,const double own_close)
    return(false);
   }
 //+------------------------------------------------------------------+
+// Decided on Friday's evening, or dealt before Saturday ends; a bar that closes with the week trades on Monday.
+bool CGuards::NearWeekend(const datetime bar_closed) const
+  {
+   return(FridayEvening(m_rules.friday_close,bar_closed) || MustBeFlat(TimeTradeServer()));
+  }
+//+------------------------------------------------------------------+
 bool CGuards::NoEntry(const SForecast &forecast,const datetime bar_closed,const CState &state,const bool adds_position)
   {
    if(state.halted)
       return(Says("daily_loss",StringFormat("more than %.2f %% lost today",m_rules.daily_loss)));
    if(m_rules.max_age>0 && (long)TimeTradeServer()-(long)bar_closed>m_rules.max_age)
       return(Says("max_age",StringFormat("the bar closed %I64d s ago, at most %d",(long)TimeTradeServer()-(long)bar_closed,m_rules.max_age)));
-   if(MustBeFlat(bar_closed) || MustBeFlat(TimeTradeServer()))
+   if(NearWeekend(bar_closed))
       return(Says("friday_close","the weekend is near"));
    if(!WithinHours(m_rules.hours,bar_closed))
       return(Says("hours","outside "+m_rules.hours+" of the broker's clock"));

@@ -354,7 +354,7 @@ void CLink::Tick(const datetime bar,const double lots_held)
    m_now.equity=AccountInfoDouble(ACCOUNT_EQUITY);
    m_now.balance=AccountInfoDouble(ACCOUNT_BALANCE);
    double point=SymbolInfoDouble(m_rules.symbol,SYMBOL_POINT);
-   m_now.spread=MathRound((SymbolInfoDouble(m_rules.symbol,SYMBOL_ASK)-SymbolInfoDouble(m_rules.symbol,SYMBOL_BID))/point*100.0)/100.0;
+   m_now.spread=MathRound((SymbolInfoDouble(m_rules.symbol,SYMBOL_ASK)-SymbolInfoDouble(m_rules.symbol,SYMBOL_BID))/point*1e6)/1e6;
    double tick=SymbolInfoDouble(m_rules.symbol,SYMBOL_TRADE_TICK_SIZE)*SymbolInfoDouble(m_rules.symbol,SYMBOL_TRADE_CONTRACT_SIZE);
    m_now.conversion=(tick>0.0 ? SymbolInfoDouble(m_rules.symbol,SYMBOL_TRADE_TICK_VALUE)/tick : 1.0);
    m_lots_held=lots_held;
@@ -377,8 +377,8 @@ void CLink::AddAccount(CJsonWriter &out,const datetime opens)
      }
    double conversion=NormalizeDouble(moment.conversion,10);
    out.AddInteger("broker_time",(long)opens);
-   out.AddNumber("equity",moment.equity,2);
-   out.AddNumber("balance",moment.balance,2);
+   out.AddNumber("equity",moment.equity,8);
+   out.AddNumber("balance",moment.balance,8);
    out.AddNumber("position",m_lots_held,8);
    out.AddNumber("conversion",conversion>0.0 ? conversion : 1.0,10);
   }
@@ -426,7 +426,7 @@ void CLink::SendFill(void)
       lows+=comma+JsonNumber(m_fill[i].low,digits);
       closes+=comma+JsonNumber(m_fill[i].close,digits);
       volumes+=comma+IntegerToString(m_fill[i].tick_volume);
-      spreads+=comma+JsonNumber(SpreadOf(m_fill[i]),2);
+      spreads+=comma+JsonNumber(SpreadOf(m_fill[i]),6);
      }
    datetime last=m_fill[m_fill_at+count-1].time;
    bool first=(m_state==LINK_FILLING && m_fill_at==0);
@@ -489,7 +489,7 @@ void CLink::SendDue(void)
    out.AddNumber("low",bar.low,digits);
    out.AddNumber("close",bar.close,digits);
    out.AddInteger("volume",bar.tick_volume);
-   out.AddNumber("spread",SpreadOf(bar),2);
+   out.AddNumber("spread",SpreadOf(bar),6);
    AddAccount(out,bar.time);
    m_sent_us=GetMicrosecondCount();
    if(!Say("bar",out))

@@ -21,6 +21,10 @@ struct SForecast
    long              valid_until_ms;
    double            position;
    double            lots;
+   double            lots_per_money; // added for each unit of equity at the bar's close; of a file only
+   double            max_lots;       // 0 is none
+   bool              may_open;       // or enlarge
+   datetime          decided;        // open of the bar whose close it was decided at
    double            stop;          // 0 is none, as MetaTrader has it
    double            take_profit;
    double            trailing;
@@ -81,6 +85,10 @@ bool ReadForecast(const CJson &json,const SHead &head,SForecast &forecast)
   {
    forecast.epoch=head.epoch;
    forecast.seq=head.seq;
+   forecast.lots_per_money=0.0;
+   forecast.max_lots=0.0;
+   forecast.may_open=true;
+   forecast.decided=0;
    bool whole=json.GetInteger("bar_time_ms",forecast.bar_time_ms) && json.GetNumber("close_ref",forecast.close_ref);
    whole=whole && json.GetInteger("valid_until_ms",forecast.valid_until_ms) && json.GetInteger("expiry_ms",forecast.expiry_ms);
    whole=whole && json.GetNumber("position",forecast.position) && json.GetNumber("lots",forecast.lots);

@@ -8,8 +8,8 @@
 #define TUNETRADE_TARGETS_MQH
 #include <TuneTrade/Protocol.mqh>
 
-#define TARGETS_HEADER "tunetrade-targets 1"
-#define TARGETS_FIELDS 10
+#define TARGETS_HEADER "tunetrade-targets 2"
+#define TARGETS_FIELDS 14
 #define TARGETS_MOST   2000000
 
 struct STarget
@@ -44,7 +44,7 @@ CTargets::CTargets(void)
    m_reason="";
   }
 //+------------------------------------------------------------------+
-// bar,close,position,lots,stop,take_profit,trailing,resize,expiry,reason
+// bar,close,position,lots,lots_per_money,max_lots,stop,take_profit,trailing,resize,entry,decided,expiry,reason
 bool CTargets::Read(const string line,STarget &target) const
   {
    string words[];
@@ -55,14 +55,19 @@ bool CTargets::Read(const string line,STarget &target) const
    target.forecast.close_ref=StringToDouble(words[1]);
    target.forecast.position=StringToDouble(words[2]);
    target.forecast.lots=StringToDouble(words[3]);
-   target.forecast.stop=StringToDouble(words[4]);
-   target.forecast.take_profit=StringToDouble(words[5]);
-   target.forecast.trailing=StringToDouble(words[6]);
-   target.forecast.resize=(words[7]=="1");
-   target.expiry=StringToInteger(words[8]);
-   target.forecast.reason=words[9];
+   target.forecast.lots_per_money=StringToDouble(words[4]);
+   target.forecast.max_lots=StringToDouble(words[5]);
+   target.forecast.stop=StringToDouble(words[6]);
+   target.forecast.take_profit=StringToDouble(words[7]);
+   target.forecast.trailing=StringToDouble(words[8]);
+   target.forecast.resize=(words[9]=="1");
+   target.forecast.may_open=(words[10]=="1");
+   target.forecast.decided=(datetime)StringToInteger(words[11]);
+   target.expiry=StringToInteger(words[12]);
+   target.forecast.reason=words[13];
    target.forecast.model_id="file";
-   return(target.bar>0 && target.forecast.close_ref>0.0 && MathAbs(target.forecast.position)<=1.0 && target.forecast.lots>=0.0);
+   bool sized=(target.forecast.lots>=0.0 && target.forecast.lots_per_money>=0.0 && target.forecast.max_lots>=0.0);
+   return(target.bar>0 && target.forecast.close_ref>0.0 && MathAbs(target.forecast.position)<=1.0 && sized);
   }
 //+------------------------------------------------------------------+
 bool CTargets::Load(const string file,const string unique_id)
