@@ -32,7 +32,19 @@ def basis(rows: int, count: int) -> np.ndarray:
     return np.asarray(math.sqrt(2 / rows) * np.cos(np.pi * np.outer(at, np.arange(1, count + 1))))
 
 
-def long_run_variance(columns: np.ndarray, count: int) -> np.ndarray:
-    """Long-run variance [K] of columns [T, K], or of one [T], by `count` cosines."""
+def coefficients(columns: np.ndarray, count: int, horizon: int = 1) -> np.ndarray:
+    """Cosine coefficients [B, K] of columns [T, K], or [B] of one [T], scaled to an unbiased mean square for overlap.
+
+    Cosines see a spectrum that an overlap has bent down already. They are divided by the root of what they see of
+    a moving average of `horizon` equal terms, as h steps ahead have at most: a small-sample factor for overlap, in
+    place of Harvey, Leybourne and Newbold's.
+    """
     columns = np.asarray(columns, np.float64)
-    return np.asarray(((basis(len(columns), count).T @ (columns - columns.mean(axis=0))) ** 2).mean(axis=0))
+    seen = basis(len(columns), count).T @ (columns - columns.mean(axis=0))
+    half = np.pi * np.arange(1, count + 1) / (2 * len(columns))
+    return np.asarray(seen / math.sqrt(float(np.mean((np.sin(horizon * half) / (horizon * np.sin(half))) ** 2))))
+
+
+def long_run_variance(columns: np.ndarray, count: int, horizon: int = 1) -> np.ndarray:
+    """Long-run variance [K] of columns [T, K] of overlap `horizon`, or of one [T], by `count` cosines."""
+    return np.asarray((coefficients(columns, count, horizon) ** 2).mean(axis=0))

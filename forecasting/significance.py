@@ -58,7 +58,7 @@ def mean_test(values: np.ndarray, horizon: int) -> DieboldMariano:
     # Differences of equal losses are rounding, and rounding is not a difference.
     if used < LEAST or np.ptp(values) <= 1e-12 * np.abs(values).max():
         return DieboldMariano(mean, math.nan, math.nan)
-    error = math.sqrt(float(long_run_variance(values, used)) / count)
+    error = math.sqrt(float(long_run_variance(values, used, horizon)) / count)
     if not error > 0:
         return DieboldMariano(mean, math.nan, math.nan)
     return DieboldMariano(mean, mean / error, float(stats.t.cdf(mean / error, used)), error, used)

@@ -11,7 +11,9 @@ import math
 from dataclasses import dataclass
 
 import numpy as np
+from scipy import stats
 
+from forecasting.bootstrap import block_length
 from forecasting.long_run import LEAST, cosines, long_run_variance
 from strategies.deflated import Moments, moments
 
@@ -36,9 +38,10 @@ def sharpe_errors(returns: np.ndarray) -> SharpeErrors:
     if not math.isfinite(found.sharpe):
         return SharpeErrors(found, math.nan, math.nan, math.nan, 0)
     mertens = 1 - found.skewness * found.sharpe + (found.kurtosis - 1) / 4 * found.sharpe**2
-    used = cosines(count)
+    used = 0
     dependent = math.nan
-    if used >= LEAST:
+    if cosines(count) >= LEAST:
+        used = max(LEAST, cosines(count, max(1, round(float(block_length(returns[:, None])[0])))))
         standard = (returns - returns.mean()) / returns.std()
         influence = standard - found.sharpe * (standard**2 - 1) / 2
         dependent = math.sqrt(float(long_run_variance(influence, used)) / count)
@@ -47,5 +50,16 @@ def sharpe_errors(returns: np.ndarray) -> SharpeErrors:
         lo=math.sqrt((1 + found.sharpe**2 / 2) / count),
         mertens=math.sqrt(max(mertens, 0.0) / count),
         dependent=dependent,
-        degrees=used if used >= LEAST else 0,
+        degrees=used,
     )
+
+
+def probability_above(errors: SharpeErrors, benchmark: float = 0.0) -> float:
+    """Probability that the true Sharpe ratio of a day lies above `benchmark`, also where returns depend on each other.
+
+    Student's t with `errors.degrees` of freedom; `strategies.deflated.probabilistic_sharpe` is the same for independent
+    returns. NaN where there is no error.
+    """
+    if not errors.dependent > 0:
+        return math.nan
+    return float(stats.t.cdf((errors.found.sharpe - benchmark) / errors.dependent, errors.degrees))

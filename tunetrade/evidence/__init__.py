@@ -45,7 +45,10 @@ def inputs_of(study_folder: Path) -> str:
     here = Path(__file__).parents[2]
     code = [*Path(__file__).parent.glob("*.py"), here / "tunetrade/report/load.py", here / "strategies/metrics.py"]
     code += [here / "strategies" / f"{name}.py" for name in ("agreement", "deflated", "overfitting", "sharpe")]
-    code += [here / "forecasting" / f"{name}.py" for name in ("bootstrap", "long_run", "model_sets", "significance")]
+    code += [
+        here / "forecasting" / f"{name}.py"
+        for name in ("bootstrap", "bootstrap_t", "long_run", "model_sets", "significance")
+    ]
     found = sorted([*study_folder.glob("*/*/*/*.json"), *study_folder.glob("study.json")])
     parts = [part for file in found for part in (file.relative_to(study_folder).as_posix(), file)]
     ledger = study_folder.parent / LEDGER

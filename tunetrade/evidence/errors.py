@@ -7,7 +7,7 @@ from statistics import fmean, stdev
 import numpy as np
 
 from forecasting.bootstrap import block_length, means, weights
-from forecasting.model_sets import bootstrap_variance, model_confidence_set, superior_ability
+from forecasting.model_sets import bootstrap_chance, cosine_chance, model_confidence_set, superior_ability
 from forecasting.significance import diebold_mariano, mean_test
 from tunetrade.evidence.figures import SIZE, Json, as_test, figure, verdicts
 from tunetrade.evidence.losses import LOSSES, Losses
@@ -74,7 +74,15 @@ def errors_of(losses: Losses, references: References, groups: Mapping[str, str],
         "block_length": block,
         "methods": found,
         "model_sets": {
-            name: model_sets(_complete(losses, loss), losses.methods, getattr(references, name), block, drawn, losses)
+            name: sets_of(
+                _complete(losses, loss),
+                losses.methods,
+                getattr(references, name),
+                losses.horizon,
+                block,
+                replications,
+                seed,
+            )
             for name, loss in MEASURES.items()
         },
     }
@@ -224,36 +232,29 @@ def pairs(references: References) -> list[tuple[str, str, str]]:
     return found
 
 
-def model_sets(
-    table: np.ndarray, methods: Sequence[str], reference: str, block: float, drawn: np.ndarray, losses: Losses
+def sets_of(
+    table: np.ndarray, methods: Sequence[str], reference: str, horizon: int, block: float, replications: int, seed: int
 ) -> Json:
-    """Model confidence set and test of superior ability over all methods, from origin losses [T, M]."""
-    part = drawn if losses.complete.all() else weights(len(table), block, len(drawn), 2)
-    return sets_of(table, methods, reference, block, part)
-
-
-def sets_of(table: np.ndarray, methods: Sequence[str], reference: str, block: float, drawn: np.ndarray) -> Json:
-    """The same from losses and draws of their rows."""
+    """Model confidence set and test of superior ability over all methods, from losses [T, M] of overlap `horizon`."""
     if len(methods) < 2:
         return {"reason": "a set of models needs at least two"}
-    own = table.mean(axis=0)
-    replicates = means(drawn, table)
-    kept = model_confidence_set(own, replicates, SIZE)
+    chance = cosine_chance(table, horizon, replications, seed)
+    if chance is None:
+        return {"reason": f"{len(table)} origins are too few for forecasts {horizon} steps ahead"}
+    drawn = bootstrap_chance(chance.means, means(weights(len(table), block, replications, seed), table))
+    kept = model_confidence_set(chance, SIZE)
     found: Json = {
         "confidence_set": {
             "size": SIZE,
             "included": [name for name, inside in zip(methods, kept.included, strict=True) if inside],
-            "p_values": dict(zip(methods, map(float, kept.p_values), strict=True)),
+            "p_values": dict(zip(methods, kept.p_values, strict=True)),
+            "p_values_bootstrap": dict(zip(methods, model_confidence_set(drawn, SIZE).p_values, strict=True)),
         }
     }
     if not reference:
         return found | {"superior_ability": {"reason": "the reference has no finished run"}}
     base = list(methods).index(reference)
-    rest = [row for row in range(len(methods)) if row != base]
-    gains = table[:, [base]] - table[:, rest]
-    tested = superior_ability(
-        gains.mean(axis=0), replicates[:, [base]] - replicates[:, rest], bootstrap_variance(gains, block), len(table)
-    )
+    tested = superior_ability(chance, base, len(table))
     return found | {
         "superior_ability": {
             "reference": reference,
@@ -261,6 +262,7 @@ def sets_of(table: np.ndarray, methods: Sequence[str], reference: str, block: fl
             "p_value": tested.consistent,
             "p_lower": tested.lower,
             "p_upper": tested.upper,
-            "best": methods[rest[tested.best]] if tested.best >= 0 else None,
+            "p_value_bootstrap": superior_ability(drawn, base, len(table)).consistent,
+            "best": methods[tested.best] if tested.best >= 0 else None,
         }
     }

@@ -7,15 +7,18 @@ has the mean of their figures: an account that holds all seeds at once would loo
 import math
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
+from itertools import combinations
 
 import numpy as np
 import pandas as pd
 from scipy import stats
 
-from forecasting.bootstrap import block_length, counts, indices, means, weights
+from forecasting.bootstrap import block_length, counts, indices, means
+from forecasting.bootstrap_t import Projected, mean_of, project
 from forecasting.significance import DieboldMariano
+from strategies.deflated import probabilistic_sharpe
 from strategies.metrics import DAYS_A_YEAR, daily_returns
-from strategies.sharpe import sharpe_errors
+from strategies.sharpe import probability_above, sharpe_errors
 from tunetrade.evidence.errors import spread_of
 from tunetrade.evidence.figures import LEVEL, Json, as_test, figure, verdicts
 from tunetrade.evidence.tables import read_table
@@ -119,9 +122,8 @@ def money_of(accounts: Accounts, groups: Mapping[str, str], untuned: str, replic
     years = float((accounts.days[-1] - accounts.days[0]).astype(float) + 1) / DAYS_A_YEAR
     table = np.column_stack([accounts.gains(name) for name in accounts.methods])
     block = money_block(table)
-    drawn = weights(count, block, replications, seed)
     order = indices(np.random.default_rng(seed), count, block, replications)
-    gains = {name: _mean_of(drawn, accounts.gains(name)) for name in accounts.methods}
+    drawn, projected = counts(order, count), project(table, order)
     found: Json = {}
     for name in accounts.methods:
         own = [account for account in accounts.of if account.method == name]
@@ -143,8 +145,13 @@ def money_of(accounts: Accounts, groups: Mapping[str, str], untuned: str, replic
         }
     deposit = accounts.of[0].deposit
     for key, reference in (("random_walk", RANDOM_WALK), ("untuned", untuned)):
-        if reference in gains:
-            family = _against(accounts, reference, gains, deposit)
+        if reference in accounts.methods:
+            base = accounts.methods.index(reference)
+            family = {
+                name: money_test(projected, column, base, reference, deposit)
+                for column, name in enumerate(accounts.methods)
+                if name != reference
+            }
             for group in dict.fromkeys(groups.values()):
                 verdicts({name: family[name] for name in family if groups[name] == group})
             for name, each in family.items():
@@ -158,7 +165,7 @@ def money_of(accounts: Accounts, groups: Mapping[str, str], untuned: str, replic
         "deposit": deposit,
         "block_length": block,
         "methods": found,
-        "differences": _differences(accounts, gains, deposit),
+        "differences": _differences(accounts.methods, projected, deposit),
     }
 
 
@@ -168,10 +175,6 @@ def money_block(gains: np.ndarray) -> float:
     Gains themselves hardly depend on each other; their size does, and figures such as volatility need blocks for it.
     """
     return float(max(len(gains) ** (1 / 3), block_length(gains).max()))
-
-
-def _mean_of(drawn: np.ndarray, values: np.ndarray) -> np.ndarray:
-    return means(drawn, values[:, None])[:, 0]
 
 
 Pair = tuple[float, np.ndarray]
@@ -267,7 +270,8 @@ def _sharpe(own: Sequence[Account], days_a_year: float) -> Json:
             "error_dependent": errors.dependent * yearly,
             "skewness": found.skewness,
             "kurtosis": found.kurtosis,
-            "probabilistic": float(stats.norm.cdf(found.sharpe / errors.mertens)),
+            "probabilistic": probabilistic_sharpe(found),
+            "probabilistic_dependent": probability_above(errors),
         }
     return {"days_a_year": days_a_year, "by_seed": by_seed}
 
@@ -285,47 +289,30 @@ def _break_even(own: Sequence[Account]) -> Json:
             "points": times * points[0] if known else math.nan}  # fmt: skip
 
 
-def _against(accounts: Accounts, reference: str, gains: Mapping[str, np.ndarray], deposit: float) -> dict[str, Json]:
-    """Net profit of every method less that of the reference, by resampled days."""
-    found = {}
-    for name in accounts.methods:
-        if name != reference:
-            daily = accounts.gains(name) - accounts.gains(reference)
-            found[name] = money_test(daily, gains[name] - gains[reference], reference, deposit)
-    return found
+def money_test(projected: Projected, one: int, other: int, reference: str, deposit: float) -> Json:
+    """Whether column `one` of daily gains sums to more than column `other`, by a bootstrap of days; in money."""
+    rows = len(projected.columns)
+    found = mean_of(projected, one, other)
+    if found is None:
+        gap = float((projected.columns[:, one] - projected.columns[:, other]).sum())
+        return as_test(DieboldMariano(gap * deposit, math.nan, math.nan), reference, rows)
+    tested = DieboldMariano(found.value * rows * deposit, found.statistic, found.p_above, degrees=found.used)
+    low, high = found.interval(LEVEL)
+    return as_test(tested, reference, rows) | {
+        "low": low * rows * deposit,
+        "high": high * rows * deposit,
+        "p_worse": found.p_below,
+    }
 
 
-def money_test(daily: np.ndarray, replicates: np.ndarray, reference: str, deposit: float) -> Json:
-    """Whether daily gains [D] over the reference sum to more than 0, from replicates [R] of their mean.
-
-    The chance of a mean as high is the share of centred replicates at least as high. `statistic` and what is `needed`
-    take the standard deviation of the replicates for the standard error.
-    """
-    count, mean = len(daily), float(daily.mean())
-    error = float(replicates.std(ddof=1))
-    if not error > 1e-15:
-        return as_test(DieboldMariano(mean * count * deposit, math.nan, math.nan), reference, count)
-    centred = replicates - mean
-    size = len(replicates) + 1
-    better, worse = (1 + (centred >= mean).sum()) / size, (1 + (centred <= mean).sum()) / size
-    found = as_test(DieboldMariano(mean * count * deposit, mean / error, better, error), reference, count)
-    low, high = np.percentile(replicates, (100 * (1 - LEVEL) / 2, 100 * (1 + LEVEL) / 2)) * count * deposit
-    return found | {"low": float(low), "high": float(high), "p_worse": float(worse), "degrees": None}
-
-
-def _differences(accounts: Accounts, gains: Mapping[str, np.ndarray], deposit: float) -> list[Json]:
+def _differences(names: Sequence[str], projected: Projected, deposit: float) -> list[Json]:
     """Net profit of each method less that of each other, with its interval and two-sided p-value."""
-    found, names, count = [], accounts.methods, len(accounts.days)
-    for position, one in enumerate(names):
-        for other in names[position + 1 :]:
-            mean = float((accounts.gains(one) - accounts.gains(other)).mean())
-            replicates = gains[one] - gains[other]
-            if not replicates.std() > 1e-15:
-                continue
-            both = (np.abs(replicates - mean) >= abs(mean)).sum()
-            found.append(
-                {"one": one, "other": other}
-                | figure(mean * count * deposit, replicates * count * deposit)
-                | {"p_value": float((1 + both) / (len(replicates) + 1))}
-            )
-    return found
+    rows, pairs = len(projected.columns), []
+    for one, other in combinations(range(len(names)), 2):
+        found = mean_of(projected, one, other)
+        if found is not None:
+            low, high = (end * rows * deposit for end in found.interval(LEVEL))
+            value = found.value * rows * deposit
+            pairs.append({"one": names[one], "other": names[other], "value": value, "low": low, "high": high,
+                          "p_value": found.p_both})  # fmt: skip
+    return pairs

@@ -11,11 +11,12 @@ from dataclasses import dataclass
 
 import numpy as np
 
-from forecasting.bootstrap import block_length, means, weights
+from forecasting.bootstrap import block_length, indices, means, weights
+from forecasting.bootstrap_t import project
 from forecasting.significance import mean_test
 from strategies.agreement import chance_of, kendall
 from tunetrade.evidence.errors import MEASURES, References, pairs, sets_of
-from tunetrade.evidence.figures import Json, as_test, figure, verdicts
+from tunetrade.evidence.figures import SIZE, Json, as_test, figure, verdicts
 from tunetrade.evidence.losses import Losses
 from tunetrade.evidence.money import Accounts, money_block, money_test
 
@@ -120,7 +121,7 @@ def overall(panel: Panel, groups: Mapping[str, str], replications: int, seed: in
         "block_length": block,
         "left_out": sorted({name for each in panel.series.values() for name in each.methods} - set(panel.methods)),
         "methods": found,
-        "model_sets": {name: _sets(panel, name, loss, block, drawn) for name, loss in MEASURES.items()},
+        "model_sets": {name: _sets(panel, name, loss, block, replications, seed) for name, loss in MEASURES.items()},
     }
 
 
@@ -173,7 +174,7 @@ def _log_ratios(panel: Panel, name: str, loss: str, drawn: np.ndarray) -> tuple[
     return np.array(values), np.array(replicates)
 
 
-def _sets(panel: Panel, name: str, loss: str, block: float, drawn: np.ndarray) -> Json:
+def _sets(panel: Panel, name: str, loss: str, block: float, replications: int, seed: int) -> Json:
     """Model sets of losses relative to the reference's, averaged over series by day."""
     if any(not getattr(each.references, name) for each in panel.series.values()):
         return {"reason": "a series lacks the reference"}
@@ -184,9 +185,8 @@ def _sets(panel: Panel, name: str, loss: str, block: float, drawn: np.ndarray) -
         table = each.losses[loss]
         base = table[:, each.methods.index(getattr(each.references, name))].mean()
         total += spread_out(panel, series, table[:, columns] / base) * len(panel.days) / len(each.days)
-    return sets_of(
-        total / len(panel.series), panel.methods, next(iter(shared)) if len(shared) == 1 else "", block, drawn
-    )
+    reference = next(iter(shared)) if len(shared) == 1 else ""
+    return sets_of(total / len(panel.series), panel.methods, reference, panel.overlap, block, replications, seed)
 
 
 def overall_money(accounts: Mapping[str, Accounts], groups: Mapping[str, str], untuned: str, walk: str,
@@ -203,7 +203,8 @@ def overall_money(accounts: Mapping[str, Accounts], groups: Mapping[str, str], u
         at = np.searchsorted(days, account.days)
         table[at] += np.column_stack([account.gains(name) for name in names]) / len(accounts)
     block = money_block(table)
-    replicates = means(weights(len(days), block, replications, seed), table)
+    found_of = project(table, indices(np.random.default_rng(seed), len(days), block, replications))
+    replicates = table.mean(axis=0) + found_of.means
     found: Json = {
         name: {
             "total_return": figure(float(table[:, column].sum()), replicates[:, column] * len(days)),
@@ -216,9 +217,7 @@ def overall_money(accounts: Mapping[str, Accounts], groups: Mapping[str, str], u
             continue
         base = names.index(reference)
         tests = {
-            name: money_test(
-                table[:, column] - table[:, base], replicates[:, column] - replicates[:, base], reference, 1.0
-            )
+            name: money_test(found_of, column, base, reference, 1.0)
             for column, name in enumerate(names)
             if name != reference
         }
@@ -272,10 +271,11 @@ def _agreement(
     if not kept:
         return {"reason": "all errors or all profits are equal"}
     half = len(days) // 2
+    chance = chance_of(mean_errors[kept], mean_money[kept], seed)
     tau = figure(float(np.mean([own[row] for row in kept])), np.mean([taus[row] for row in kept], axis=0))
     return tau | {
-        "shown": bool(tau["low"] > 0),
-        "p_value": chance_of(mean_errors[kept], mean_money[kept], seed),
+        "shown": bool(tau["low"] > 0 and chance < SIZE),
+        "p_value": chance,
         "across_halves": _across([errors[row] for row in kept], [money[row] for row in kept], half),
         "by_series": dict(zip(shared, own, strict=True)),
         "methods": list(names),

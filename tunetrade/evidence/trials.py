@@ -8,6 +8,7 @@ import numpy as np
 
 from strategies.deflated import SIGNIFICANT, deflated_sharpe, expected_maximum, moments
 from strategies.overfitting import probability_of_overfitting
+from strategies.sharpe import probability_above, sharpe_errors
 from tunetrade.evidence.figures import Json
 from tunetrade.evidence.money import Accounts
 from tunetrade.ledger import Trial, trials
@@ -46,11 +47,14 @@ def trials_of(lines: Sequence[Trial], series: str, accounts: Accounts) -> Json:
         "overfitting": _overfitting(same),
     }
     for account in accounts.of:
-        shape = moments(account.returns)
-        chance = deflated_sharpe(shape, max(count, 1), variance) if math.isfinite(shape.sharpe) else math.nan
+        errors = sharpe_errors(account.returns)
+        known = math.isfinite(errors.found.sharpe)
+        chance = deflated_sharpe(errors.found, max(count, 1), variance) if known else math.nan
+        dependent = probability_above(errors, expected_maximum(max(count, 1), variance))
         found["deflated"].setdefault(account.method, {})[str(account.seed)] = {
             "probability": chance,
-            "significant": bool(chance >= SIGNIFICANT),
+            "probability_dependent": dependent,
+            "significant": bool(min(chance, dependent) >= SIGNIFICANT),
         }
     return found
 
