@@ -1,9 +1,9 @@
 """Means of dependent columns under a stationary bootstrap, each standardised by a long-run error of its own.
 
 Percentiles of a bootstrapped mean are too narrow where values depend on each other, since blocks are few and their
-variance is off. A bootstrap of mean / error, the error found anew in each replication, is not (Goncalves and Vogelsang, "Block
-bootstrap HAC robust tests", Econometric Theory 27, 2011). Errors are those of `forecasting.long_run`; how many cosines
-they have follows from the dependence found in the values themselves.
+variance is off. A bootstrap of mean / error, the error found anew in each replication, is not (Goncalves and Vogelsang,
+"Block bootstrap HAC robust tests", Econometric Theory 27, 2011). Errors are those of `forecasting.long_run`; how many
+cosines they have follows from the dependence found in the values themselves.
 
 Cosine coefficients are linear, so those of a difference of two columns are differences: every pair of columns costs no
 pass of its own over the replications.
@@ -70,13 +70,15 @@ def project(columns: np.ndarray, order: np.ndarray) -> Projected:
     columns = np.asarray(columns, np.float64)
     rows, models = columns.shape
     cosine = basis(rows, max(LEAST, cosines(rows)))
-    centred = (columns - columns.mean(axis=0)).astype(np.float32)
+    centre, scale = columns.mean(axis=0), np.abs(columns).max(initial=0.0) or 1.0
+    centred = ((columns - centre) / scale).astype(np.float32)
     tested = np.column_stack([np.full(rows, 1 / rows), cosine]).T.astype(np.float32)
     found = np.empty((len(order), len(tested), models), np.float32)
     step = max(1, _HELD // (rows * models))
     for first in range(0, len(order), step):
         found[first : first + step] = tested @ centred[order[first : first + step]]
-    return Projected(columns, cosine.T @ (columns - columns.mean(axis=0)), found[:, 0], found[:, 1:])
+    found *= np.float32(scale)
+    return Projected(columns, cosine.T @ (columns - centre), found[:, 0], found[:, 1:])
 
 
 def mean_of(found: Projected, one: int, other: int | None = None) -> Mean | None:

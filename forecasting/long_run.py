@@ -10,6 +10,7 @@ rejects 5 to 6 % (docs/EVIDENCE.md). The price is power where origins are few.
 """
 
 import math
+from functools import lru_cache
 
 import numpy as np
 
@@ -26,10 +27,13 @@ def cosines(rows: int, horizon: int = 1) -> int:
     return min(int(0.41 * rows ** (2 / 3)), int(rows / (1.5 * horizon)))
 
 
+@lru_cache(maxsize=64)
 def basis(rows: int, count: int) -> np.ndarray:
-    """The first `count` cosines [T, B], orthonormal and orthogonal to a constant."""
+    """The first `count` cosines [T, B], orthonormal and orthogonal to a constant; read-only, since it is kept."""
     at = (np.arange(rows) + 0.5) / rows
-    return np.asarray(math.sqrt(2 / rows) * np.cos(np.pi * np.outer(at, np.arange(1, count + 1))))
+    cosine = np.asarray(math.sqrt(2 / rows) * np.cos(np.pi * np.outer(at, np.arange(1, count + 1))))
+    cosine.flags.writeable = False
+    return cosine
 
 
 def coefficients(columns: np.ndarray, count: int, horizon: int = 1) -> np.ndarray:

@@ -3,6 +3,7 @@
 from pathlib import Path
 from typing import Any
 
+from forecasting.errors import UserError
 from tunetrade.evidence.errors import References, errors_of
 from tunetrade.evidence.figures import LEVEL, POWER, SIZE, Json, plain
 from tunetrade.evidence.losses import read_losses
@@ -26,24 +27,29 @@ def compose(study: Study, ledger: Path, replications: int = REPLICATIONS, seed: 
     for series in study.series:
         cells = study.of(series)
         part: Json = {}
-        losses = read_losses(cells)
-        if losses is None:
-            part["errors"] = {"reason": "no finished run has forecasts, or they share no origin"}
-        else:
+        try:
+            losses = read_losses(cells)
+        except UserError as fault:
+            losses, part["errors"] = None, {"reason": str(fault)}
+        if losses is not None:
             references = _references(losses.methods)
             part["references"] = vars(references)
             part["errors"] = errors_of(losses, references, groups, replications, seed)
             if "reason" not in part["errors"]:
                 daily[series] = daily_losses(losses, references)
+        part.setdefault("errors", {"reason": "no finished run has forecasts, or they share no origin"})
         del losses
-        found = read_accounts(cells)
-        if found is None:
-            part["money"] = part["trials"] = {"reason": "no finished run was traded, or they share no day"}
-        else:
+        try:
+            found = read_accounts(cells)
+        except UserError as fault:
+            found, part["money"] = None, {"reason": str(fault)}
+        if found is not None:
             part["money"] = money_of(found, groups, UNTUNED, replications, seed)
             part["trials"] = trials_of(lines, series, found)
             if "reason" not in part["money"]:
                 accounts[series] = found
+        part.setdefault("money", {"reason": "no finished run was traded, or they share no day"})
+        part.setdefault("trials", part["money"])
         by_series[series] = part
     everything = plain(
         {

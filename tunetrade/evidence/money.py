@@ -17,7 +17,7 @@ from forecasting.bootstrap import block_length, counts, indices, means
 from forecasting.bootstrap_t import Projected, mean_of, project
 from forecasting.significance import DieboldMariano
 from strategies.deflated import probabilistic_sharpe
-from strategies.metrics import DAYS_A_YEAR, daily_returns
+from strategies.metrics import daily_returns, years_of
 from strategies.sharpe import probability_above, sharpe_errors
 from tunetrade.evidence.errors import spread_of
 from tunetrade.evidence.figures import LEVEL, Json, as_test, figure, verdicts
@@ -119,7 +119,7 @@ def money_of(accounts: Accounts, groups: Mapping[str, str], untuned: str, replic
     count = len(accounts.days)
     if count < FEWEST_DAYS:
         return {"reason": f"{count} days are too few to resample; at least {FEWEST_DAYS} are needed"}
-    years = float((accounts.days[-1] - accounts.days[0]).astype(float) + 1) / DAYS_A_YEAR
+    years = years_of(accounts.days)
     table = np.column_stack([accounts.gains(name) for name in accounts.methods])
     block = money_block(table)
     order = indices(np.random.default_rng(seed), count, block, replications)

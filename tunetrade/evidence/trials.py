@@ -7,6 +7,7 @@ from pathlib import Path
 import numpy as np
 
 from strategies.deflated import SIGNIFICANT, deflated_sharpe, expected_maximum, moments
+from strategies.metrics import years_of
 from strategies.overfitting import probability_of_overfitting
 from strategies.sharpe import probability_above, sharpe_errors
 from tunetrade.evidence.figures import Json
@@ -35,14 +36,14 @@ def trials_of(lines: Sequence[Trial], series: str, accounts: Accounts) -> Json:
     same = [line for line in different if line["days"][0] <= days[1] and days[0] <= line["days"][-1]]
     ratios = [_ratio(line) for line in (same if len(same) > 1 else different)]
     variance = float(np.var(ratios, ddof=1)) if len(ratios) > 1 else 0.0
-    years = len(accounts.days) / max(1.0, float((accounts.days[-1] - accounts.days[0]).astype(float) + 1)) * 365.25
+    yearly = math.sqrt(len(accounts.days) / years_of(accounts.days))
     found: Json = {
         "trials": count,
         "failed": failed,
         "on_these_days": len(same),
         "alike": len(traded) - len(different),
-        "deviation_of_sharpe": math.sqrt(variance * years),
-        "expected_of_luck": expected_maximum(max(count, 1), variance) * math.sqrt(years),
+        "deviation_of_sharpe": math.sqrt(variance) * yearly,
+        "expected_of_luck": expected_maximum(max(count, 1), variance) * yearly,
         "deflated": {},
         "overfitting": _overfitting(same),
     }
