@@ -31,7 +31,9 @@ print(time.perf_counter() - started, kilobytes / 1024**2, file.stat().st_size / 
 """
 
 
-def write_study(folder: Path, methods: int, series: int, origins: int, horizon: int = 20, seeds: int = 1) -> None:
+def write_study(
+    folder: Path, methods: int, series: int, origins: int, horizon: int = 20, seeds: int = 1, trials: int = 50
+) -> None:
     """Run folders of a study of random forecasts and random trades of random walks, all alike but for chance."""
     names = ["random-walk", "ewma-t", "untuned", *(f"method-{number:02d}" for number in range(methods - 1))]
     cells, lines = [], []
@@ -51,7 +53,7 @@ def write_study(folder: Path, methods: int, series: int, origins: int, horizon: 
                 write_parquet(cell / "equity.parquet", equity)
                 write_parquet(cell / "trades.parquet", trades)
                 _records(cell, folder.name, unique_id, name, kind, seed)
-        lines += [_trial(rng, unique_id, number, days[1:origins]) for number in range(50)]
+        lines += [_trial(rng, unique_id, number, days[1:origins]) for number in range(trials)]
     write_json(folder / "study.json", {"cells": cells})
     (folder.parent / "ledger.jsonl").write_text("".join(lines), encoding="utf-8")
 

@@ -35,6 +35,7 @@ from forecasting.significance import clark_west_differences
 from strategies.agreement import chance_of, kendall
 from strategies.deflated import moments, probabilistic_sharpe
 from strategies.sharpe import probability_above, sharpe_errors
+from tunetrade.evidence.errors import ratio_of_means
 
 SIZE, HORIZON, MODELS, RESAMPLED = 0.05, 20, 10, 500
 INDEPENDENT, OVERLAPPING = (4.0, 6.0), (3.0, 8.0)
@@ -157,6 +158,21 @@ def dependent_sharpe(rng: Rng, rows: int, overlap: int, studies: int) -> np.ndar
     return np.array([probability_above(sharpe_errors(column)) > 1 - SIZE for column in values.T])
 
 
+def interval(rng: Rng, rows: int, overlap: int, studies: int) -> np.ndarray:
+    """Whether the 95 % interval of the ratio of two equal mean losses, as evidence has it, misses 1."""
+    found = np.zeros(studies, bool)
+    for study in range(studies):
+        top, bottom = (9 + noise(rng, rows, 1, overlap) for _ in range(2))
+        block = round(max(overlap, float(block_length(top - bottom)[0])))
+        # A column for all steps and one for each, as evidence has them: the first overlaps by their number.
+        sides = [np.hstack([side, np.ones((rows, overlap))]) for side in (top, bottom)]
+        drawn = counts(order(rows, block), rows)
+        _, replicates = ratio_of_means(*sides, *(means(drawn, side) for side in sides))
+        low, high = np.percentile(replicates[:, 0], (2.5, 97.5))
+        found[study] = not low <= 1 <= high
+    return found
+
+
 def agreement(rng: Rng, rows: int, overlap: int, studies: int) -> np.ndarray:
     """Whether errors and money of ten equal methods, drawn apart, are told to agree by the permutation test."""
     found = np.zeros(studies, bool)
@@ -184,6 +200,7 @@ TESTS = {
     "MCS": confidence_set,
     "PSR": dependent_sharpe,
     "Kendall": agreement,
+    "interval of a ratio": interval,
     "for information: MCS by bootstrap": bootstrap_set,
     "for information: PSR for independent gains": sharpe,
     "for information: Kendall's interval": agreement_interval,

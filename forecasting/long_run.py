@@ -45,8 +45,13 @@ def coefficients(columns: np.ndarray, count: int, horizon: int = 1) -> np.ndarra
     """
     columns = np.asarray(columns, np.float64)
     seen = basis(len(columns), count).T @ (columns - columns.mean(axis=0))
-    half = np.pi * np.arange(1, count + 1) / (2 * len(columns))
-    return np.asarray(seen / math.sqrt(float(np.mean((np.sin(horizon * half) / (horizon * np.sin(half))) ** 2))))
+    return np.asarray(seen / math.sqrt(share_seen(len(columns), count, horizon)))
+
+
+def share_seen(rows: int, count: int, horizon: int) -> float:
+    """Share of the long-run variance of a moving average of `horizon` equal terms that `count` cosines show."""
+    half = np.pi * np.arange(1, count + 1) / (2 * rows)
+    return float(np.mean((np.sin(horizon * half) / (horizon * np.sin(half))) ** 2))
 
 
 def long_run_variance(columns: np.ndarray, count: int, horizon: int = 1) -> np.ndarray:

@@ -5,11 +5,13 @@ from dataclasses import dataclass
 from statistics import fmean, stdev
 
 import numpy as np
+from scipy import stats
 
 from forecasting.bootstrap import block_length, means, weights
+from forecasting.long_run import LEAST, basis, cosines, share_seen
 from forecasting.model_sets import bootstrap_chance, cosine_chance, model_confidence_set, superior_ability
 from forecasting.significance import diebold_mariano, mean_test
-from tunetrade.evidence.figures import SIZE, Json, as_test, figure, verdicts
+from tunetrade.evidence.figures import LEVEL, SIZE, Json, as_test, figure, verdicts
 from tunetrade.evidence.losses import LOSSES, Losses
 
 FEWEST = 30
@@ -37,28 +39,32 @@ def errors_of(losses: Losses, references: References, groups: Mapping[str, str],
         return {"reason": f"{count} origins are too few to resample; at least {FEWEST} are needed"}
     block = _block(losses, references)
     drawn = weights(count, block, replications, seed)
-    shared = {"anchored": _sums(np.abs(losses.y - losses.anchor), losses), "known": _sums(losses.known * 1.0, losses)}
-    resampled = {name: _resampled(drawn, sums) for name, sums in shared.items()}
-    of_references = {
-        name: (_method_sums(losses, name), _method_replicates(losses, name, drawn))
-        for name in dict.fromkeys((references.point, references.density, references.untuned))
-        if name
+    shared = {
+        "anchored": _sums(np.abs(losses.y - losses.anchor), losses),
+        "known": _sums(losses.known.astype(np.float64), losses),
     }
+    shared |= {
+        f"{loss} of {name}": _sums(losses.of(loss, name), losses)
+        for name in dict.fromkeys((references.point, references.density, references.untuned)) if name
+        for loss in MEASURES.values()
+    }  # fmt: skip
+    resampled = {name: means(drawn, sums) for name, sums in shared.items()}
+    ratios = _ratios(references)
     tests = _tests(losses, references, groups)
     found: Json = {}
     for method in losses.methods:
-        sums, replicates = (
-            of_references[method]
-            if method in of_references
-            else (_method_sums(losses, method), _method_replicates(losses, method, drawn))
-        )
-        estimate = _figures(_totals(sums), _totals(shared), _of(of_references, 0), references, losses)
-        spread = _figures(replicates, resampled, _of(of_references, 1), references, losses)
+        own = {name: _sums(losses.of(name, method), losses) for name in LOSSES if name != "clark_west"}
+        replicates = {name: means(drawn, sums) for name, sums in own.items()}
+        pairs_of = {
+            name: ratio_of_means(own[top], (own | shared)[bottom], replicates[top], (replicates | resampled)[bottom])
+            for name, (top, bottom) in ratios.items()
+        }
+        pairs_of |= _derived(pairs_of, losses)
         found[method] = {
-            "figures": {name: figure(float(value[0]), spread[name][:, 0]) for name, value in estimate.items()},
+            "figures": {name: figure(value[0], spread[:, 0]) for name, (value, spread) in pairs_of.items()},
             "by_step": {
-                str(step): {name: figure(float(estimate[name][step]), spread[name][:, step]) for name in BY_STEP
-                            if name in estimate}
+                str(step): {name: figure(value[step], spread[:, step]) for name, (value, spread) in pairs_of.items()
+                            if name in BY_STEP}
                 for step in range(1, losses.horizon + 1)
             },
             "seeds": _seeds(losses, method, references),
@@ -109,61 +115,73 @@ def _sums(values: np.ndarray, losses: Losses) -> np.ndarray:
     return np.column_stack([values.sum(axis=1), values])
 
 
-def _method_sums(losses: Losses, method: str) -> dict[str, np.ndarray]:
-    return {name: _sums(losses.of(name, method), losses) for name in LOSSES if name != "clark_west"}
+Pair = tuple[np.ndarray, np.ndarray]
 
 
-def _method_replicates(losses: Losses, method: str, drawn: np.ndarray) -> dict[str, np.ndarray]:
-    return {name: _resampled(drawn, sums) for name, sums in _method_sums(losses, method).items()}
+def _ratios(references: References) -> dict[str, tuple[str, str]]:
+    """Error figures that are a mean over another, by the names of the two.
 
-
-def _resampled(drawn: np.ndarray, sums: np.ndarray) -> np.ndarray:
-    return np.asarray(means(drawn, sums), np.float32)
-
-
-def _totals(sums: Mapping[str, np.ndarray]) -> dict[str, np.ndarray]:
-    return {name: values.mean(axis=0) for name, values in sums.items()}
-
-
-def _of(references: Mapping[str, tuple[dict[str, np.ndarray], dict[str, np.ndarray]]], which: int) -> dict[str, Json]:
-    """Totals (0) or replicates (1) of the references."""
-    return {name: _totals(parts[0]) if which == 0 else parts[1] for name, parts in references.items()}
-
-
-def _figures(
-    own: Mapping[str, np.ndarray],
-    shared: Mapping[str, np.ndarray],
-    others: Mapping[str, Mapping[str, np.ndarray]],
-    references: References,
-    losses: Losses,
-) -> dict[str, np.ndarray]:
-    """Error figures from mean sums [..., 1 + H] of an estimate or of its replicates; names as in `forecasting.metrics`.
-
-    Beside those: mse_ratio and crps_ratio to the references, mse_untuned and crps_untuned to the untuned model.
+    Named as in `forecasting.metrics`; beside those, ratios to the references and to the untuned model.
     """
-    with np.errstate(invalid="ignore", divide="ignore"):
-        known = shared["known"]
-        mse, mae = own["squared"] / known, own["absolute"] / known
-        true = losses.y[losses.known]
-        found = {
-            "mse": mse,
-            "rmse": np.sqrt(mse),
-            "nrmse": np.sqrt(mse) / float(np.ptp(true)),
-            "mae": mae,
-            "mase": mae / losses.naive,
-            "rmae": own["absolute"] / shared["anchored"],
-            "crps": own["crps"] / known,
-            **{f"coverage{share}": own[f"covered{share}"] / known for share in (50, 80, 90)},
-            "directional_accuracy": own["right"] / own["moved"],
-        }
-        if references.point:
-            found["mse_ratio"] = own["squared"] / others[references.point]["squared"]
-        if references.density:
-            found["crps_ratio"] = own["crps"] / others[references.density]["crps"]
-        if references.untuned:
-            found["mse_untuned"] = own["squared"] / others[references.untuned]["squared"]
-            found["crps_untuned"] = own["crps"] / others[references.untuned]["crps"]
+    found = {
+        "mse": ("squared", "known"),
+        "mae": ("absolute", "known"),
+        "rmae": ("absolute", "anchored"),
+        "crps": ("crps", "known"),
+        **{f"coverage{share}": (f"covered{share}", "known") for share in (50, 80, 90)},
+        "directional_accuracy": ("right", "moved"),
+    }
+    for name, loss, reference in (
+        ("mse_ratio", "squared", references.point),
+        ("crps_ratio", "crps", references.density),
+        ("mse_untuned", "squared", references.untuned),
+        ("crps_untuned", "crps", references.untuned),
+    ):
+        if reference:
+            found[name] = loss, f"{loss} of {reference}"
     return found
+
+
+def ratio_of_means(top: np.ndarray, bottom: np.ndarray, tops: np.ndarray, bottoms: np.ndarray) -> Pair:
+    """Ratio of mean sums [N, 1 + H], [1 + H], and its replicates [R, 1 + H], widened for overlap (`widened`)."""
+    with np.errstate(invalid="ignore", divide="ignore"):
+        below = bottom.mean(axis=0)
+        value = top.mean(axis=0) / below
+        influence = (top - value * bottom) / below
+        return value, np.maximum(widened(value, tops / bottoms, influence), 0.0)
+
+
+def widened(value: np.ndarray, replicates: np.ndarray, influence: np.ndarray) -> np.ndarray:
+    """Replicates [R, 1 + H] as far from the value [1 + H] as Student's t and the long-run error of a figure ask for.
+
+    Blocks that must span overlapping forecasts are few, and percentiles of their means too narrow: of 250 origins 20
+    steps ahead, 95 % intervals hold the truth in 77 % of studies. `influence` [N, 1 + H] is what each origin adds to
+    the figure. Column 0 overlaps by H, column h by h. NaN where there are too few origins; never narrower.
+    """
+    rows, columns = influence.shape
+    seen, found = basis(rows, max(1, cosines(rows))).T @ influence, np.full_like(replicates, np.nan, np.float64)
+    for column in range(columns):
+        horizon = column or columns - 1
+        used = cosines(rows, horizon)
+        if used < LEAST:
+            continue
+        error = np.sqrt(np.mean(seen[:used, column] ** 2) / share_seen(rows, used, horizon) / rows)
+        spread = float(replicates[:, column].std())
+        usual = spread * float(stats.norm.ppf(0.5 + LEVEL / 2))
+        factor = max(1.0, error * float(stats.t.ppf(0.5 + LEVEL / 2, used)) / usual) if usual > 0 else 1.0
+        found[:, column] = value[column] + factor * (replicates[:, column] - value[column])
+    return found
+
+
+def _derived(found: Mapping[str, Pair], losses: Losses) -> dict[str, Pair]:
+    """Figures that are a function of one ratio: rmse, nrmse of mse; mase of mae."""
+    (mse, mses), (mae, maes) = found["mse"], found["mae"]
+    reach = float(np.ptp(losses.y[losses.known]))
+    return {
+        "rmse": (np.sqrt(mse), np.sqrt(mses)),
+        "nrmse": (np.sqrt(mse) / reach, np.sqrt(mses) / reach),
+        "mase": (mae / losses.naive, maes / losses.naive),
+    }
 
 
 def _seeds(losses: Losses, method: str, references: References) -> Json:

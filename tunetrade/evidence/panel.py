@@ -10,13 +10,14 @@ from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 
 import numpy as np
+from scipy import stats
 
 from forecasting.bootstrap import block_length, indices, means, weights
 from forecasting.bootstrap_t import project
-from forecasting.significance import mean_test
+from forecasting.significance import DieboldMariano, mean_test
 from strategies.agreement import chance_of, kendall
 from tunetrade.evidence.errors import MEASURES, References, pairs, sets_of
-from tunetrade.evidence.figures import SIZE, Json, as_test, figure, verdicts
+from tunetrade.evidence.figures import LEVEL, SIZE, Json, as_test, figure, verdicts
 from tunetrade.evidence.losses import Losses
 from tunetrade.evidence.money import Accounts, money_block, money_test
 
@@ -86,9 +87,7 @@ def overall(panel: Panel, groups: Mapping[str, str], replications: int, seed: in
     count = len(panel.days)
     if count < FEWEST_DAYS:
         return {"reason": f"{count} days with origins are too few; at least {FEWEST_DAYS} are needed"}
-    contributions = {
-        (name, loss, against): _contributions(panel, loss, against) for name, loss, against in _pairs(panel)
-    }
+    contributions = {name: _contributions(panel, loss, against) for name, loss, against in _pairs(panel)}
     lengths = [float(block_length(table).max()) for table in contributions.values()]
     block = max(float(panel.overlap), *lengths) if lengths else float(panel.overlap)
     drawn = weights(count, block, replications, seed)
@@ -98,13 +97,13 @@ def overall(panel: Panel, groups: Mapping[str, str], replications: int, seed: in
         for column, method in enumerate(panel.methods):
             if any(method == _reference(each, name) for each in panel.series.values()):
                 continue
-            found[method]["skill"][name] = figure(
-                1 - math.exp(values[:, column].mean()), 1 - np.exp(replicates[:, :, column].mean(axis=0))
-            )
+            mean, resampled = values[:, column].mean(), replicates[:, :, column].mean(axis=0)
+            error = mean_test(contributions[name][:, column], panel.overlap)
+            found[method]["skill"][name] = figure(1 - math.exp(mean), 1 - np.exp(_widened(mean, resampled, error)))
             found[method]["win_rate"][name] = figure(
                 float((values[:, column] < 0).mean()), (replicates[:, :, column] < 0).mean(axis=0)
             ) | {"wins": int((values[:, column] < 0).sum()), "series": len(values)}
-    for (name, _, _), table in contributions.items():
+    for name, table in contributions.items():
         tests = {
             method: as_test(mean_test(table[:, column], panel.overlap), _names(panel, name), count)
             for column, method in enumerate(panel.methods)
@@ -123,6 +122,16 @@ def overall(panel: Panel, groups: Mapping[str, str], replications: int, seed: in
         "methods": found,
         "model_sets": {name: _sets(panel, name, loss, block, replications, seed) for name, loss in MEASURES.items()},
     }
+
+
+def _widened(mean: float, replicates: np.ndarray, error: DieboldMariano) -> np.ndarray:
+    """Replicates [R] of a mean log ratio, as far from it as the interval of its test at least; NaN without a test."""
+    low, high = error.interval(LEVEL)
+    usual = float(stats.norm.ppf(0.5 + LEVEL / 2)) * float(replicates.std())
+    if not usual > 0:
+        return replicates
+    factor = max(1.0, (high - low) / 2 / usual) if math.isfinite(high) else math.nan
+    return np.asarray(mean + factor * (replicates - mean))
 
 
 def _pairs(panel: Panel) -> list[tuple[str, str, str]]:
