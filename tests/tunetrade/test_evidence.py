@@ -34,7 +34,7 @@ def runs(tmp_path_factory) -> Path:
 
 @pytest.fixture(scope="module")
 def found(runs):
-    return evidence_of(runs)
+    return evidence_of(runs)  # with all replications
 
 
 def table_of(runs, method, seed=0, series="SIM0-D1"):
@@ -129,11 +129,11 @@ def test_a_second_copy_of_a_series_makes_nothing_surer(runs, tmp_path):
     twice = copy_of(runs, tmp_path)
     shutil.rmtree(twice / "SIM1-D1")
     (twice / "study.json").unlink()
-    once = evidence_of(twice)["overall"]["errors"]["methods"]["method-00"]
+    once = evidence_of(twice, 200)["overall"]["errors"]["methods"]["method-00"]
     shutil.copytree(twice / "SIM0-D1", twice / "COPY-D1")
     for file in twice.glob("COPY-D1/*/*/run.json"):
         file.write_text(file.read_text().replace("SIM0-D1", "COPY-D1"))
-    both = evidence_of(twice)["overall"]["errors"]["methods"]["method-00"]
+    both = evidence_of(twice, 200)["overall"]["errors"]["methods"]["method-00"]
     assert both["skill"] == once["skill"]
     assert both["tests"]["density"]["p_value"] == pytest.approx(once["tests"]["density"]["p_value"])
     assert both["win_rate"]["density"]["series"] == 2
@@ -143,7 +143,7 @@ def test_a_better_method_beats_and_a_worse_one_loses(runs, tmp_path):
     planted = copy_of(runs, tmp_path)
     change(planted, "method-00", lambda table: table.assign(crps=table["crps"] * 0.7))
     change(planted, "method-01", lambda table: table.assign(crps=table["crps"] * 1.4))
-    found = evidence_of(planted)
+    found = evidence_of(planted, 200)
     for part in (found["overall"]["errors"], found["series"]["SIM1-D1"]["errors"]):
         for against in ("density", "density_untuned"):
             verdict = {name: part["methods"][name]["tests"][against]["verdict"] for name in ("method-00", "method-01")}
@@ -163,7 +163,7 @@ def test_money_differences_are_paired(runs, tmp_path):
         extra = np.random.default_rng(0).normal(1, 2, len(base)).cumsum()
         for file in planted.glob(f"{series}/method-01/*/equity.parquet"):
             write_parquet(file, base.assign(equity=base["equity"] + extra - extra[0]))
-    found = evidence_of(planted)
+    found = evidence_of(planted, 200)
     own = found["series"]["SIM0-D1"]["money"]["methods"]["method-01"]
     assert own["tests"]["untuned"]["verdict"] == "BEATS"
     assert own["figures"]["net_profit"]["low"] < 0 < own["tests"]["untuned"]["low"]
@@ -203,7 +203,7 @@ def test_every_trial_of_the_ledger_counts(runs, found, tmp_path):
     ]
     with (more.parent / "ledger.jsonl").open("a") as ledger:
         ledger.writelines(json.dumps(line) + "\n" for line in others)
-    part = evidence_of(more)["series"]["SIM0-D1"]["trials"]
+    part = evidence_of(more, 200)["series"]["SIM0-D1"]["trials"]
     assert (part["trials"], part["on_these_days"], part["failed"], part["alike"]) == (14, 12, 1, 1)
 
 
@@ -241,7 +241,7 @@ def test_what_cannot_be_said_has_a_reason(runs, tmp_path):
         write_parquet(file, table[table["cutoff"] <= table["cutoff"].unique()[10]])
     for file in own.glob("SIM1-D1/*/*/equity.parquet"):
         file.unlink()
-    found = evidence_of(own)
+    found = evidence_of(own, 200)
     assert "forecasts.parquet: cannot be read" in found["series"]["SIM0-D1"]["errors"]["reason"]
     assert "11 origins are too few" in found["series"]["SIM1-D1"]["errors"]["reason"]
     assert "no finished run was traded" in found["series"]["SIM1-D1"]["money"]["reason"]
@@ -254,7 +254,7 @@ def test_what_cannot_be_said_has_a_reason(runs, tmp_path):
 def test_methods_are_compared_on_the_origins_they_share(runs, tmp_path):
     own = copy_of(runs, tmp_path)
     change(own, "method-01", lambda table: table[table["cutoff"] > table["cutoff"].unique()[19]], ("SIM0-D1",))
-    part = evidence_of(own)["series"]["SIM0-D1"]["errors"]
+    part = evidence_of(own, 200)["series"]["SIM0-D1"]["errors"]
     assert (part["origins"], part["origins_left_out"]) == (ORIGINS - 20, 20)
     table = table_of(own, "ewma-t")
     kept = table[table["cutoff"] > table["cutoff"].unique()[19]]

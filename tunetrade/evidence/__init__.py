@@ -16,6 +16,8 @@ __all__ = ["FILE", "SCHEMA_VERSION", "evidence_of", "write_evidence"]
 FILE = "evidence.json"
 SCHEMA_VERSION = 1
 LEDGER = "ledger.jsonl"
+REPLICATIONS = 1_000
+"""Of every bootstrap."""
 
 
 def write_evidence(study_folder: Path) -> Path:
@@ -30,13 +32,13 @@ def write_evidence(study_folder: Path) -> Path:
     return file
 
 
-def evidence_of(study_folder: Path) -> dict[str, Any]:
-    """The content of evidence.json, made anew."""
+def evidence_of(study_folder: Path, replications: int = REPLICATIONS) -> dict[str, Any]:
+    """The content of evidence.json, made anew; fewer replications for a quick look."""
     from tunetrade.evidence.compose import compose
     from tunetrade.report.load import read_study
 
     study_folder = Path(study_folder)
-    found = compose(read_study(study_folder), study_folder.parent / LEDGER)
+    found = compose(read_study(study_folder), study_folder.parent / LEDGER, replications)
     return {"schema_version": SCHEMA_VERSION, "inputs_sha": inputs_of(study_folder), **found}
 
 

@@ -13,11 +13,10 @@ from tunetrade.evidence.trials import read_trials, trials_of
 from tunetrade.report.load import DENSITY_BASELINES, RANDOM_WALK, Study
 
 UNTUNED = "untuned"
-REPLICATIONS = 1_000
 SEED = 1
 
 
-def compose(study: Study, ledger: Path, replications: int = REPLICATIONS, seed: int = SEED) -> Json:
+def compose(study: Study, ledger: Path, replications: int, seed: int = SEED) -> Json:
     """All that can be said of a study, as docs/EVIDENCE.md describes it, without its version and inputs."""
     groups = {name: study.kind(name) for name in study.methods}
     lines = read_trials(ledger)
