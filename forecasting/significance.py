@@ -48,6 +48,8 @@ def diebold_mariano(losses: np.ndarray, others: np.ndarray, horizon: int, lags: 
     difference = np.asarray(losses, dtype=np.float64) - others
     if lags >= 0:
         return _classical(difference, horizon, lags)
+    # Differences of equal losses are rounding, and rounding is no difference.
+    difference[np.abs(difference) <= 1e-14 * np.abs(others)] = 0.0
     return mean_test(difference, horizon)
 
 
@@ -55,9 +57,10 @@ def mean_test(values: np.ndarray, horizon: int) -> DieboldMariano:
     """Whether the mean of dependent values [T] of overlap `horizon` lies below 0, one-sided; see `diebold_mariano`."""
     count, used = len(values), cosines(len(values), horizon)
     mean = float(values.mean()) if count else math.nan
-    # Differences of equal losses are rounding, and rounding is not a difference.
-    if used < LEAST or np.ptp(values) <= 1e-12 * np.abs(values).max():
+    if used < LEAST or not values.any():
         return DieboldMariano(mean, math.nan, math.nan)
+    if np.ptp(values) <= 1e-12 * np.abs(values).max():  # the same at every origin: sure
+        return DieboldMariano(mean, math.copysign(math.inf, mean), float(mean > 0), 0.0, used)
     error = math.sqrt(float(long_run_variance(values, used, horizon)) / count)
     if not error > 0:
         return DieboldMariano(mean, math.nan, math.nan)
