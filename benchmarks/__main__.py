@@ -1,6 +1,6 @@
 """Run every benchmark and say which claims fall short: `python -m benchmarks [--quick] [--json]`."""
 
-from benchmarks import backtest, bridge, chronos, decode, growth, training
+from benchmarks import backtest, bridge, chronos, decode, evidence, growth, training
 from benchmarks.claims import Claim, main
 
 ALL = {
@@ -10,6 +10,7 @@ ALL = {
     "training": training.measure,
     "backtest": backtest.measure,
     "bridge": bridge.measure,
+    "evidence": evidence.measure,
 }
 
 

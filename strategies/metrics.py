@@ -23,7 +23,7 @@ An undefined figure (no trade, no loss, no movement) is NaN. Money is in the acc
 | turnover | value bought and sold / mean equity / years |
 | min_margin_level | least equity / margin at a close with a position open |
 | stop_outs | trades closed because equity fell to the stop-out level |
-| years | span of the equity curve |
+| years | from the first day with a return to the last, both counted, in years of 365.25 days |
 """
 
 import numpy as np
@@ -144,9 +144,16 @@ def trade_figures(trades: pd.DataFrame) -> dict[str, float]:
     }
 
 
+def years_of(days: np.ndarray) -> float:
+    """Years of 365.25 days that `days` [D], days with a return in order, span: the first and the last count whole."""
+    if not len(days):
+        return 0.0
+    return float((days[-1].astype("datetime64[D]") - days[0].astype("datetime64[D]")).astype(int) + 1) / DAYS_A_YEAR
+
+
 def years_between(times: np.ndarray) -> float:
-    """Years from the first of `times` [T] to the last."""
-    return float((times[-1] - times[0]) / (_DAY * DAYS_A_YEAR))
+    """`years_of` the days that bars at `times` [T] have a return for."""
+    return years_of(day_ends(times)[0])
 
 
 def _times(equity: pd.DataFrame) -> np.ndarray:

@@ -11,7 +11,7 @@ from typing import TYPE_CHECKING, TypeVar
 import numpy as np
 import pandas as pd
 
-from strategies.metrics import DAYS_A_YEAR, return_figures
+from strategies.metrics import return_figures, years_of
 from strategies.rules import TradingRules
 
 if TYPE_CHECKING:
@@ -86,11 +86,5 @@ def portfolio(parts: Sequence[Money]) -> Portfolio:
 
 def _sharpe(returns: np.ndarray, days: pd.Index) -> float:
     """As in `strategies.metrics`; 0 where nothing moved."""
-    found = return_figures(returns, years_of(days))["sharpe"]
+    found = return_figures(returns, years_of(days.to_numpy("datetime64[ns]")))["sharpe"]
     return found if np.isfinite(found) else 0.0
-
-
-def years_of(days: pd.Index) -> float:
-    """From the first day to the end of the last."""
-    stamps = pd.DatetimeIndex(days)
-    return float((stamps[-1] - stamps[0] + pd.Timedelta(days=1)) / pd.Timedelta(days=DAYS_A_YEAR)) if len(days) else 0.0

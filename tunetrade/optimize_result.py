@@ -8,14 +8,13 @@ from typing import Any
 
 import numpy as np
 import optuna
-import pandas as pd
 from optuna.importance import PedAnovaImportanceEvaluator, get_param_importances
 from optuna.trial import FrozenTrial, TrialState, create_trial
 
 from strategies.deflated import SIGNIFICANT, deflated_sharpe, expected_maximum, moments
+from strategies.metrics import years_of
 from tunetrade.ledger import Trial, trials
 from tunetrade.optimize_journal import DIRECTIONS
-from tunetrade.optimize_money import years_of
 from tunetrade.optimize_reads import used
 from tunetrade.optimize_sampler import distributions
 from tunetrade.optimize_space import Point, Space
@@ -177,7 +176,7 @@ def deflation(ledger: Path, key: str, series: Sequence[str]) -> Json:
     ratios = [_sharpe(line) for line in beside]
     variance = float(np.var(ratios, ddof=1)) if len(ratios) > 1 else 0.0
     found = moments(np.array(own["daily_returns"]))
-    days = len(own["days"]) / years_of(pd.Index(own["days"]))
+    days = len(own["days"]) / years_of(np.array(own["days"], "datetime64[D]"))
     probability = deflated_sharpe(found, len(beside), variance)
     return {
         "trials": len(beside),

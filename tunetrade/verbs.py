@@ -109,9 +109,10 @@ def _run_and_report(config: Any, asked: Arguments) -> int:
     from tunetrade.study import run_study
 
     outcome = run_study(config, Path(asked.runs), _jobs(asked))
+    evidence = _evidence(outcome.folder)
     page = _report_unless_same(outcome.folder, Path(asked.out or Path("reports") / config.name))
     if asked.json:
-        emit_json({**dataclasses.asdict(outcome), "report": str(page)})
+        emit_json({**dataclasses.asdict(outcome), "report": str(page), "evidence": evidence})
     else:
         print(summary(outcome.folder))
         print(f"{len(outcome.done)} cells done, {len(outcome.skipped)} unchanged, {len(outcome.failed)} failed")
@@ -123,6 +124,17 @@ def _run_and_report(config: Any, asked: Arguments) -> int:
             )
         print(f"report: {page}")
     return 1 if outcome.failed else 0
+
+
+def _evidence(folder: Path) -> str | None:
+    """Write evidence.json into a study's folder; its path, or None where the folder cannot be written to."""
+    from tunetrade.evidence import write_evidence
+
+    try:
+        return str(write_evidence(folder))
+    except OSError as fault:
+        print(f"{folder}: evidence.json is not written ({fault})", file=sys.stderr)
+        return None
 
 
 def _report_unless_same(runs: Path, out: Path) -> Path:
@@ -426,9 +438,10 @@ def report(asked: Arguments) -> int:
         raise UserError(
             f"{folder}: no such study folder; run `tunetrade study FILE.toml` first, or name one under runs/"
         )
+    evidence = _evidence(folder)
     page = write_report(folder, Path(asked.out or Path("reports") / folder.resolve().name))
     if asked.json:
-        emit_json({"report": str(page)})
+        emit_json({"report": str(page), "evidence": evidence})
     else:
         print(f"report: {page}")
     return 0

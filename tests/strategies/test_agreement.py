@@ -1,0 +1,34 @@
+"""Rank agreement against scipy, and how often chance passes for agreement."""
+
+import numpy as np
+import pytest
+from scipy import stats
+
+from strategies.agreement import chance_of, kendall
+
+
+def test_tau_is_scipys_with_ties_too():
+    rng = np.random.default_rng(0)
+    one, other = rng.integers(0, 5, (30, 9)), rng.integers(0, 4, (30, 9))
+    wanted = [stats.kendalltau(a, b).statistic for a, b in zip(one, other, strict=True)]
+    assert kendall(one.astype(float), other.astype(float)) == pytest.approx(wanted, nan_ok=True)
+    assert np.isnan(kendall(np.ones((1, 4)), np.arange(4.0)[None]))[0]
+
+
+def test_the_chance_is_near_scipys_exact_one():
+    rng = np.random.default_rng(1)
+    for _ in range(4):
+        errors, money = rng.standard_normal(9), rng.standard_normal(9)
+        wanted = stats.kendalltau(-errors, money, alternative="greater", method="exact").pvalue
+        assert chance_of(errors[None], money[None], 1, 4000) == pytest.approx(wanted, abs=0.03)
+
+
+def test_series_that_agree_are_surer_than_one():
+    rng = np.random.default_rng(2)
+    errors = rng.standard_normal((1, 7))
+    money = -errors + rng.standard_normal((1, 7))
+    one = chance_of(errors, money, 1)
+    noise = rng.standard_normal((3, 7)) * 0.01
+    assert chance_of(np.tile(errors, (3, 1)) + noise, np.tile(money, (3, 1)), 1) == pytest.approx(one, abs=0.02)
+    assert chance_of(errors, -errors, 1) < 0.002
+    assert np.isnan(chance_of(errors, np.zeros((1, 7)), 1))
