@@ -201,8 +201,9 @@ def _router(context: "zmq.Context[zmq.Socket[bytes]]") -> "zmq.Socket[bytes]":
     socket.setsockopt(zmq.MAXMSGSIZE, MAX_FRAME_BYTES)
     # A peer that comes back under its name while its old connection is still half open must be heard.
     socket.setsockopt(zmq.ROUTER_HANDOVER, 1)
-    # Not ZMTP's own PINGs: libzmq 4.3 aborts where one falls due on a connection that was reset with input held back
-    # (zeromq/libzmq#4364), so any peer could end the process.
+    # libzmq 4.3 aborts where a PING comes up, its own or the peer's, on a connection that was reset while input was held
+    # back by a full queue (zeromq/libzmq#4364): any peer could end the process. So no queue is ever full, and no PINGs.
+    socket.setsockopt(zmq.RCVHWM, 0)
     socket.setsockopt(zmq.TCP_KEEPALIVE, 1)
     for name, value in KEEPALIVE_S.items():
         socket.setsockopt(getattr(zmq, f"TCP_KEEPALIVE_{name}"), value)
@@ -225,6 +226,7 @@ def _doors(
 def _mirror(context: "zmq.Context[zmq.Socket[bytes]]", port: int) -> "zmq.Socket[bytes]":
     socket = context.socket(zmq.PUB)
     socket.setsockopt(zmq.LINGER, 0)
+    socket.setsockopt(zmq.RCVHWM, 0)  # as in _router
     _bind(socket, endpoint_of("127.0.0.1", port))
     return socket
 
