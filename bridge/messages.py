@@ -466,7 +466,9 @@ def _parse(body: bytes) -> dict[str, Any]:
         raise ProtocolError("utf8", "the body is not UTF-8") from None
     except ValueError as error:
         raise ProtocolError("json", f"the body is not JSON: {str(error)[:200]}") from None
-    return dict(values)
+    if not isinstance(values, dict):  # a string that holds a brace
+        raise ProtocolError("json", "the body must be one flat JSON object")
+    return values
 
 
 def _refuse(constant: str) -> None:

@@ -1,7 +1,7 @@
 """What a study asks and cannot be, refused before any work rather than after the others have trained."""
 
 import sys
-from collections.abc import Collection
+from collections.abc import Collection, Mapping
 
 from forecasting.bars import Bars
 from forecasting.base import Base, find_base
@@ -33,11 +33,22 @@ def check_machine(study: StudyConfig, name: str, stages: Collection[str]) -> Non
         study.sampling.check_device()
 
 
-def check_baselines(study: StudyConfig, bars: Bars, prepared: Prepared) -> None:
-    """ConfigError for the first baseline that cannot be had on these bars."""
+def has_baseline(name: str, prepared: Prepared) -> bool:
+    """Whether the baseline can be had on a series: a seasonal one needs the pattern of a week."""
+    return not BASELINES[name].seasonal or bool(prepared.hours.profile)
+
+
+def check_baselines(study: StudyConfig, prepared: Mapping[str, Prepared]) -> None:
+    """ConfigError for the first baseline that no series of the study has (`prepared`, by unique id).
+
+    One that only some have is left out on the others, which is said on standard error.
+    """
     for name in study.baselines:
-        if BASELINES[name].seasonal:
-            check_hours(name, prepared.hours, bars.instrument.unique_id)
+        without = [unique_id for unique_id, part in prepared.items() if not has_baseline(name, part)]
+        if len(without) == len(prepared):
+            check_hours(name, prepared[without[0]].hours, without[0])
+        for unique_id in without:
+            print(f"tunetrade: warning: {unique_id} has no hour-of-week profile: no {name} there", file=sys.stderr)
 
 
 def warn(bars: Bars, options: SourceOptions) -> None:

@@ -15,6 +15,7 @@ import numpy as np
 
 from forecasting.bars import Bars, load_bars
 from forecasting.base import find_base
+from forecasting.baselines import BASELINES
 from forecasting.cache import limit_bytes
 from forecasting.errors import ConfigError
 from forecasting.files import read_json, write_json
@@ -24,12 +25,12 @@ from strategies.signals import check_horizon
 from tunetrade.audit.run import is_audited, read_audit, summarise
 from tunetrade.beside import series_beside
 from tunetrade.cell import Cell, fingerprints, stages
-from tunetrade.checks import check_baselines, check_machine, check_methods, warn
+from tunetrade.checks import check_baselines, check_machine, check_methods, has_baseline, warn
 from tunetrade.config import StudyConfig, as_plain
 from tunetrade.layout import CellPaths, cell_folder, done_stages, read_run, update
 from tunetrade.ledger import Ledger
 from tunetrade.locks import only_one
-from tunetrade.prepared import prepare
+from tunetrade.prepared import Prepared, prepare
 from tunetrade.progress import Board
 from tunetrade.provenance import made_by
 from tunetrade.trials import outcome, trial
@@ -65,7 +66,7 @@ def cells(study: StudyConfig, runs: Path, loaded: dict[str, Bars]) -> list[Cell]
     for name in study.methods:
         seeds = study.seeds if method(name).trains else (0,)
         found += [("method", name, source, seed) for seed in seeds for source in study.series]
-    found += [("baseline", name, source, 0) for name in study.baselines for source in study.series]
+    found += [("baseline", name, source, 0) for source in study.series for name in _baselines(study, loaded[source])]
     found += [("benchmark", name, source, 0) for name in study.benchmarks for source in study.series]
     found.sort(key=lambda cell: cell[0] != "method" or not method(cell[1]).trains)
     for name, options in study.ensemble.items():
@@ -83,24 +84,33 @@ def cells(study: StudyConfig, runs: Path, loaded: dict[str, Bars]) -> list[Cell]
     ]
 
 
+def _baselines(study: StudyConfig, bars: Bars) -> list[str]:
+    """Those that can be had on the series."""
+    if not any(BASELINES[name].seasonal for name in study.baselines):
+        return list(study.baselines)
+    prepared = prepare(study, bars)
+    return [name for name in study.baselines if has_baseline(name, prepared)]
+
+
 def load_series(study: StudyConfig) -> dict[str, Bars]:
     """Bars of every series, after checking that methods and baselines can be, each series be split, answers unseen."""
     check_methods(study)
     limit_bytes()  # refuses a bound that is no number
     loaded: dict[str, Bars] = {}
+    parts: dict[str, Prepared] = {}
     for source in study.series:
         bars = load_bars(source, study.source)
-        prepared = prepare(study, bars)
+        parts[bars.instrument.unique_id] = prepared = prepare(study, bars)
         if study.walk.on:
             folds(prepared.split, study.walk)  # refuses a rolling window that is too long
         check_trading(study, bars, prepared.test_span(bars))
-        check_baselines(study, bars, prepared)
         twin = next((name for name, other in loaded.items() if _same_id(other, bars)), None)
         if twin:
             raise ConfigError(
                 f"series {twin} and {source} are both {bars.instrument.unique_id}; give one a study of its own"
             )
         loaded[source] = bars
+    check_baselines(study, parts)
     return loaded
 
 

@@ -237,6 +237,7 @@ def test_a_field_that_is_wrong_is_refused(changes, code):
         (b"null", "json"),
         (b'{"v":0', "json"),
         (b"{}{}", "json"),
+        (b'"{"', "json"),
         (b"[" * 60_000, "json"),
         (b'{"a":' * 13_000, "json"),
         (b'{"a":' + b"[" * 30_000 + b"]" * 30_000 + b"}", "json"),

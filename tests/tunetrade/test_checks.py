@@ -12,7 +12,9 @@ from forecasting.base import find_base
 from forecasting.baselines import BASELINES, baseline
 from forecasting.errors import ConfigError
 from forecasting.files import write_json
+from forecasting.windows import SplitSpec
 from tunetrade.cell import Cell, fingerprints, run_cell
+from tunetrade.checks import check_baselines
 from tunetrade.cli import main
 from tunetrade.config import StudyConfig, as_plain, study_from
 from tunetrade.forecasters import asked_of
@@ -160,6 +162,23 @@ def test_the_baselines_that_need_a_weekly_pattern_are_marked(name: str, tiny_bas
     except ConfigError:
         refuses = True
     assert BASELINES[name].seasonal == refuses
+
+
+def test_a_seasonal_baseline_is_left_out_where_only_other_series_have_it(
+    hourly: Bars, eurusd: Bars, tiny_base: Path, capsys: pytest.CaptureFixture[str]
+) -> None:
+    study = replace(
+        study_of(tiny_base, "methods=[]", "benchmarks=[]", 'baselines=["ewma-t","seasonal-ewma-t"]'),
+        series=("hours", "days"),
+        split=SplitSpec("2016-02-15", "2016-04-01", "2016-05-01"),
+    )
+    loaded = {"hours": hourly, "days": eurusd}
+    made = [(cell.source, cell.method) for cell in cells(study, Path("runs"), loaded)]
+    assert made == [("hours", "ewma-t"), ("hours", "seasonal-ewma-t"), ("days", "ewma-t")]
+    check_baselines(study, {name: prepare(study, bars) for name, bars in loaded.items()})
+    assert "warning: days has no hour-of-week profile: no seasonal-ewma-t there" in capsys.readouterr().err
+    with pytest.raises(ConfigError, match="days has not; use ewma-t"):
+        check_baselines(study, {"days": prepare(study, eurusd)})
 
 
 def test_a_study_warns_of_closes_that_never_change(
