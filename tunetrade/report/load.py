@@ -12,6 +12,7 @@ from pathlib import Path
 from typing import Any
 
 import pandas as pd
+import pyarrow.parquet as pq
 
 from forecasting.errors import UserError
 from forecasting.files import PARTIAL
@@ -126,6 +127,11 @@ def read_equity(cell: Cell) -> pd.DataFrame | None:
     return _read_table(cell.folder / "equity.parquet", ["time", "equity", "equity_before_costs"])
 
 
+def read_columns(cell: Cell, name: str, columns: list[str]) -> pd.DataFrame | None:
+    """Those of the columns that a table of a cell has; None where the cell has no such table."""
+    return _read_table(cell.folder / name, columns)
+
+
 def number(values: Json, key: str) -> float:
     """A figure as a float; NaN where it is missing, null or not a number."""
     value = values.get(key)
@@ -138,11 +144,11 @@ def _read_table(path: Path, columns: list[str]) -> pd.DataFrame | None:
     if not path.is_file():
         return None
     try:
-        table = pd.read_parquet(path)
+        present = set(pq.read_schema(path).names)
+        table = pd.read_parquet(path, columns=[name for name in columns if name in present])
     except (OSError, ValueError) as fault:
         raise UserError(f"{path}: cannot be read ({fault}); remove this run folder and run the study again") from fault
-    present = [name for name in columns if name in table.columns]
-    return table[present].reset_index(drop=True)
+    return table.reset_index(drop=True)
 
 
 def _read_cell(folder: Path) -> Cell:
