@@ -18,7 +18,7 @@ Styles = Mapping[str, Style]
 MARKERS = {
     "o": "circle", "^": "triangle-up", "s": "square", "D": "diamond", "x": "x", "+": "cross", "v": "triangle-down",
     "P": "cross", "*": "star", "h": "hexagon", "<": "triangle-left", ">": "triangle-right", "p": "pentagon", "X": "x",
-    "d": "diamond-tall", "|": "line-ns", "_": "line-ew", "1": "y-down",
+    "d": "diamond-tall", "|": "line-ns-open", "_": "line-ew-open", "1": "y-down-open",
 }  # fmt: skip
 
 

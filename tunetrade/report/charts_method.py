@@ -12,7 +12,7 @@ from tunetrade.report.charts import (
     Chart, Styles, Trace, band, error_bars, ink, label, line, of_series, plain, two_panels, zero,
 )  # fmt: skip
 from tunetrade.report.evidence_view import steps_of
-from tunetrade.report.load import Cell, Json, Study, read_forecasts
+from tunetrade.report.load import Cell, Json, Study, number, read_forecasts
 
 CLOSES_SHOWN = 120
 
@@ -38,7 +38,7 @@ def method_steps(study: Study, method: str, slug: str, evidence: Json) -> Chart 
         return None
     layout = two_panels("MSE ÷ random walk's (below 1 is better)", "CRPS ÷ EWMA-t's (below 1 is better)", 0.5)
     last = max(max(trace["x"]) for trace in traces)
-    layout["xaxis"] |= {"title": {"text": "step ahead"}} | ({"dtick": 1} if last < 12 else {})
+    layout["xaxis"] |= {"title": {"text": "step ahead"}, "range": [0.8, last + 0.2]} | ({"dtick": 1} if last < 12 else {})
     layout |= {"shapes": [zero(1, "y"), zero(1, "y2")]}
     return Chart(f"steps-of-{slug}", "Error by step ahead, with 95 % bands", 440, traces, layout,
                  f"{method}: error ratios by step ahead with bands.",
@@ -67,7 +67,7 @@ def method_calibration(method: str, slug: str, tables: Mapping[str, Tables]) -> 
     layout = {
         "barmode": "overlay", "bargap": 0,
         "xaxis": {"title": {"text": "place of the truth in the predicted cone, %"}, "range": [0, 100],
-                  "tickmode": "array", "tickvals": [round(100 * edge) for edge in EDGES], "showgrid": False},
+                  "tickmode": "array", "tickvals": [0, 10, 25, 50, 75, 90, 100], "tickangle": 0, "showgrid": False},
         "yaxis": {"title": {"text": "observed ÷ right"}, "rangemode": "tozero"},
         "shapes": [{**zero(1, "y"), "layer": "above", "line": {"color": "@ink", "width": 1.5, "dash": "dash"}}],
     }  # fmt: skip
@@ -81,32 +81,50 @@ def method_calibration(method: str, slug: str, tables: Mapping[str, Tables]) -> 
 
 
 def training(cells: Mapping[str, Sequence[Cell]], name: str, styles: Styles) -> Chart | None:
-    """Validation and training loss by step of the lowest seeds; `cells` by name of the line."""
-    traces: list[Trace] = []
-    for key, found in cells.items():
-        cell = min(found, key=lambda each: each.seed)
-        history = [entry for entry in cell.train.get("history") or [] if isinstance(entry, dict)]
-        for field, axis in (("train_loss", "y"), ("validation_loss", "y2")):
-            points = [(entry.get("step"), entry.get(field)) for entry in history]
-            points = [(x, y) for x, y in points if isinstance(x, (int, float)) and isinstance(y, (int, float))]
-            if len(points) < 2:
-                continue
-            style = styles[key]
-            traces.append(line(key, style, [x for x, _ in points], plain([y for _, y in points], 7), yaxis=axis,
-                               showlegend=axis == "y2", hovertemplate="%{y:.5f}"))  # fmt: skip
-            kept = [(x, y) for x, y in points if x == cell.train.get("best_step")]
-            if field == "validation_loss" and kept:
-                traces.append(
-                    line(key, style, [kept[0][0]], [kept[0][1]], yaxis=axis, mode="markers", showlegend=False,
-                         marker={"size": 9, "color": ink(style)}, hovertemplate="kept: %{y:.5f}")
-                )  # fmt: skip
-    if not traces:
+    """Validation and training loss by step of the lowest seeds, less the validation loss before training.
+
+    cells: by name of the line. What moves more than ten times as far as is usual waits in the legend.
+    """
+    curves = {key: _losses(min(found, key=lambda each: each.seed)) for key, found in cells.items()}
+    curves = {key: found for key, found in curves.items() if len(found["validation_loss"]) > 1}
+    if not curves:
         return None
+    spans = {key: max(abs(y) for _, y in found["validation_loss"]) for key, found in curves.items()}
+    usual = sorted(spans.values())[len(spans) // 2]
+    traces: list[Trace] = []
+    for key, found in curves.items():
+        style, far = styles[key], spans[key] > 10 * usual
+        more: dict[str, Any] = {"visible": "legendonly"} if far else {}
+        for field, axis in (("train_loss", "y"), ("validation_loss", "y2")):
+            x, y = [x for x, _ in found[field]], plain([y for _, y in found[field]])
+            traces.append(line(key, style, x, y, yaxis=axis, showlegend=axis == "y2", hovertemplate="%{y:+.5f}", **more))
+        for x, y in found["kept"]:
+            traces.append(
+                line(key, style, [x], plain([y]), yaxis="y2", mode="markers", showlegend=False,
+                     marker={"size": 9, "color": ink(style)}, hovertemplate="kept: %{y:+.5f}", **more)
+            )  # fmt: skip
     layout = two_panels("Training loss, nats a token", "Validation loss, nats a token (dot: step kept)", 0.45)
     layout["xaxis"] |= {"title": {"text": "training step"}}
+    layout |= {"shapes": [zero(0, "y2")]}
+    caption = (
+        "Lowest seed, less the validation loss before training, so that below 0 is learnt. What moves more than ten times"
+        " as far as is usual here waits in the legend: click its name."
+    )
     return Chart(f"training-{name}", "Training and validation loss", 420, traces, layout,
-                 "Training and validation loss by step.",
-                 "Lowest seed. Losses compare only between methods of one codec.")  # fmt: skip
+                 "Training and validation loss by step.", caption)  # fmt: skip
+
+
+def _losses(cell: Cell) -> dict[str, list[tuple[float, float]]]:
+    """Step and loss of each kind, less the first validation loss; `kept`: the step whose weights were kept."""
+    history = [entry for entry in cell.train.get("history") or [] if isinstance(entry, dict)]
+    found: dict[str, list[tuple[float, float]]] = {}
+    for field in ("train_loss", "validation_loss"):
+        points = [(number(entry, "step"), number(entry, field)) for entry in history]
+        found[field] = [(x, y) for x, y in points if math.isfinite(x) and math.isfinite(y)]
+    start = found["validation_loss"][0][1] if found["validation_loss"] else 0.0
+    found = {field: [(x, y - start) for x, y in points] for field, points in found.items()}
+    best = number(cell.train, "best_step")
+    return found | {"kept": [(x, y) for x, y in found["validation_loss"] if x == best]}
 
 
 def closes(cells: Sequence[Cell], series: str, slug: str, styles: Styles, banded: str) -> Chart | None:

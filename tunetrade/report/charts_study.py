@@ -8,7 +8,7 @@ from tunetrade.report.charts import (
     Chart, Store, Styles, Trace, dash, error_bars, ink, label, line, marks, plain, two_panels, zero,
 )  # fmt: skip
 from tunetrade.report.columns import BY_KEY
-from tunetrade.report.evidence_view import ERRORS, OVERALL, Outcome, figure_of, money_of, outcomes, steps_of
+from tunetrade.report.evidence_view import ERRORS, OVERALL, Outcome, figure_of, has_cone, money_of, outcomes, steps_of
 from tunetrade.report.formats import percent
 from tunetrade.report.leaderboard import Row, by_step
 from tunetrade.report.load import Json, Study
@@ -31,12 +31,14 @@ def skill_map(study: Study, evidence: Json, methods: Sequence[str]) -> Chart | N
     for position, each in enumerate(shown):
         cells = [[found[level].get(name, {}).get(each.key) for level in levels] for name in rows]
         values = [[100 * cell.value if cell else math.nan for cell in row] for row in cells]
-        reach = max((abs(value) for row in values for value in row if math.isfinite(value)), default=1.0) or 1.0
+        judged = [row for name, row in zip(rows, values, strict=True) if study.kind(name) == "method"] or values
+        reach = max((abs(value) for row in judged for value in row if math.isfinite(value)), default=1.0) or 1.0
         traces.append(
             {
                 "type": "heatmap", "name": each.label, "visible": position == 0, "showscale": False,
                 "x": [label(level) for level in levels], "y": [label(name) for name in rows],
-                "z": [plain(row, 4) for row in values], "zmin": -reach, "zmax": reach, "xgap": 2, "ygap": 2,
+                "z": [plain([_shade(v, c) for v, c in zip(*both, strict=True)], 4)
+                      for both in zip(values, cells, strict=True)], "zmin": -reach, "zmax": reach, "xgap": 2, "ygap": 2,
                 "text": [[_skill_text(cell) for cell in row] for row in cells], "texttemplate": "%{text}",
                 "customdata": [[_skill_hover(cell) for cell in row] for row in cells],
                 "hovertemplate": "%{y}, %{x}<br>%{customdata}<extra></extra>", "hoverongaps": False,
@@ -52,7 +54,7 @@ def skill_map(study: Study, evidence: Json, methods: Sequence[str]) -> Chart | N
     caption = (
         "Skill is 1 less the ratio of the errors: 0 is as good as the reference, more is better; CRPS against the"
         " volatility cone, MSE against the random walk. ▲ BEATS and ▼ LOSES after Holm's correction; without a mark"
-        " nothing is shown, whatever the colour."
+        " nothing is shown, and the colour is pale. The scale is that of the methods; a baseline may lie beyond it."
     )
     alt = f"Heat map of skill, {len(rows)} methods by {', '.join(levels)}."
     return Chart("skill", "Skill by series and method", 100 + ROW * len(rows), traces, layout, alt, caption,
@@ -68,7 +70,7 @@ def steps(study: Study, series: str, slug: str, styles: Styles, evidence: Json) 
             points = steps_of(evidence, series, method, key) or [
                 (step, values[key], math.nan, math.nan) for step, values in by.items() if math.isfinite(values[key])
             ]
-            if not points:
+            if not points or (key == "crps_ratio" and not has_cone(evidence, series, method)):
                 continue
             x = [step for step, *_ in points]
             value, low, high = (plain([point[index] for point in points]) for index in (1, 2, 3))
@@ -82,12 +84,13 @@ def steps(study: Study, series: str, slug: str, styles: Styles, evidence: Json) 
     if not traces:
         return None
     layout = two_panels("MSE ÷ random walk's (below 1 is better)", "CRPS ÷ EWMA-t's (below 1 is better)", 0.5)
-    layout["xaxis"] |= {"title": {"text": "step ahead"}, "dtick": 1 if len(measured) and _last_step(measured) < 12 else
-                        None}  # fmt: skip
+    last = _last_step(measured)
+    layout["xaxis"] |= {"title": {"text": "step ahead"}, "range": [0.8, last + 0.2]} | ({"dtick": 1} if last < 12 else {})
     layout |= {"shapes": [zero(1, "y"), zero(1, "y2")]}
     caption = (
         "Ratios on shared origins, means over seeds; point at a marker for its 95 % interval, and see a method's page"
-        " for the bands. Mind the scale: the distance from 1 is all there is."
+        " for the bands. Mind the scale: the distance from 1 is all there is. A forecast without a cone, such as the random"
+        " walk, has no place in the lower panel."
     )
     return Chart(f"steps-{slug}", "Error by step ahead", 460, traces, layout,
                  f"{series}: error ratios by step ahead.", caption, f"plots/{slug}_steps.png",
@@ -97,7 +100,7 @@ def steps(study: Study, series: str, slug: str, styles: Styles, evidence: Json) 
 def error_and_money(study: Study, series: str, slug: str, styles: Styles, evidence: Json) -> Chart | None:
     """CRPS ratio against return with intervals of both, and the front of methods that none betters in both."""
     points = {}
-    for method in study.methods:
+    for method in (name for name in study.methods if has_cone(evidence, series, name)):
         error, money = figure_of(evidence, series, method, "crps_ratio"), money_of(
             evidence, series, method, "total_return"
         )
@@ -129,7 +132,7 @@ def error_and_money(study: Study, series: str, slug: str, styles: Styles, eviden
     }
     caption = (
         "Bars are 95 % intervals. The front joins the methods that no other betters in both by its estimates: where"
-        " intervals overlap, so may the ranks."
+        " intervals overlap, the order may be another. Forecasts without a cone are left out."
     )
     return Chart(f"money-{slug}", "Error against money", 460, traces, layout,
                  f"{series}: CRPS ratio against net return; on the front: {', '.join(front)}.", caption,
@@ -153,7 +156,13 @@ def pareto(points: Mapping[str, tuple[float, float]]) -> list[str]:
 def costs(rows: Sequence[Row], series: str, slug: str, styles: Styles, evidence: Json) -> Chart | None:
     """CRPS ratio against what a method costs; the cost is chosen by a button."""
     present = [key for key in COSTS if any(row.values.get(key, 0) > 0 for row in rows)]
-    kept = [row for row in rows if "crps_ratio" in row.values and any(row.values.get(key, 0) > 0 for key in present)]
+    kept = [
+        row
+        for row in rows
+        if "crps_ratio" in row.values
+        and any(row.values.get(key, 0) > 0 for key in present)
+        and has_cone(evidence, series, row.method)
+    ]
     if not present or not kept:
         return None
     traces: list[Trace] = []
@@ -235,7 +244,11 @@ def calibrations(series: str, slug: str, styles: Styles, tables: Mapping[str, Ta
     """How much of the truth fell inside the bands that should hold 50, 80 and 90 % of it."""
     traces = []
     nominal = [50, 80, 90]
-    names = [method for method in tables if math.isfinite(figure_of(evidence, series, method, "coverage80")[0])]
+    names = [
+        method
+        for method in tables
+        if math.isfinite(figure_of(evidence, series, method, "coverage80")[0]) and has_cone(evidence, series, method)
+    ]
     for position, method in enumerate(names):
         found = [figure_of(evidence, series, method, f"coverage{level}") for level in nominal]
         gap = [[100 * value - level for value in each] for each, level in zip(found, nominal, strict=True)]
@@ -272,6 +285,11 @@ def _cost_title(key: str) -> str:
 
 def _last_step(measured: Mapping[str, Mapping[int, object]]) -> int:
     return max(step for by in measured.values() for step in by)
+
+
+def _shade(value: float, outcome: Outcome | None) -> float:
+    """What colours a cell: its skill, a third of it where the test shows nothing."""
+    return value if outcome is None or outcome.verdict in MARK else value / 3
 
 
 def _skill_text(outcome: Outcome | None) -> str:

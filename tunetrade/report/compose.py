@@ -19,7 +19,7 @@ from tunetrade.report.palette import assign
 from tunetrade.report.plots import series_drawings
 from tunetrade.report.record import Report
 from tunetrade.report.sheets import sheets
-from tunetrade.report.verdicts import verdicts
+from tunetrade.report.verdicts import thin_money, verdicts
 
 
 @dataclass(frozen=True)
@@ -58,13 +58,14 @@ def build(study: Study, folder: Path, evidence: Json) -> Report:
     """Everything the report says of a study in a folder, whose evidence is known."""
     slugs = file_names(study.series)
     styles = assign(study.methods)
+    tables = read_tables(study, evidence)
     money = {series: _currency(Study(study.name, tuple(study.of(series)))) for series in study.series}
     return Report(
         name=study.name,
         folder=folder,
         study=study,
         evidence=evidence,
-        tables=read_tables(study, evidence),
+        tables=tables,
         method_slugs=file_names(study.methods),
         series=study.series,
         slugs=slugs,
@@ -72,7 +73,7 @@ def build(study: Study, folder: Path, evidence: Json) -> Report:
         header=header(study),
         series_facts=series_facts(study),
         findings=[*verdicts(study, evidence), *findings(study)],
-        cautions=cautions(study),
+        cautions=[*cautions(study), *thin_money(tables)],
         rows={series: series_rows(study, series) for series in study.series},
         directions={series: direction_lines(study, series) for series in study.series},
         overall=overall_rows(study),

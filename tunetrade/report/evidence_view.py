@@ -134,6 +134,12 @@ def steps_of(evidence: Json, series: str, method: str, key: str) -> list[tuple[i
     return [each for each in found if math.isfinite(each[1])]
 
 
+def has_cone(evidence: Json, series: str, method: str) -> bool:
+    """Whether a method predicts a spread at all; the random walk does not, and would put others off any scale."""
+    inside = figure_of(evidence, series, method, "coverage90")[0]
+    return not math.isfinite(inside) or inside > 0.05
+
+
 def counted(found: Mapping[str, Mapping[str, Outcome]], key: str, methods: Sequence[str]) -> dict[str, list[str]]:
     """Methods by verdict of one comparison, among those that were compared."""
     by_verdict: dict[str, list[str]] = {BEATS: [], NOT_SHOWN: [], LOSES: []}

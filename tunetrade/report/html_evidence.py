@@ -7,7 +7,7 @@ from html import escape
 from tunetrade.report.evidence_view import (
     BEATS, ERRORS, LOSES, MONEY, OVERALL, Outcome, blocks, interval, money_of, outcomes, part, reason,
 )  # fmt: skip
-from tunetrade.report.formats import DASH, percent, significant, signed
+from tunetrade.report.formats import DASH, percent, rounded, signed, significant
 from tunetrade.report.load import Json, Study, number
 from tunetrade.report.markup import Item, grid, note, number_item
 
@@ -176,9 +176,9 @@ def _outcome(outcome: Outcome | None, write: Callable[[float], str]) -> Item:
     if outcome is None:
         return Item(DASH)
     chance = outcome.p_holm if outcome.value >= 0 else outcome.worse_holm
-    small = f"{_ends((outcome.value, outcome.low, outcome.high), write)} {outcome.verdict or 'no test'}"
-    small += f" p {_p(chance)}" if math.isfinite(chance) else ""
-    return number_item(write(outcome.value), outcome.value, small.strip(), CHIP.get(outcome.verdict, "open"))
+    ends = _ends((outcome.value, outcome.low, outcome.high), lambda value: write(value).removesuffix(" %"))
+    said = (outcome.verdict or "no test") + (f" p {_p(chance)}" if math.isfinite(chance) else "")
+    return number_item(write(outcome.value), outcome.value, f"{ends}\n{said}".strip(), CHIP.get(outcome.verdict, "open"))
 
 
 def _more(outcome: Outcome | None, series: str) -> Item:
@@ -187,8 +187,8 @@ def _more(outcome: Outcome | None, series: str) -> Item:
     unit = "days" if series == OVERALL else "origins"
     if outcome.verdict in CHIP:
         return Item("decided", 0.0)
-    text = "none" if outcome.more <= 0 else significant(outcome.more, 2)
-    return Item(text, outcome.more, f"{unit}, of {outcome.observations:,} now")
+    text = "none" if outcome.more <= 0 else rounded(outcome.more)
+    return Item(text, outcome.more, f"{unit} beyond\n{outcome.observations:,}")
 
 
 def _membership(chance: float) -> Item:

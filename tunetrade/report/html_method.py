@@ -70,9 +70,10 @@ def months_table(series: str, months: Months) -> str:
 
 def _what(report: Report, method: str) -> str:
     seeds = sorted({cell.seed for cell in report.study.of(method=method)})
-    kind = {"method": "a GPT-2 method", "baseline": "a baseline without training", "benchmark": "a benchmark of money"}
+    kind = {"method": "A GPT-2 method", "baseline": "A baseline without training", "benchmark": "A benchmark of money"}
     finished = f"{len(report.study.of(method=method))} of {len(report.study.of(method=method, done=False))} runs finished"
-    return f"{kind[report.study.kind(method)]}, seeds {', '.join(map(str, seeds)) or DASH}, {finished}.".capitalize()
+    words = kind[report.study.kind(method)]
+    return f"{words}, seeds {', '.join(map(str, seeds)) or DASH}, {finished}."
 
 
 def _training(report: Report, method: str) -> Chart | None:
@@ -90,7 +91,7 @@ def _errors(report: Report, method: str) -> str:
         column = columns.get(key) or _coverage(key)
         items = [_figure(column, found[each]) for each in series]
         rows.append((f'<span title="{escape(column.definition)}">{escape(column.label)}</span>', items))
-    return grid(f"Errors of {method} with 95 % intervals", ["Figure", *series], rows, "figures")
+    return grid(f"Errors of {method} with 95 % intervals", ["Figure", *series], rows, "narrow")
 
 
 def _coverage(key: str) -> Column:

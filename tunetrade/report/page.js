@@ -3,6 +3,7 @@
   const root = document.documentElement;
   const store = JSON.parse(document.getElementById("data").textContent);
   const dark = matchMedia("(prefers-color-scheme: dark)");
+  const touch = matchMedia("(pointer: coarse)").matches;
   const state = { drawn: 0, failed: [] };
   window.tunetrade = state;
 
@@ -65,7 +66,7 @@
       font: { family: getComputedStyle(document.body).fontFamily, size: 12, color: extra.ink },
       margin: { l: 52, r: 12, t: 26, b: below + 19 * rows, ...own.margin, ...(rows ? { b: below + 19 * rows } : {}) },
       hovermode: "closest", hoverlabel: { bgcolor: extra.panel, bordercolor: extra.muted, font: { color: extra.ink } },
-      showlegend: legends, dragmode: matchMedia("(pointer: coarse)").matches ? false : "zoom",
+      showlegend: legends, modebar: { bgcolor: "rgba(0,0,0,0)", color: extra.muted, activecolor: extra.ink }, dragmode: touch ? false : "zoom",
       legend: narrow
         ? { orientation: "h", x: 0, xanchor: "left", y: 0, yref: "container", yanchor: "bottom", entrywidth: 115, entrywidthmode: "pixels", font: { size: 11 }, tracegroupgap: 0 }
         : { font: { size: 12 }, tracegroupgap: 0, itemwidth: 30 },
@@ -94,7 +95,7 @@
     const layout = layoutOf(spec, box.clientWidth, sheet);
     box.style.height = `${layout.height}px`;
     return how(box, resolved(spec.d, "", sheet), layout, { displaylogo: false, responsive: true,
-      modeBarButtonsToRemove: ["select2d", "lasso2d", "autoScale2d"] });
+      displayModeBar: touch ? false : "hover", modeBarButtons: [["zoom2d", "pan2d", "resetScale2d", "toImage"]] });
   }
   const boxes = [...document.querySelectorAll(".plot")];
   const seen = new IntersectionObserver((entries) => {

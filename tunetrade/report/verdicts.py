@@ -1,12 +1,13 @@
 """What the tests say, in sentences: every count is one of verdicts, and a verdict is never said louder than its test."""
 
 import math
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 
+from tunetrade.report.cells import Tables
 from tunetrade.report.evidence_view import (
     BEATS, ERRORS, LOSES, MONEY, NOT_SHOWN, OVERALL, Outcome, counted, interval, outcomes, part, reason,
 )  # fmt: skip
-from tunetrade.report.formats import percent, significant, small_percent
+from tunetrade.report.formats import percent, rounded, significant, small_percent
 from tunetrade.report.load import Json, Study, number
 
 WORDS = {
@@ -17,6 +18,7 @@ WORDS = {
     "random_walk": "net profit against the random walk through the same signal",
     "untuned": "net profit against the untuned model through the same signal",
 }
+FEW_TRADES = 30
 NAMED = 4
 """Methods named in a sentence; more are counted."""
 
@@ -32,30 +34,60 @@ def verdicts(study: Study, evidence: Json) -> list[str]:
     return [sentence for sentence in found if sentence]
 
 
+def thin_money(tables: Mapping[str, Mapping[str, Tables]]) -> list[str]:
+    """Where money says less than its rows suggest: methods that traded alike, and few trades."""
+    found = []
+    for series, of in tables.items():
+        groups: dict[tuple[float, ...], list[str]] = {}
+        for method, table in of.items():
+            if table.curves and any(table.curves[0].net):
+                groups.setdefault(tuple(table.curves[0].net), []).append(method)
+        for names in groups.values():
+            if len(names) > 1:
+                found.append(f"On {series} {_names(names)} made the same trades: one result, not {len(names)}.")
+        counts = [len(table.trades) for table in of.values() if table.trades is not None and len(table.trades)]
+        few = sum(count < FEW_TRADES for count in counts)
+        if few:
+            found.append(
+                f"On {series} {few} of {len(counts)} accounts that traded made fewer than {FEW_TRADES} trades (the fewest:"
+                f" {min(counts)}): their money is a few decisions, whatever the number of days."
+            )
+    return found
+
+
 def _compared(evidence: Json, series: str, methods: Sequence[str]) -> str:
+    """Each comparison that shows something, then in one breath those that show nothing."""
     found = outcomes(evidence, series)
-    parts = []
+    decided, open_ = [], []
     for each in (*ERRORS, *MONEY):
         by_verdict = counted(found, each.key, methods)
-        total = sum(map(len, by_verdict.values()))
-        if total:
-            parts.append(f"by {WORDS[each.key]}, {_listed(by_verdict, total)}")
+        if by_verdict[BEATS] or by_verdict[LOSES]:
+            decided.append(f"by {WORDS[each.key]}, {_listed(by_verdict)}")
+        elif by_verdict[NOT_SHOWN]:
+            open_.append((WORDS[each.key], len(by_verdict[NOT_SHOWN])))
     where = "Over all series" if series == OVERALL else f"On {series}"
-    if not parts:
-        why = reason(evidence, "overall", "errors") if series == OVERALL else reason(evidence, "series", series,
-                                                                                     "errors")  # fmt: skip
+    if not decided and not open_:
+        at = ("overall", "errors") if series == OVERALL else ("series", series, "errors")
+        why = reason(evidence, *at)
         return f"{where}, nothing was tested: {why}." if why else ""
+    parts = decided
+    if open_:
+        count = max(number for _, number in open_)
+        who = f"any of {count} methods" if count > 1 else "the one method"
+        parts = [*parts, f"no difference is shown for {who} by {_either([word for word, _ in open_])}"]
     return f"{where}, tested at 5 % with Holm's correction for the number of methods: {'; '.join(parts)}."
 
 
-def _listed(by_verdict: dict[str, list[str]], total: int) -> str:
+def _listed(by_verdict: dict[str, list[str]]) -> str:
     beats, loses, unknown = by_verdict[BEATS], by_verdict[LOSES], by_verdict[NOT_SHOWN]
-    if not beats and not loses:
-        return f"no difference is shown for {'the one method' if total == 1 else f'any of {total} methods'}"
     parts = [f"{_names(beats)} beat{'s' if len(beats) == 1 else ''} it"] if beats else ["none beats it"]
     parts += [f"{_names(loses)} lose{'s' if len(loses) == 1 else ''} to it"] if loses else []
     parts += [f"for {len(unknown)} no difference is shown"] if unknown else []
     return ", ".join(parts)
+
+
+def _either(words: Sequence[str]) -> str:
+    return words[0] if len(words) == 1 else f"{', '.join(words[:-1])} or {words[-1]}"
 
 
 def _names(methods: Sequence[str]) -> str:
@@ -144,6 +176,6 @@ def _power(evidence: Json, levels: Sequence[str], methods: Sequence[str]) -> str
         )
     return (
         f"Nearest to a decision by CRPS is {method}: were its true skill the estimated {small_percent(outcome.value)},"
-        f" about {significant(more, 2)} {unit} beyond {now} would show it four times in five; were it zero, no number"
+        f" about {rounded(more)} {unit} beyond {now} would show it four times in five; were it zero, no number"
         " would."
     )
