@@ -18,8 +18,8 @@ from tunetrade.progress import Board, fitted
 
 Command = Callable[..., "subprocess.CompletedProcess[str]"]
 VERBS = (
-    "demo", "data", "pretrain", "train", "forecast", "backtest", "study", "tune", "optimize", "report", "tester",
-    "reconcile", "serve", "export", "doctor",
+    "demo", "data", "pretrain", "train", "forecast", "backtest", "study", "tune", "optimize", "report", "compare",
+    "tester", "reconcile", "serve", "export", "doctor",
 )  # fmt: skip
 
 

@@ -117,6 +117,11 @@ def read_study(folder: Path) -> Study:
     return Study(name=names[0] if len(names) == 1 else folder.resolve().name, cells=tuple(sorted(cells, key=_order)))
 
 
+def read_run(folder: Path) -> Cell:
+    """The cell of one run folder."""
+    return _read_cell(folder)
+
+
 def read_forecasts(cell: Cell) -> pd.DataFrame | None:
     """The columns of the long table that plots need; None where the cell has no forecasts."""
     return _read_table(cell.folder / "forecasts.parquet", FORECAST_COLUMNS)

@@ -1,0 +1,399 @@
+"""Two runs, or two studies, side by side: what differs in error, money and cost, and what made them differ.
+
+Everything is paired: errors on the origins that both have, money on the days that both traded, so that what the market
+did is the same for both. B is compared with A: a difference is B less A. docs/REPORT.md describes the record.
+"""
+
+import math
+from collections.abc import Callable, Mapping, Sequence
+from dataclasses import dataclass, replace
+from pathlib import Path
+from statistics import fmean
+from typing import Any
+
+import numpy as np
+
+from forecasting.bootstrap import block_length, means, weights
+from forecasting.errors import UserError
+from forecasting.significance import DieboldMariano, diebold_mariano, holm
+from tunetrade.evidence.errors import FEWEST
+from tunetrade.evidence.figures import LEVEL, SIZE, figure, plain
+from tunetrade.evidence.losses import Losses, read_losses
+from tunetrade.evidence.money import FEWEST_DAYS, money_block, read_accounts
+from tunetrade.evidence.tables import read_table
+from tunetrade.report.facts import describe, flatten
+from tunetrade.report.leaderboard import FORECAST_KEYS, TRAIN_KEYS
+from tunetrade.report.load import Cell, Study, number, read_run, read_study
+
+Json = dict[str, Any]
+
+SCHEMA_VERSION = 1
+REPLICATIONS = 1_000
+SEED = 1
+A, B = "A", "B"
+MEASURES = {"crps": "crps", "squared": "mse", "absolute": "mae"}
+COSTS = ("train_seconds", "trained_parameters", "stored_bytes", "peak_memory_bytes", "forecast_seconds",
+         "latency_p50_ms")  # fmt: skip
+
+
+@dataclass(frozen=True)
+class Side:
+    """One of the two: where it lies, its cells, and whether it is a study."""
+
+    folder: Path
+    study: Study
+    whole: bool
+
+
+@dataclass(frozen=True)
+class Pair:
+    """What is compared with what: finished cells, one a seed, of a method on a series on each side."""
+
+    series: str
+    methods: tuple[str, str]
+    a: tuple[Cell, ...]
+    b: tuple[Cell, ...]
+
+    @property
+    def name(self) -> str:
+        """How a table calls it."""
+        one, other = self.methods
+        return f"{self.series} {one}" if one == other else f"{self.series} {one} / {other}"
+
+
+def compare(a: Path, b: Path) -> Json:
+    """The record of a comparison of two run folders, or of two folders of studies.
+
+    Raises UserError where they are not of one kind, share nothing, or have no origin and no day in common.
+    """
+    one, other = read_side(a), read_side(b)
+    pairs = pairs_of(one, other)
+    found = [compare_pair(pair) for pair in pairs]
+    if all("reason" in each["errors"] and "reason" in each["money"] for each in found):
+        raise UserError(f"{a} and {b} cannot be compared: {_why(found)}")
+    _correct(found)
+    record = plain(
+        {
+            "schema_version": SCHEMA_VERSION,
+            "a": _identity(one),
+            "b": _identity(other),
+            "settings": {"level": LEVEL, "size": SIZE, "replications": REPLICATIONS, "seed": SEED,
+                         "correction": "Holm over the pairs, for each measure", "difference": "B less A"},
+            "only_a": _alone(one, other, pairs, first=True),
+            "only_b": _alone(one, other, pairs, first=False),
+            "configuration": differences(_configuration(one), _configuration(other)),
+            "program": differences(_program(one), _program(other)),
+            "pairs": found,
+        }
+    )  # fmt: skip
+    assert isinstance(record, dict)
+    return record
+
+
+def read_side(folder: Path) -> Side:
+    """A run folder, or a study's. Raises UserError where it is neither."""
+    if not folder.is_dir():
+        raise UserError(f"{folder}: no such folder; name a run such as runs/demo/EURUSD-D1/lora/1, or a study such as "
+                        "runs/demo")  # fmt: skip
+    if (folder / "run.json").is_file():
+        cell = read_run(folder)
+        if not cell.done:
+            raise UserError(f"{folder}: this run did not finish ({cell.failure or cell.status}); run its study again")
+        return Side(folder, Study(cell.series, (cell,)), whole=False)
+    return Side(folder, read_study(folder), whole=True)
+
+
+def pairs_of(a: Side, b: Side) -> list[Pair]:
+    """What both sides have: of two runs the two, of two studies each series and method in both."""
+    if a.whole != b.whole:
+        run, study = (b, a) if a.whole else (a, b)
+        raise UserError(
+            f"{run.folder} is a run and {study.folder} a study; compare two runs or two studies, such as that run with "
+            f"one in {study.folder}"
+        )
+    if not a.whole:
+        one, other = a.study.cells[0], b.study.cells[0]
+        if one.series != other.series:
+            raise UserError(f"{a.folder} is of {one.series} and {b.folder} of {other.series}; compare runs of one series")
+        return [Pair(one.series, (one.method, other.method), (one,), (other,))]
+    found = []
+    for series in a.study.series:
+        for method in a.study.methods:
+            cells = a.study.of(series, method), b.study.of(series, method)
+            if all(cells):
+                found.append(Pair(series, (method, method), tuple(cells[0]), tuple(cells[1])))
+    if not found:
+        raise UserError(
+            f"{a.folder} ({', '.join(a.study.series)}) and {b.folder} ({', '.join(b.study.series)}) have no finished run "
+            "of one method on one series in common; compare studies that share a series and a method"
+        )
+    return found
+
+
+def compare_pair(pair: Pair) -> Json:
+    """All that is said of one pair."""
+    cells = [*(replace(cell, method=A) for cell in pair.a), *(replace(cell, method=B) for cell in pair.b)]
+    return {
+        "series": pair.series,
+        "method_a": pair.methods[0],
+        "method_b": pair.methods[1],
+        "seeds_a": [cell.seed for cell in pair.a],
+        "seeds_b": [cell.seed for cell in pair.b],
+        "data": _data(pair),
+        "errors": _errors(pair, cells),
+        "money": _money(cells),
+        "cost": _cost(pair),
+    }
+
+
+def differences(a: Mapping[str, str], b: Mapping[str, str]) -> list[Json]:
+    """Keys whose values differ, with both values as text, "" where a side has no such key."""
+    return [
+        {"key": key, "a": a.get(key, ""), "b": b.get(key, "")}
+        for key in sorted({*a, *b})
+        if a.get(key, "") != b.get(key, "")
+    ]
+
+
+def _errors(pair: Pair, cells: Sequence[Cell]) -> Json:
+    """Differences of loss on shared origins, over all steps and by step."""
+    counts = [_origins(side) for side in (pair.a, pair.b)]
+    if not all(counts):
+        return {"reason": f"{' and '.join(n for n, count in zip((A, B), counts, strict=True) if not count)} has no "
+                          "forecasts"}  # fmt: skip
+    fault = _other_truth(pair)
+    if fault:
+        return {"reason": fault}
+    losses = read_losses(cells)
+    if losses is None:
+        return {"reason": "they share no origin"}
+    count = int(losses.complete.sum())
+    if count < FEWEST:
+        return {"reason": f"they share {count} origins whose outcome is known; at least {FEWEST} are needed"}
+    block = max(float(losses.horizon), *(float(block_length(_gap(losses, loss)[:, None])[0]) for loss in MEASURES))
+    drawn = weights(count, block, REPLICATIONS, SEED)
+    return {
+        "origins": count,
+        "origins_a": counts[0],
+        "origins_b": counts[1],
+        "horizon": losses.horizon,
+        "first": str(losses.cutoffs[0])[:19],
+        "last": str(losses.cutoffs[-1])[:19],
+        "block_length": block,
+        "measures": {name: _measure(losses, loss, drawn) for loss, name in MEASURES.items()},
+    }
+
+
+def _measure(losses: Losses, loss: str, drawn: np.ndarray) -> Json:
+    """Mean loss of both, ratio with interval, test, and the same by step."""
+    both = np.stack([losses.of(loss, name)[losses.complete] for name in (A, B)])
+    mean = both.mean(axis=2)
+    found = diebold_mariano(mean[1], mean[0], losses.horizon)
+    steps = {}
+    for step in range(losses.horizon):
+        tested = diebold_mariano(both[1, :, step], both[0, :, step], step + 1)
+        steps[str(step + 1)] = {"ratio": _ratio(both[:, :, step], drawn), "p_value": two_sided(tested)}
+    return {
+        "a": float(mean[0].mean()),
+        "b": float(mean[1].mean()),
+        "ratio": _ratio(mean, drawn),
+        "test": _test(found),
+        "by_step": steps,
+    }
+
+
+def _ratio(both: np.ndarray, drawn: np.ndarray) -> Json:
+    """B's mean loss over A's, from losses [2, T]; NaN where A has none."""
+    a, b = both.mean(axis=1)
+    resampled = means(drawn, both.T)
+    with np.errstate(invalid="ignore", divide="ignore"):
+        return figure(float(b / a) if a > 0 else math.nan, resampled[:, 1] / resampled[:, 0])
+
+
+def _test(found: DieboldMariano) -> Json:
+    low, high = found.interval(LEVEL)
+    return {"difference": found.difference, "low": low, "high": high, "statistic": found.statistic,
+            "degrees": found.degrees, "p_value": two_sided(found)}  # fmt: skip
+
+
+def two_sided(found: DieboldMariano) -> float:
+    """Chance of a difference as large, either way, if there is none."""
+    return min(1.0, 2 * min(found.p_value, found.p_worse)) if math.isfinite(found.p_value) else math.nan
+
+
+def _gap(losses: Losses, loss: str) -> np.ndarray:
+    return np.asarray((losses.of(loss, B) - losses.of(loss, A))[losses.complete].mean(axis=1), np.float64)
+
+
+def _money(cells: Sequence[Cell]) -> Json:
+    """Net profit of both on the days that both traded, as shares of their deposits, and B's less A's."""
+    traded = {cell.method for cell in cells if (cell.folder / "equity.parquet").is_file()}
+    if traded != {A, B}:
+        return {"reason": f"{' and '.join(sorted({A, B} - traded))} was not traded"}
+    accounts = read_accounts(cells)
+    if accounts is None:
+        return {"reason": "they share no day of trading"}
+    count = len(accounts.days)
+    if count < FEWEST_DAYS:
+        return {"reason": f"they share {count} days of trading; at least {FEWEST_DAYS} are needed"}
+    table = np.column_stack([accounts.gains(A), accounts.gains(B)])
+    gap = (table[:, 1] - table[:, 0])[:, None]
+    block = money_block(np.column_stack([table, gap]))
+    drawn = weights(count, block, REPLICATIONS, SEED)
+    replicates = means(drawn, np.column_stack([table, gap]))
+    mean = float(gap.mean())
+    error = float(replicates[:, 2].std(ddof=1))
+    extreme = (np.abs(replicates[:, 2] - mean) >= abs(mean)).sum()
+    currencies = {str(cell.backtest.get("currency") or "") for cell in cells}
+    deposits = {account.deposit for account in accounts.of}
+    alike = len(currencies) == len(deposits) == 1
+    return {
+        "days": count,
+        "first": str(accounts.days[0]),
+        "last": str(accounts.days[-1]),
+        "block_length": block,
+        "currency": next(iter(currencies)) if alike else None,
+        "deposit": next(iter(deposits)) if alike else None,
+        "return_a": figure(float(table[:, 0].sum()), replicates[:, 0] * count),
+        "return_b": figure(float(table[:, 1].sum()), replicates[:, 1] * count),
+        "difference": figure(mean * count, replicates[:, 2] * count)
+        | {"p_value": float((1 + extreme) / (len(replicates) + 1)) if error > 1e-15 else math.nan},
+        "figures_a": _mean_figures(cells, A),
+        "figures_b": _mean_figures(cells, B),
+    }
+
+
+def _mean_figures(cells: Sequence[Cell], side: str) -> Json:
+    """Figures of the whole backtests, means over seeds; not of the shared days."""
+    own = [cell.figures for cell in cells if cell.method == side]
+    return {
+        key: fmean(number(each, key) for each in own)
+        for key in ("net_profit", "sharpe", "max_drawdown", "profit_factor", "trades", "costs", "exposure")
+        if all(math.isfinite(number(each, key)) for each in own)
+    }
+
+
+def _cost(pair: Pair) -> Json:
+    """Cost of both, means over seeds, and their ratio. Times and memory say as much of the machine as of the method."""
+    found: Json = {}
+    for key in COSTS:
+        values = [_mean(side, lambda cell, key=key: _cost_of(cell, key)) for side in (pair.a, pair.b)]
+        if any(map(math.isfinite, values)):
+            a, b = values
+            found[key] = {"a": a, "b": b, "ratio": b / a if a > 0 else math.nan}
+    return found
+
+
+def _cost_of(cell: Cell, key: str) -> float:
+    return number(cell.train, TRAIN_KEYS[key]) if key in TRAIN_KEYS else number(cell.forecast, FORECAST_KEYS[key])
+
+
+def _mean(cells: Sequence[Cell], value: Callable[[Cell], float]) -> float:
+    known = [each for each in map(value, cells) if math.isfinite(each)]
+    return fmean(known) if known else math.nan
+
+
+def _data(pair: Pair) -> Json:
+    """What both were made from, and whether it is the same."""
+    sides = {}
+    for name, cells in ((A, pair.a), (B, pair.b)):
+        run = cells[0].run
+        span = run.get("data_range") or ("", "")
+        sides[name] = {"source": str(run.get("source") or ""), "sha": str(run.get("data_sha") or ""),
+                       "first": str(span[0]), "last": str(span[-1]), "bars": run.get("bars")}  # fmt: skip
+    return {"same": sides[A]["sha"] == sides[B]["sha"], "a": sides[A], "b": sides[B]}
+
+
+def _origins(cells: Sequence[Cell]) -> int:
+    return min(int(number(cell.forecast, "origins") or 0) if cell.forecast else 0 for cell in cells)
+
+
+def _other_truth(pair: Pair) -> str:
+    """Why errors on shared origins do not compare: the closes that were to be forecast are not the same."""
+    a, b = (read_table(side[0].folder / "forecasts.parquet", ["cutoff", "h", "y"]) for side in (pair.a, pair.b))
+    if a is None or b is None:
+        return "one of them has no forecasts"
+    both = a.merge(b, on=["cutoff", "h"], suffixes=("_a", "_b"))
+    if both.empty:
+        return f"they share no origin: A's are {_span(a)}, B's {_span(b)}"
+    known = both.dropna(subset=["y_a", "y_b"])
+    other = (known["y_a"] - known["y_b"]).abs() > 1e-9 * known["y_a"].abs()
+    if not other.any():
+        return ""
+    row = known[other].iloc[0]
+    return (
+        f"{int(other.sum()):,} of {len(known):,} closes to be forecast differ, first at origin {str(row['cutoff'])[:16]},"
+        f" step {int(row['h'])}: {row['y_a']:g} in A, {row['y_b']:g} in B; forecast the same bars with both"
+    )
+
+
+def _span(table: Any) -> str:
+    return f"{str(table['cutoff'].min())[:10]} to {str(table['cutoff'].max())[:10]}"
+
+
+def _correct(found: Sequence[Json]) -> None:
+    """Holm's p-values over the pairs, and which side each test shows to be better; records are changed in place."""
+    for name in MEASURES.values():
+        tested = [each["errors"]["measures"][name] for each in found if "measures" in each["errors"]]
+        _decide([each["test"] for each in tested], less_is_better=True)
+    _decide([each["money"]["difference"] for each in found if "difference" in each["money"]], less_is_better=False)
+
+
+def _decide(tests: Sequence[Json], less_is_better: bool) -> None:
+    corrected = holm(np.array([each["p_value"] for each in tests])) if tests else []
+    for each, chance in zip(tests, corrected, strict=True):
+        each["p_holm"] = float(chance)
+        value = each.get("difference", each.get("value"))
+        each["better"] = (A if (value > 0) == less_is_better else B) if chance < SIZE else None
+
+
+def _identity(side: Side) -> Json:
+    return {
+        "folder": side.folder.as_posix(),
+        "name": side.study.name if side.whole else "/".join(side.folder.resolve().parts[-3:]),
+        "kind": "study" if side.whole else "run",
+        "series": side.study.series,
+        "methods": side.study.methods,
+        "runs": len(side.study.of()),
+    }
+
+
+def _alone(a: Side, b: Side, pairs: Sequence[Pair], first: bool) -> list[str]:
+    """Series and methods of one side that have no counterpart."""
+    own = a if first else b
+    if not own.whole:
+        return []
+    paired = {(pair.series, pair.methods[0]) for pair in pairs}
+    return sorted({f"{cell.series} {cell.method}" for cell in own.study.of() if (cell.series, cell.method) not in paired})
+
+
+def _configuration(side: Side) -> dict[str, str]:
+    """Every setting of a side; values that differ between its cells stand beside each other."""
+    return _gathered(side, lambda cell: dict(flatten(cell.run.get("config") or {})) | {"seed": cell.seed})
+
+
+def _program(side: Side) -> dict[str, str]:
+    """Code and libraries that made a side."""
+
+    def of_cell(cell: Cell) -> dict[str, Any]:
+        git = cell.run.get("git") or {}
+        code = {"code": str(git.get("commit", ""))[:12] + (" changed" if git.get("dirty") else "")}
+        return dict(cell.run.get("versions") or {}) | code
+
+    return _gathered(side, of_cell)
+
+
+def _gathered(side: Side, of_cell: Callable[[Cell], Mapping[str, Any]]) -> dict[str, str]:
+    found: dict[str, dict[str, None]] = {}
+    for cell in side.study.of():
+        for key, value in of_cell(cell).items():
+            found.setdefault(key, {})[describe(value)] = None
+    return {key: " | ".join(values) for key, values in found.items()}
+
+
+def _why(found: Sequence[Json]) -> str:
+    said = dict.fromkeys(
+        f"{each['series']} {each['method_a']}: errors: {each['errors']['reason']}; money: {each['money']['reason']}"
+        for each in found
+    )
+    return "; ".join(list(said)[:3])
