@@ -114,7 +114,9 @@ def pairs_of(a: Side, b: Side) -> list[Pair]:
     if not a.whole:
         one, other = a.study.cells[0], b.study.cells[0]
         if one.series != other.series:
-            raise UserError(f"{a.folder} is of {one.series} and {b.folder} of {other.series}; compare runs of one series")
+            raise UserError(
+                f"{a.folder} is of {one.series} and {b.folder} of {other.series}; compare runs of one series"
+            )
         return [Pair(one.series, (one.method, other.method), (one,), (other,))]
     found = []
     for series in a.study.series:
@@ -124,8 +126,8 @@ def pairs_of(a: Side, b: Side) -> list[Pair]:
                 found.append(Pair(series, (method, method), tuple(cells[0]), tuple(cells[1])))
     if not found:
         raise UserError(
-            f"{a.folder} ({', '.join(a.study.series)}) and {b.folder} ({', '.join(b.study.series)}) have no finished run "
-            "of one method on one series in common; compare studies that share a series and a method"
+            f"{a.folder} ({', '.join(a.study.series)}) and {b.folder} ({', '.join(b.study.series)}) have no "
+            "finished run of one method on one series in common; compare studies that share a series and a method"
         )
     return found
 
@@ -277,9 +279,8 @@ def _cost(pair: Pair) -> Json:
     """Cost of both, means over seeds, and their ratio. Times and memory say as much of the machine as of the method."""
     found: Json = {}
     for key in COSTS:
-        values = [_mean(side, lambda cell, key=key: _cost_of(cell, key)) for side in (pair.a, pair.b)]
-        if any(map(math.isfinite, values)):
-            a, b = values
+        a, b = (_mean([_cost_of(cell, key) for cell in side]) for side in (pair.a, pair.b))
+        if math.isfinite(a) or math.isfinite(b):
             found[key] = {"a": a, "b": b, "ratio": b / a if a > 0 else math.nan}
     return found
 
@@ -288,8 +289,8 @@ def _cost_of(cell: Cell, key: str) -> float:
     return number(cell.train, TRAIN_KEYS[key]) if key in TRAIN_KEYS else number(cell.forecast, FORECAST_KEYS[key])
 
 
-def _mean(cells: Sequence[Cell], value: Callable[[Cell], float]) -> float:
-    known = [each for each in map(value, cells) if math.isfinite(each)]
+def _mean(values: Sequence[float]) -> float:
+    known = [value for value in values if math.isfinite(value)]
     return fmean(known) if known else math.nan
 
 
@@ -322,8 +323,8 @@ def _other_truth(pair: Pair) -> str:
         return ""
     row = known[other].iloc[0]
     return (
-        f"{int(other.sum()):,} of {len(known):,} closes to be forecast differ, first at origin {str(row['cutoff'])[:16]},"
-        f" step {int(row['h'])}: {row['y_a']:g} in A, {row['y_b']:g} in B; forecast the same bars with both"
+        f"{int(other.sum()):,} of {len(known):,} closes to forecast differ, first at origin {str(row['cutoff'])[:16]}"
+        f", step {int(row['h'])}: {row['y_a']:g} in A, {row['y_b']:g} in B; forecast the same bars with both"
     )
 
 
@@ -340,10 +341,10 @@ def _correct(found: Sequence[Json]) -> None:
 
 
 def _decide(tests: Sequence[Json], less_is_better: bool) -> None:
-    corrected = holm(np.array([each["p_value"] for each in tests])) if tests else []
+    corrected = holm(np.array([each["p_value"] for each in tests])).tolist() if tests else []
     for each, chance in zip(tests, corrected, strict=True):
-        each["p_holm"] = float(chance)
-        value = each.get("difference", each.get("value"))
+        each["p_holm"] = chance
+        value = each["difference"] if "difference" in each else each["value"]
         each["better"] = (A if (value > 0) == less_is_better else B) if chance < SIZE else None
 
 
@@ -364,12 +365,18 @@ def _alone(a: Side, b: Side, pairs: Sequence[Pair], first: bool) -> list[str]:
     if not own.whole:
         return []
     paired = {(pair.series, pair.methods[0]) for pair in pairs}
-    return sorted({f"{cell.series} {cell.method}" for cell in own.study.of() if (cell.series, cell.method) not in paired})
+    return sorted(
+        {f"{cell.series} {cell.method}" for cell in own.study.of() if (cell.series, cell.method) not in paired}
+    )
 
 
 def _configuration(side: Side) -> dict[str, str]:
     """Every setting of a side; values that differ between its cells stand beside each other."""
-    return _gathered(side, lambda cell: dict(flatten(cell.run.get("config") or {})) | {"seed": cell.seed})
+
+    def own(cell: Cell) -> Json:
+        return {"seed": cell.seed} if side.whole else {"seed": cell.seed, "method": cell.method}
+
+    return _gathered(side, lambda cell: dict(flatten(cell.run.get("config") or {})) | own(cell))
 
 
 def _program(side: Side) -> dict[str, str]:

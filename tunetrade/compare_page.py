@@ -12,7 +12,19 @@ from tunetrade.compare import COSTS, Pair, pairs_of, read_side
 from tunetrade.compare_table import chance, name_of, sentences
 from tunetrade.report.cells import thin
 from tunetrade.report.charts import (
-    Chart, Store, Trace, band, error_bars, ink, label, line, marks, of_series, plain, two_panels, zero,
+    Chart,
+    Store,
+    Trace,
+    band,
+    error_bars,
+    ink,
+    label,
+    line,
+    marks,
+    of_series,
+    plain,
+    two_panels,
+    zero,
 )  # fmt: skip
 from tunetrade.report.columns import BY_KEY
 from tunetrade.report.formats import DASH, column_text, column_unit, percent, significant
@@ -81,16 +93,25 @@ def _errors(pairs: Sequence[Json]) -> str:
         for key in ("crps", "mse", "mae"):
             block = pair["errors"]["measures"][key]
             items += [
-                Item(f"{significant(_number(block['a']), 5)}", _number(block["a"]), f"B {significant(_number(block['b']), 5)}"),
+                Item(
+                    f"{significant(_number(block['a']), 5)}",
+                    _number(block["a"]),
+                    f"B {significant(_number(block['b']), 5)}",
+                ),
                 _tested(block["ratio"], block["test"], -1),
             ]
-        rows.append((escape(name_of(pair)), [*items, Item(f"{pair['errors']['origins']:,}", pair["errors"]["origins"])]))
+        rows.append(
+            (escape(name_of(pair)), [*items, Item(f"{pair['errors']['origins']:,}", pair["errors"]["origins"])])
+        )
     heads: list[str | Item] = ["Pair"]
     for word in ("CRPS", "MSE", "MAE"):
-        heads += [Item(f"{word} of A", small="and of B"), Item(f"{word}, B ÷ A less 1", small="95 % interval, p (Holm)")]
+        heads += [
+            Item(f"{word} of A", small="and of B"),
+            Item(f"{word}, B ÷ A less 1", small="95 % interval, p (Holm)"),
+        ]
     how = (
-        "Below 0 B has the smaller error. Tests are two-sided on the mean loss of each origin, with standard errors that"
-        " allow for overlapping windows."
+        "Below 0 B has the smaller error. Tests are two-sided on the mean loss of each origin, with standard errors"
+        " that allow for overlapping windows."
     )
     return grid("Errors on shared origins", [*heads, "Origins"], rows) + (note(how) if rows else "")
 
@@ -101,7 +122,11 @@ def _money(pairs: Sequence[Json]) -> str:
         money = pair["money"]
         if "difference" not in money:
             continue
-        items = [_share(money["return_a"]), _share(money["return_b"]), _tested(money["difference"], money["difference"])]
+        items = [
+            _share(money["return_a"]),
+            _share(money["return_b"]),
+            _tested(money["difference"], money["difference"]),
+        ]
         for key in ("sharpe", "max_drawdown", "trades"):
             a, b = (_number(money[f"figures_{side}"].get(key)) for side in ("a", "b"))
             column = BY_KEY[key]
@@ -134,18 +159,20 @@ def _costs(pairs: Sequence[Json]) -> str:
     heads += [Item(BY_KEY[key].label, small=f"A / B {column_unit(BY_KEY[key], [])}") for key in present]
     if not present:
         return ""
-    return grid("Cost", heads, rows) + note("Times and memory say as much of the machine and its load as of the method.")
+    return grid("Cost", heads, rows) + note(
+        "Times and memory say as much of the machine and its load as of the method."
+    )
 
 
 def _data(pairs: Sequence[Json]) -> str:
-    rows = [
+    rows: list[tuple[str, list[Item | str]]] = [
         (
             escape(name_of(pair)),
             [
                 Item("same", 0) if pair["data"]["same"] else Item("other data", 1, classes="warn"),
                 *(
-                    f"{each['source']} {str(each['first'])[:10]} to {str(each['last'])[:10]}, {each['bars'] or DASH} bars,"
-                    f" {each['sha'][:12]}"
+                    f"{each['source']} {str(each['first'])[:10]} to {str(each['last'])[:10]}, {each['bars'] or DASH}"
+                    f" bars, {each['sha'][:12]}"
                     for each in (pair["data"]["a"], pair["data"]["b"])
                 ),
             ],
@@ -164,25 +191,31 @@ def _forest(pairs: Sequence[Json]) -> Chart | None:
     kept = [pair for pair in pairs if "measures" in pair["errors"]]
     if not kept:
         return None
-    names = [label(name_of(pair)) for pair in reversed(kept)]
+    names = [name_of(pair) for pair in reversed(kept)]
     traces: list[Trace] = []
     for position, (key, word) in enumerate((("crps", "CRPS"), ("mse", "MSE"))):
         blocks = [pair["errors"]["measures"][key]["ratio"] for pair in reversed(kept)]
         value, low, high = ([100 * (_number(block[end]) - 1) for block in blocks] for end in ("value", "low", "high"))
         look = of_series(position)
         traces.append(
-            marks(word, look, plain(value), names, error_x=error_bars(value, low, high, ink(look)),
-                  hovertemplate="%{y}<br>%{x:.3f} %")
+            marks(word, look, plain(value), [row + (0.14, -0.14)[position] for row in range(len(names))],
+                  error_x=error_bars(value, low, high, ink(look)), text=[label(name) for name in names],
+                  hovertemplate="%{text}<br>%{x:.3f} %")
         )  # fmt: skip
     layout = {
-        "xaxis": {"title": {"text": "error of B above A's, % (left of 0: B is better)"}},
-        "yaxis": {"type": "category", "showgrid": False, "automargin": True},
-        "scattermode": "group",
+        "xaxis": {"title": {"text": "B's error above A's, %"}},
+        "yaxis": {
+            "tickmode": "array",
+            "tickvals": list(range(len(names))),
+            "ticktext": [label(name) for name in names],
+            "showgrid": False,
+            "range": [-0.6, len(names) - 0.4],
+        },
         "shapes": [zero(0, "x")],
     }
     return Chart("forest", "Error of B against A", 130 + 40 * len(names), traces, layout,
                  "Ratio of B's error to A's for each pair, with intervals.",
-                 "Bars are 95 % block-bootstrap intervals, each by itself; the table has p-values corrected for all.")  # fmt: skip
+                 "Left of 0 B is better. Bars are 95 % intervals, each by itself; the table has p-values corrected for all.")  # fmt: skip
 
 
 def _steps(pair: Json, index: int) -> Chart | None:
@@ -200,10 +233,14 @@ def _steps(pair: Json, index: int) -> Chart | None:
         traces.append(line("B ÷ A", look, x, plain(value), yaxis=axis, mode="lines+markers", hovertemplate="%{y:.5f}",
                            showlegend=False))  # fmt: skip
     layout = two_panels("CRPS, B ÷ A (below 1: B is better)", "MSE, B ÷ A", 0.5)
-    layout["xaxis"] |= {"title": {"text": "step ahead"}}
+    last = max(max(trace["x"]) for trace in traces)
+    layout["xaxis"] |= {"title": {"text": "step ahead"}, "range": [0.8, last + 0.2]} | (
+        {"dtick": 1} if last < 12 else {}
+    )
     layout |= {"shapes": [zero(1, "y"), zero(1, "y2")]}
     return Chart(f"steps-{index}", f"Error by step ahead, {name_of(pair)}", 380, traces, layout,
-                 f"{name_of(pair)}: ratio of errors by step with 95 % bands.", "Bands are 95 % intervals, each by itself.")  # fmt: skip
+                 f"{name_of(pair)}: ratio of errors by step with 95 % bands.",
+                 "Bands are 95 % intervals, each by itself.")  # fmt: skip
 
 
 def _equity(pair: Pair, index: int) -> Chart | None:
@@ -234,7 +271,7 @@ def _tested(block: Json, test: Json, less: float = 0) -> Item:
     ends = f"[{percent(low).removesuffix(' %')}, {percent(high).removesuffix(' %')}]" if math.isfinite(low) else ""
     said = f"{test['better']} is better" if test.get("better") else "NOT SHOWN"
     return number_item(percent(value), value, f"{ends}\n{said} p {chance(test['p_holm'])}",
-                       "beats" if test.get("better") == "B" else "loses" if test.get("better") == "A" else "open")  # fmt: skip
+                       {"A": "loses", "B": "beats"}.get(str(test.get("better")), "open"))  # fmt: skip
 
 
 def _share(block: Json) -> Item:

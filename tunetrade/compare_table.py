@@ -10,8 +10,8 @@ from tunetrade.report.terminal import PLAIN, WIDTH
 
 Json = Mapping[str, Any]
 
-HEADS = ("pair", "CRPS B/A - 1", "95 % interval", "p", "MSE B/A - 1", "95 % interval", "p", "return B - A", "95 % interval",
-         "p")  # fmt: skip
+HEADS = ("pair", "CRPS B/A - 1", "95 % interval", "p", "MSE B/A - 1", "95 % interval", "p", "return B - A",
+         "95 % interval", "p")  # fmt: skip
 SETTINGS_SHOWN = 12
 
 
@@ -39,6 +39,7 @@ def sentences(record: Json) -> list[str]:
               if "reason" in pair["errors"]]  # fmt: skip
     found += [f"{name_of(pair)}: money is not compared: {pair['money']['reason']}." for pair in pairs
               if "reason" in pair["money"]]  # fmt: skip
+    found += [f"{name_of(pair)}: both earn the same on every shared day." for pair in pairs if _alike(pair["money"])]
     other = [name_of(pair) for pair in pairs if not pair["data"]["same"]]
     if other:
         found.append(f"Made from other data (hash or range): {', '.join(other)}.")
@@ -48,7 +49,9 @@ def sentences(record: Json) -> list[str]:
             found.append(f"Only in {side.upper()}: {', '.join(alone)}.")
     settings = record["configuration"]
     if settings:
-        listed = "; ".join(f"{each['key']}: {each['a'] or DASH} / {each['b'] or DASH}" for each in settings[:SETTINGS_SHOWN])
+        listed = "; ".join(
+            f"{each['key']}: {each['a'] or DASH} / {each['b'] or DASH}" for each in settings[:SETTINGS_SHOWN]
+        )
         rest = f"; and {len(settings) - SETTINGS_SHOWN} more" if len(settings) > SETTINGS_SHOWN else ""
         found.append(f"Settings that differ, A / B: {listed}{rest}.")
     else:
@@ -72,6 +75,11 @@ def shown(pairs: Sequence[Json]) -> str:
 def chance(value: float | None) -> str:
     """A p-value as text."""
     return DASH if value is None else "< 0.001" if value < 0.001 else f"{value:.3f}"
+
+
+def _alike(money: Json) -> bool:
+    gap = money.get("difference")
+    return gap is not None and gap["p_value"] is None and not gap["value"]
 
 
 def _decided(word: str, tests: Sequence[tuple[str, Json]]) -> str:

@@ -1,6 +1,7 @@
 """A small synthetic study, written as docs/ARCHITECTURE.md lays out run folders."""
 
 import json
+from itertools import pairwise
 from pathlib import Path
 
 import numpy as np
@@ -263,7 +264,7 @@ def trades_of(position, closes, times, units) -> pd.DataFrame:
     """A trade for each stretch of one position, with the columns that the engine's ledger has and pages show."""
     edges = [0, *(np.flatnonzero(np.diff(position)) + 1), len(position)]
     rows = []
-    for start, end in zip(edges, edges[1:], strict=False):
+    for start, end in pairwise(edges):
         side = int(position[start])
         if side:
             cost = units * 0.5e-4 * 2

@@ -23,6 +23,7 @@ CLASSES = {"PASS": "beats", "FAIL": "loses", "WARN": "warn"}
 FOLD_COLUMNS = 14
 
 Check = tuple[str, str, str]
+Rows = list[tuple[str, Sequence[Item | str]]]
 
 
 def read_attachment(folder: Path, name: str) -> Json:
@@ -49,7 +50,7 @@ def checks_tables(folder: Path, name: str) -> str:
     for file, title in CHECKED:
         checks = checks_of(read_attachment(folder, file))
         if checks:
-            rows = [(escape(check), [_status(state), detail]) for check, state, detail in checks]
+            rows: Rows = [(escape(check), [_status(state), detail]) for check, state, detail in checks]
             parts.append(grid(f"{title}, {name}", ["Check", "Result", "Detail"], rows, "sortable list"))
     return "".join(parts)
 
@@ -58,7 +59,7 @@ def checks_summary(study: Study, where: Path | None) -> str:
     """How many checks of every audited run passed, and each that failed."""
     parts = [checks_tables(where, study.name)] if where else []
     for file, title in CHECKED:
-        rows: list[tuple[str, Sequence[Item | str]]] = []
+        rows: Rows = []
         for cell in study.of():
             checks = checks_of(read_attachment(cell.folder, file))
             if checks:
@@ -78,7 +79,9 @@ def walk_table(folder: Path, name: str) -> str:
     rows = [fold for fold in folds if isinstance(fold, dict)] if isinstance(folds, list) else []
     if not rows:
         return ""
-    keys = [key for key in dict.fromkeys(key for fold in rows for key in fold) if any(_scalar(f.get(key)) for f in rows)]
+    keys = [
+        key for key in dict.fromkeys(key for fold in rows for key in fold) if any(_scalar(f.get(key)) for f in rows)
+    ]
     keys = keys[:FOLD_COLUMNS]
     lines = [(f"fold {index + 1}", [_figure(fold.get(key)) for key in keys]) for index, fold in enumerate(rows)]
     heads = ["Fold", *(key.replace("_", " ") for key in keys)]
@@ -108,7 +111,9 @@ def _first(record: Json, keys: Sequence[str]) -> str:
 
 
 def _status(state: str) -> Item:
-    return Item(state, float(list(CLASSES).index(state)) if state in CLASSES else 9.0, classes=CLASSES.get(state, "open"))
+    return Item(
+        state, float(list(CLASSES).index(state)) if state in CLASSES else 9.0, classes=CLASSES.get(state, "open")
+    )
 
 
 def _scalar(value: Any) -> bool:

@@ -5,7 +5,7 @@ light and the dark theme; `$key` stands for an array of the page's store, so tha
 """
 
 import math
-from collections.abc import Mapping, Sequence
+from collections.abc import Iterable, Mapping, Sequence
 from dataclasses import dataclass, field
 from html import escape
 from typing import Any
@@ -114,7 +114,7 @@ def error_bars(value: Sequence[float], low: Sequence[float], high: Sequence[floa
     }  # fmt: skip
 
 
-def plain(values: Sequence[float], digits: int = 6) -> list[float | None]:
+def plain(values: Iterable[float], digits: int = 6) -> list[float | None]:
     """Numbers as JSON has them: short, and nothing where there is none."""
     return [float(f"{value:.{digits}g}") if math.isfinite(value) else None for value in values]
 

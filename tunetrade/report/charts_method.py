@@ -2,6 +2,7 @@
 
 import math
 from collections.abc import Mapping, Sequence
+from itertools import pairwise
 from typing import Any
 
 import numpy as np
@@ -9,7 +10,18 @@ import pandas as pd
 
 from tunetrade.report.cells import EDGES, Tables
 from tunetrade.report.charts import (
-    Chart, Styles, Trace, band, error_bars, ink, label, line, of_series, plain, two_panels, zero,
+    Chart,
+    Styles,
+    Trace,
+    band,
+    error_bars,
+    ink,
+    label,
+    line,
+    of_series,
+    plain,
+    two_panels,
+    zero,
 )  # fmt: skip
 from tunetrade.report.evidence_view import steps_of
 from tunetrade.report.load import Cell, Json, Study, number, read_forecasts
@@ -38,7 +50,9 @@ def method_steps(study: Study, method: str, slug: str, evidence: Json) -> Chart 
         return None
     layout = two_panels("MSE ÷ random walk's (below 1 is better)", "CRPS ÷ EWMA-t's (below 1 is better)", 0.5)
     last = max(max(trace["x"]) for trace in traces)
-    layout["xaxis"] |= {"title": {"text": "step ahead"}, "range": [0.8, last + 0.2]} | ({"dtick": 1} if last < 12 else {})
+    layout["xaxis"] |= {"title": {"text": "step ahead"}, "range": [0.8, last + 0.2]} | (
+        {"dtick": 1} if last < 12 else {}
+    )
     layout |= {"shapes": [zero(1, "y"), zero(1, "y2")]}
     return Chart(f"steps-of-{slug}", "Error by step ahead, with 95 % bands", 440, traces, layout,
                  f"{method}: error ratios by step ahead with bands.",
@@ -61,7 +75,7 @@ def method_calibration(method: str, slug: str, tables: Mapping[str, Tables]) -> 
         traces.append(
             {"type": "bar", "name": label(series), "x": plain(100 * centres), "width": plain(94 * share),
              "y": plain(each.density), "marker": {"color": ink(style, 0.75)}, "error_y": bars,
-             "customdata": [f"{100 * a:g}-{100 * b:g} %" for a, b in zip(EDGES, EDGES[1:], strict=False)],
+             "customdata": [f"{100 * a:g}-{100 * b:g} %" for a, b in pairwise(EDGES)],
              "hovertemplate": "%{customdata} of the cone: %{y:.3f}"}
         )  # fmt: skip
     layout = {
@@ -96,19 +110,21 @@ def training(cells: Mapping[str, Sequence[Cell]], name: str, styles: Styles) -> 
         style, far = styles[key], spans[key] > 10 * usual
         more: dict[str, Any] = {"visible": "legendonly"} if far else {}
         for field, axis in (("train_loss", "y"), ("validation_loss", "y2")):
-            x, y = [x for x, _ in found[field]], plain([y for _, y in found[field]])
-            traces.append(line(key, style, x, y, yaxis=axis, showlegend=axis == "y2", hovertemplate="%{y:+.5f}", **more))
-        for x, y in found["kept"]:
+            steps, loss = [step for step, _ in found[field]], plain([y for _, y in found[field]])
             traces.append(
-                line(key, style, [x], plain([y]), yaxis="y2", mode="markers", showlegend=False,
+                line(key, style, steps, loss, yaxis=axis, showlegend=axis == "y2", hovertemplate="%{y:+.5f}", **more)
+            )
+        for step, value in found["kept"]:
+            traces.append(
+                line(key, style, [step], plain([value]), yaxis="y2", mode="markers", showlegend=False,
                      marker={"size": 9, "color": ink(style)}, hovertemplate="kept: %{y:+.5f}", **more)
             )  # fmt: skip
     layout = two_panels("Training loss, nats a token", "Validation loss, nats a token (dot: step kept)", 0.45)
     layout["xaxis"] |= {"title": {"text": "training step"}}
     layout |= {"shapes": [zero(0, "y2")]}
     caption = (
-        "Lowest seed, less the validation loss before training, so that below 0 is learnt. What moves more than ten times"
-        " as far as is usual here waits in the legend: click its name."
+        "Lowest seed, less the validation loss before training, so that below 0 is learnt. What moves more than ten"
+        " times as far as is usual here waits in the legend: click its name."
     )
     return Chart(f"training-{name}", "Training and validation loss", 420, traces, layout,
                  "Training and validation loss by step.", caption)  # fmt: skip

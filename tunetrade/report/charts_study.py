@@ -5,7 +5,19 @@ from collections.abc import Mapping, Sequence
 
 from tunetrade.report.cells import Tables
 from tunetrade.report.charts import (
-    Chart, Store, Styles, Trace, dash, error_bars, ink, label, line, marks, plain, two_panels, zero,
+    Chart,
+    Store,
+    Styles,
+    Trace,
+    dash,
+    error_bars,
+    ink,
+    label,
+    line,
+    marks,
+    plain,
+    two_panels,
+    zero,
 )  # fmt: skip
 from tunetrade.report.columns import BY_KEY
 from tunetrade.report.evidence_view import ERRORS, OVERALL, Outcome, figure_of, has_cone, money_of, outcomes, steps_of
@@ -85,12 +97,14 @@ def steps(study: Study, series: str, slug: str, styles: Styles, evidence: Json) 
         return None
     layout = two_panels("MSE ÷ random walk's (below 1 is better)", "CRPS ÷ EWMA-t's (below 1 is better)", 0.5)
     last = _last_step(measured)
-    layout["xaxis"] |= {"title": {"text": "step ahead"}, "range": [0.8, last + 0.2]} | ({"dtick": 1} if last < 12 else {})
+    layout["xaxis"] |= {"title": {"text": "step ahead"}, "range": [0.8, last + 0.2]} | (
+        {"dtick": 1} if last < 12 else {}
+    )
     layout |= {"shapes": [zero(1, "y"), zero(1, "y2")]}
     caption = (
         "Ratios on shared origins, means over seeds; point at a marker for its 95 % interval, and see a method's page"
-        " for the bands. Mind the scale: the distance from 1 is all there is. A forecast without a cone, such as the random"
-        " walk, has no place in the lower panel."
+        " for the bands. Mind the scale: the distance from 1 is all there is. A forecast without a cone, such as the"
+        " random walk, has no place in the lower panel."
     )
     return Chart(f"steps-{slug}", "Error by step ahead", 460, traces, layout,
                  f"{series}: error ratios by step ahead.", caption, f"plots/{slug}_steps.png",
@@ -101,11 +115,10 @@ def error_and_money(study: Study, series: str, slug: str, styles: Styles, eviden
     """CRPS ratio against return with intervals of both, and the front of methods that none betters in both."""
     points = {}
     for method in (name for name in study.methods if has_cone(evidence, series, name)):
-        error, money = figure_of(evidence, series, method, "crps_ratio"), money_of(
-            evidence, series, method, "total_return"
-        )
+        error = figure_of(evidence, series, method, "crps_ratio")
+        money = [100 * value for value in money_of(evidence, series, method, "total_return")]
         if math.isfinite(error[0]) and math.isfinite(money[0]):
-            points[method] = (error, tuple(100 * value for value in money))
+            points[method] = (error, money)
     if len(points) < 2:
         return None
     front = pareto({method: (error[0], money[0]) for method, (error, money) in points.items()})
@@ -213,7 +226,11 @@ def equity(
             x = store.share(f"t/{key}", curve.times)
             net, under = store.share(f"e/{key}", curve.net), store.share(f"u/{key}", curve.under)
             name = method if not position else f"{method}, seed {curve.seed}"
-            look = {"color": ink(style, 0.45 if position else 1), "width": 1.2 if position else 1.8, "dash": dash(style)}
+            look = {
+                "color": ink(style, 0.45 if position else 1),
+                "width": 1.2 if position else 1.8,
+                "dash": dash(style),
+            }
             traces.append(line(name, style, x, net, line=look, hovertemplate="%{y:,.0f}"))
             traces.append(
                 line(name, style, x, under, yaxis="y2", showlegend=False, line=look, hovertemplate="%{y:.2f} %")
@@ -324,4 +341,5 @@ def _choice(entries: Sequence[tuple[str, int]], count: int) -> list[dict[str, ob
 
 def _menu(buttons: Sequence[Mapping[str, object]]) -> dict[str, object]:
     return {"type": "dropdown", "x": 0, "y": 1, "xanchor": "left", "yanchor": "bottom", "pad": {"b": 24},
-            "buttons": list(buttons), "bgcolor": "@panel", "bordercolor": "@grid", "font": {"color": "@ink"}}  # fmt: skip
+            "buttons": list(buttons), "bgcolor": "@panel", "bordercolor": "@grid",
+            "font": {"color": "@ink"}}  # fmt: skip

@@ -1,13 +1,16 @@
 """Evidence as CSV, in full precision: verdicts, errors by step, money, calibration, months and every trade."""
 
 import math
-from collections.abc import Iterable, Sequence
+from collections.abc import Iterable, Mapping, Sequence
+from itertools import pairwise
+
+import pandas as pd
 
 from tunetrade.report.cells import EDGES, Tables
 from tunetrade.report.evidence_view import ERRORS, MONEY, OVERALL, outcomes, part, steps_of
 from tunetrade.report.load import Json, number
 from tunetrade.report.record import Report
-from tunetrade.report.sheets import as_csv, as_text
+from tunetrade.report.sheets import as_csv, as_text, inert
 
 STEP_KEYS = ("mse", "mae", "crps", "coverage80", "directional_accuracy", "mse_ratio", "crps_ratio")
 ENDS = ("value", "low", "high")
@@ -64,17 +67,19 @@ def _by_step(evidence: Json, series: str, methods: Sequence[str]) -> str:
     return as_csv(["method", "figure", "h", *ENDS], lines)
 
 
-def _calibration(tables: dict[str, Tables]) -> str:
+def _calibration(tables: Mapping[str, Tables]) -> str:
     lines = []
     for method, table in tables.items():
         found = table.calibration
-        for index, (a, b) in enumerate(zip(EDGES, EDGES[1:], strict=False)) if found else ():
+        if found is None:
+            continue
+        for index, (a, b) in enumerate(pairwise(EDGES)):
             ends = (found.density[index], found.low[index], found.high[index])
             lines.append([method, a, b, *map(as_text, ends), found.count])
     return as_csv(["method", "from", "to", "observed_over_nominal", "low", "high", "closes"], lines)
 
 
-def _months(tables: dict[str, Tables]) -> str:
+def _months(tables: Mapping[str, Tables]) -> str:
     lines = [
         [method, f"{year}-{month:02d}", as_text(value)]
         for method, table in tables.items()
@@ -85,18 +90,17 @@ def _months(tables: dict[str, Tables]) -> str:
     return as_csv(["method", "month", "return_percent"], lines)
 
 
-def _trades(tables: dict[str, Tables]) -> str:
+def _trades(tables: Mapping[str, Tables]) -> str:
     """All closed trades of all seeds; prices and money to 10 digits."""
-    columns = list(dict.fromkeys(name for t in tables.values() if t.all_trades is not None for name in t.all_trades))
-    names = ["seed", *(name for name in columns if name != "seed")] if columns else ["seed"]
-    lines = []
-    for method, table in tables.items():
-        for trade in table.all_trades.to_dict("records") if table.all_trades is not None else ():
-            lines.append([method, *(_short(trade.get(name)) for name in names)])
-    return as_csv(["method", *names], lines)
-
-
-def _short(value: object) -> object:
-    if isinstance(value, float):
-        return f"{value:.10g}" if math.isfinite(value) else ""
-    return "" if value is None else value if isinstance(value, (int, str)) else str(value)
+    known = [
+        table.all_trades.assign(method=inert(method))
+        for method, table in tables.items()
+        if table.all_trades is not None
+    ]
+    if not known:
+        return as_csv(["method", "seed"], [])
+    every = pd.concat(known, ignore_index=True)
+    for name in every.select_dtypes(exclude=["number", "datetime", "datetimetz"]):
+        every[name] = every[name].map(inert)
+    names = ["method", "seed", *(name for name in every if name not in ("method", "seed"))]
+    return str(every[names].to_csv(index=False, float_format="%.10g", lineterminator="\n"))

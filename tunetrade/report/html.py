@@ -13,13 +13,13 @@ from tunetrade.report.charts import Chart, Store
 from tunetrade.report.charts_method import closes, training
 from tunetrade.report.charts_study import calibrations, costs, equity, error_and_money, skill_map, steps
 from tunetrade.report.columns import COLUMNS, COMBINED, COST, ERROR, KEY_COLUMNS, MONEY, Column, of_group
+from tunetrade.report.evidence_view import OVERALL
 from tunetrade.report.formats import DASH, column_text, column_unit, column_values, visible
 from tunetrade.report.html_evidence import model_set_table, money_table, trials_note, verdict_table
 from tunetrade.report.html_method import method_section
 from tunetrade.report.interactive import script, theme_button
-from tunetrade.report.evidence_view import OVERALL
 from tunetrade.report.leaderboard import Row, best
-from tunetrade.report.markup import box, definitions, figure, listing, note, section, style
+from tunetrade.report.markup import box, definitions, figure, listing, section, style
 from tunetrade.report.palette import Style, variable
 from tunetrade.report.record import Report
 
@@ -34,8 +34,9 @@ def page(report: Report) -> str:
     store = Store()
     routes = [_overview(report, store)]
     if len(report.series) > 1:
-        routes += [_route(f"series-{report.slugs[name]}", name, f"<h2>{escape(name)}</h2>{_series(report, name, store)}")
-                   for name in report.series]  # fmt: skip
+        for name in report.series:
+            body = f"<h2>{escape(name)}</h2>{_series(report, name, store)}"
+            routes.append(_route(f"series-{report.slugs[name]}", name, body))
     routes += [method_section(report, method, store) for method in report.method_slugs]
     routes += [_route("background", "Configuration", _glossary() + _background(report))]
     return (
@@ -93,8 +94,8 @@ def _head(report: Report) -> str:
     methods = [(f"method-{slug}", method) for method, slug in report.method_slugs.items()]
     return (
         f'<header><div class="bar"><h1>{escape(report.name)}</h1>{theme_button()}</div>\n'
-        '<p class="lead">TuneTrade report: GPT-2 tuning methods by forecast error and by money, beside baselines that need'
-        f" no training.</p>\n<nav>{_links(links)}</nav>\n<nav class=\"methods\"><b>Methods</b>{_links(methods)}</nav>\n"
+        '<p class="lead">TuneTrade report: GPT-2 tuning methods by forecast error and by money, beside baselines that'
+        f' need no training.</p>\n<nav>{_links(links)}</nav>\n<nav class="methods"><b>Methods</b>{_links(methods)}</nav>\n'
         f"<details><summary>What was run</summary>{definitions(report.header)}\n"
         f"{listing('Series', ('Series', 'Data', 'Bars', 'Test part', 'Origins', 'Source', 'Notes'), lines)}</details>"
         "</header>"

@@ -5,7 +5,18 @@ from collections.abc import Callable, Mapping, Sequence
 from html import escape
 
 from tunetrade.report.evidence_view import (
-    BEATS, ERRORS, LOSES, MONEY, OVERALL, Outcome, blocks, interval, money_of, outcomes, part, reason,
+    BEATS,
+    ERRORS,
+    LOSES,
+    MONEY,
+    OVERALL,
+    Outcome,
+    blocks,
+    interval,
+    money_of,
+    outcomes,
+    part,
+    reason,
 )  # fmt: skip
 from tunetrade.report.formats import DASH, percent, rounded, signed, significant
 from tunetrade.report.load import Json, Study, number
@@ -19,7 +30,7 @@ READING = (
 )
 POWER = (
     "More needed: observations beyond those of now at which a true difference of the estimated size would be found with"
-    " 80 % probability. Where nothing is shown the estimate is mostly noise; were the difference zero, no number would do."
+    " 80 % probability. Where nothing is shown the estimate is mostly noise; were the difference zero, no number would."
 )
 
 
@@ -86,7 +97,7 @@ def model_set_table(study: Study, evidence: Json, series: str, name: Callable[[s
                 f"that no method beats {tested.get('reference')} by {word} has p {_p(number(tested, 'p_value'))}"
                 f" (best: {tested.get('best') or 'none'})"
             )
-    text = "p-value of each model: below 0.05 it is out of the set of models that may be the best (Hansen, Lunde and Nason)."
+    text = "p-value of each model: below 0.05 it is out of the set that may be the best (Hansen, Lunde and Nason)."
     if said:
         text += f" Superior ability (Hansen's SPA) over all methods at once: {'; '.join(said)}."
     return grid(f"Model confidence set, {_level(series)}", ["Method", *kept], rows) + note(text) if rows else ""
@@ -127,10 +138,10 @@ def trials_note(evidence: Json, series: str) -> str:
     count = number(block, "trials")
     if not math.isfinite(count):
         return ""
+    spread, luck = (significant(number(block, key), 2) for key in ("deviation_of_sharpe", "expected_of_luck"))
     text = (
-        f"Trials in the ledger on {series}: {int(count):,}, of which {int(number(block, 'failed') or 0):,} failed; Sharpe"
-        f" ratios of trials differ by a standard deviation of {significant(number(block, 'deviation_of_sharpe'), 2)} a"
-        f" year, so that luck alone would show {significant(number(block, 'expected_of_luck'), 2)} as the best."
+        f"Trials in the ledger on {series}: {int(count):,}, of which {block.get('failed') or 0:,} failed. Their Sharpe"
+        f" ratios differ by a standard deviation of {spread} a year, so that luck alone would show {luck} as the best."
     )
     over = part(block, "overfitting")
     chance = number(over, "probability")
@@ -178,7 +189,9 @@ def _outcome(outcome: Outcome | None, write: Callable[[float], str]) -> Item:
     chance = outcome.p_holm if outcome.value >= 0 else outcome.worse_holm
     ends = _ends((outcome.value, outcome.low, outcome.high), lambda value: write(value).removesuffix(" %"))
     said = (outcome.verdict or "no test") + (f" p {_p(chance)}" if math.isfinite(chance) else "")
-    return number_item(write(outcome.value), outcome.value, f"{ends}\n{said}".strip(), CHIP.get(outcome.verdict, "open"))
+    return number_item(
+        write(outcome.value), outcome.value, f"{ends}\n{said}".strip(), CHIP.get(outcome.verdict, "open")
+    )
 
 
 def _more(outcome: Outcome | None, series: str) -> Item:

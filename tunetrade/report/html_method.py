@@ -7,7 +7,7 @@ from html import escape
 import pandas as pd
 
 from tunetrade.report.attachments import checks_tables, walk_table
-from tunetrade.report.cells import TRADES_SHOWN, Months, Tables
+from tunetrade.report.cells import TRADES_SHOWN, Months
 from tunetrade.report.charts import Chart, Store, of_series
 from tunetrade.report.charts_method import method_calibration, method_steps, training
 from tunetrade.report.charts_study import equity
@@ -71,7 +71,9 @@ def months_table(series: str, months: Months) -> str:
 def _what(report: Report, method: str) -> str:
     seeds = sorted({cell.seed for cell in report.study.of(method=method)})
     kind = {"method": "A GPT-2 method", "baseline": "A baseline without training", "benchmark": "A benchmark of money"}
-    finished = f"{len(report.study.of(method=method))} of {len(report.study.of(method=method, done=False))} runs finished"
+    finished = (
+        f"{len(report.study.of(method=method))} of {len(report.study.of(method=method, done=False))} runs finished"
+    )
     words = kind[report.study.kind(method)]
     return f"{words}, seeds {', '.join(map(str, seeds)) or DASH}, {finished}."
 
@@ -79,7 +81,9 @@ def _what(report: Report, method: str) -> str:
 def _training(report: Report, method: str) -> Chart | None:
     cells = {series: report.study.of(series, method) for series in report.study.series}
     styles = {series: of_series(position) for position, series in enumerate(report.study.series)}
-    return training({series: found for series, found in cells.items() if found}, f"of-{report.method_slugs[method]}", styles)
+    return training(
+        {series: found for series, found in cells.items() if found}, f"of-{report.method_slugs[method]}", styles
+    )
 
 
 def _errors(report: Report, method: str) -> str:
@@ -96,8 +100,8 @@ def _errors(report: Report, method: str) -> str:
 
 def _coverage(key: str) -> Column:
     share = key.removeprefix("coverage")
-    return Column(key, f"Coverage {share}", ERROR, "percent1", "nominal", "mean", f"Share of closes inside the {share} %"
-                  " band.")  # fmt: skip
+    return Column(key, f"Coverage {share}", ERROR, "percent1", "nominal", "mean", f"Share of closes inside the {share}"
+                  " % band.")  # fmt: skip
 
 
 def _figure(column: Column, found: Sequence[float]) -> Item:
@@ -120,7 +124,10 @@ def _costs(report: Report, method: str) -> str:
     rows = []
     columns = of_group(COST)
     found = {
-        series: row for series in report.study.series for row in report.rows[series] if row.method == method and row.values
+        series: row
+        for series in report.study.series
+        for row in report.rows[series]
+        if row.method == method and row.values
     }
     present = [column for column in columns if any(column.key in row.values for row in found.values())]
     known = {column.key: column_values(column, [row.values for row in found.values()]) for column in present}
@@ -140,12 +147,16 @@ def _trades(series: str, trades: pd.DataFrame | None, report: Report) -> str:
     if trades is None or "net_profit" not in trades:
         return ""
     shown = trades.tail(TRADES_SHOWN)
-    rows = [(str(number), _trade(trade)) for number, trade in zip(shown.index + 1, shown.to_dict("records"), strict=True)]
+    rows = [
+        (str(number), _trade(trade)) for number, trade in zip(shown.index + 1, shown.to_dict("records"), strict=True)
+    ]
     heads = ["#", "Side", "Lots", "Opened", "at", "Closed", "at", "Bars", "Net", "Why closed"]
     total = f"all {len(trades):,}" if len(trades) <= TRADES_SHOWN else f"the last {TRADES_SHOWN} of {len(trades):,}"
     file = f"tables/trades_{report.slugs[series]}.csv"
     link = f'<p class="note">Lowest seed; all trades of all methods: <a href="{escape(file)}" download>CSV</a></p>'
-    return f"<details><summary>Trades on {escape(series)}: {total}</summary>{grid('Trades', heads, rows)}{link}</details>"
+    return (
+        f"<details><summary>Trades on {escape(series)}: {total}</summary>{grid('Trades', heads, rows)}{link}</details>"
+    )
 
 
 def _trade(trade: Mapping[object, object]) -> list[Item | str]:

@@ -70,11 +70,13 @@ def figure(chart: Chart | None) -> str:
     if chart is None:
         return ""
     links = "".join(
-        f' <a href="{escape(file)}" download>{kind}</a>' for kind, file in (("PNG", chart.png), ("CSV", chart.csv)) if file
+        f' <a href="{escape(file)}" download>{kind}</a>'
+        for kind, file in (("PNG", chart.png), ("CSV", chart.csv))
+        if file
     )
     return (
-        f'<figure class="chart"><h3>{escape(chart.title)}</h3><div class="plot" data-chart="{escape(chart.name)}" role="img"'
-        f' aria-label="{escape(chart.alt)}" style="height:{chart.height}px"></div>'
+        f'<figure class="chart"><h3>{escape(chart.title)}</h3><div class="plot" data-chart="{escape(chart.name)}"'
+        f' role="img" aria-label="{escape(chart.alt)}" style="height:{chart.height}px"></div>'
         f"<figcaption>{escape(chart.caption)}{links}</figcaption></figure>"
     )
 

@@ -65,11 +65,11 @@ def as_csv(heads: Sequence[str], lines: Iterable[Line]) -> str:
     sink = io.StringIO()
     writer = csv.writer(sink, lineterminator="\n")
     writer.writerow(heads)
-    writer.writerows([_inert(item) for item in line] for line in lines)
+    writer.writerows([inert(item) for item in line] for line in lines)
     return sink.getvalue()
 
 
-def _inert(item: object) -> object:
+def inert(item: object) -> object:
     """A name or message that a spreadsheet would take for a formula gets a quote before it; numbers stay numbers."""
     if isinstance(item, str) and item[:1] in ("=", "+", "-", "@", "\t", "\r"):
         try:

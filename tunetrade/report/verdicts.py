@@ -1,11 +1,22 @@
-"""What the tests say, in sentences: every count is one of verdicts, and a verdict is never said louder than its test."""
+"""What the tests say, in sentences: every count is of verdicts, and a verdict is never said louder than its test."""
 
 import math
 from collections.abc import Mapping, Sequence
 
 from tunetrade.report.cells import Tables
 from tunetrade.report.evidence_view import (
-    BEATS, ERRORS, LOSES, MONEY, NOT_SHOWN, OVERALL, Outcome, counted, interval, outcomes, part, reason,
+    BEATS,
+    ERRORS,
+    LOSES,
+    MONEY,
+    NOT_SHOWN,
+    OVERALL,
+    Outcome,
+    counted,
+    interval,
+    outcomes,
+    part,
+    reason,
 )  # fmt: skip
 from tunetrade.report.formats import percent, rounded, significant, small_percent
 from tunetrade.report.load import Json, Study, number
@@ -49,8 +60,8 @@ def thin_money(tables: Mapping[str, Mapping[str, Tables]]) -> list[str]:
         few = sum(count < FEW_TRADES for count in counts)
         if few:
             found.append(
-                f"On {series} {few} of {len(counts)} accounts that traded made fewer than {FEW_TRADES} trades (the fewest:"
-                f" {min(counts)}): their money is a few decisions, whatever the number of days."
+                f"On {series} {few} of {len(counts)} accounts that traded made fewer than {FEW_TRADES} trades (the"
+                f" fewest: {min(counts)}): their money is a few decisions, whatever the number of days."
             )
     return found
 
