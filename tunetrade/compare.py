@@ -13,9 +13,9 @@ from typing import Any
 
 import numpy as np
 
-from forecasting.bootstrap import block_length, means, weights
+from forecasting.bootstrap import means, weights
 from forecasting.errors import UserError
-from forecasting.significance import DieboldMariano, diebold_mariano, holm
+from forecasting.significance import DieboldMariano, diebold_mariano, holm, mean_test
 from tunetrade.evidence.errors import FEWEST
 from tunetrade.evidence.figures import LEVEL, SIZE, figure, plain
 from tunetrade.evidence.losses import Losses, read_losses
@@ -172,8 +172,6 @@ def _errors(pair: Pair, cells: Sequence[Cell]) -> Json:
     count = int(losses.complete.sum())
     if count < FEWEST:
         return {"reason": f"they share {count} origins whose outcome is known; at least {FEWEST} are needed"}
-    block = max(float(losses.horizon), *(float(block_length(_gap(losses, loss)[:, None])[0]) for loss in MEASURES))
-    drawn = weights(count, block, REPLICATIONS, SEED)
     return {
         "origins": count,
         "origins_a": counts[0],
@@ -181,12 +179,11 @@ def _errors(pair: Pair, cells: Sequence[Cell]) -> Json:
         "horizon": losses.horizon,
         "first": str(losses.cutoffs[0])[:19],
         "last": str(losses.cutoffs[-1])[:19],
-        "block_length": block,
-        "measures": {name: _measure(losses, loss, drawn) for loss, name in MEASURES.items()},
+        "measures": {name: _measure(losses, loss) for loss, name in MEASURES.items()},
     }
 
 
-def _measure(losses: Losses, loss: str, drawn: np.ndarray) -> Json:
+def _measure(losses: Losses, loss: str) -> Json:
     """Mean loss of both, ratio with interval, test, and the same by step."""
     both = np.stack([losses.of(loss, name)[losses.complete] for name in (A, B)])
     mean = both.mean(axis=2)
@@ -194,22 +191,28 @@ def _measure(losses: Losses, loss: str, drawn: np.ndarray) -> Json:
     steps = {}
     for step in range(losses.horizon):
         tested = diebold_mariano(both[1, :, step], both[0, :, step], step + 1)
-        steps[str(step + 1)] = {"ratio": _ratio(both[:, :, step], drawn), "p_value": two_sided(tested)}
+        steps[str(step + 1)] = {"ratio": _ratio(both[:, :, step], step + 1), "p_value": two_sided(tested)}
     return {
         "a": float(mean[0].mean()),
         "b": float(mean[1].mean()),
-        "ratio": _ratio(mean, drawn),
+        "ratio": _ratio(mean, losses.horizon),
         "test": _test(found),
         "by_step": steps,
     }
 
 
-def _ratio(both: np.ndarray, drawn: np.ndarray) -> Json:
-    """B's mean loss over A's, from losses [2, T]; NaN where A has none."""
+def _ratio(both: np.ndarray, horizon: int) -> Json:
+    """B's mean loss over A's, from losses [2, T] of overlap `horizon`; undefined where A has none.
+
+    Its interval is that of the mean of (b - ratio a) / mean a, what each origin adds to the ratio, by the test's own
+    long-run error: so it and the test speak alike.
+    """
     a, b = both.mean(axis=1)
-    resampled = means(drawn, both.T)
-    with np.errstate(invalid="ignore", divide="ignore"):
-        return figure(float(b / a) if a > 0 else math.nan, resampled[:, 1] / resampled[:, 0])
+    if not a > 0:
+        return {"value": math.nan, "low": math.nan, "high": math.nan}
+    ratio = float(b / a)
+    low, high = mean_test((both[1] - ratio * both[0]) / a, horizon).interval(LEVEL)
+    return {"value": ratio, "low": ratio + low, "high": ratio + high}
 
 
 def _test(found: DieboldMariano) -> Json:
@@ -221,10 +224,6 @@ def _test(found: DieboldMariano) -> Json:
 def two_sided(found: DieboldMariano) -> float:
     """Chance of a difference as large, either way, if there is none."""
     return min(1.0, 2 * min(found.p_value, found.p_worse)) if math.isfinite(found.p_value) else math.nan
-
-
-def _gap(losses: Losses, loss: str) -> np.ndarray:
-    return np.asarray((losses.of(loss, B) - losses.of(loss, A))[losses.complete].mean(axis=1), np.float64)
 
 
 def _money(cells: Sequence[Cell]) -> Json:
@@ -239,13 +238,10 @@ def _money(cells: Sequence[Cell]) -> Json:
     if count < FEWEST_DAYS:
         return {"reason": f"they share {count} days of trading; at least {FEWEST_DAYS} are needed"}
     table = np.column_stack([accounts.gains(A), accounts.gains(B)])
-    gap = (table[:, 1] - table[:, 0])[:, None]
-    block = money_block(np.column_stack([table, gap]))
-    drawn = weights(count, block, REPLICATIONS, SEED)
-    replicates = means(drawn, np.column_stack([table, gap]))
-    mean = float(gap.mean())
-    error = float(replicates[:, 2].std(ddof=1))
-    extreme = (np.abs(replicates[:, 2] - mean) >= abs(mean)).sum()
+    block = money_block(table)
+    replicates = means(weights(count, block, REPLICATIONS, SEED), table) * count
+    found = mean_test(table[:, 1] - table[:, 0], 1)
+    low, high = found.interval(LEVEL)
     currencies = {str(cell.backtest.get("currency") or "") for cell in cells}
     deposits = {account.deposit for account in accounts.of}
     alike = len(currencies) == len(deposits) == 1
@@ -256,10 +252,14 @@ def _money(cells: Sequence[Cell]) -> Json:
         "block_length": block,
         "currency": next(iter(currencies)) if alike else None,
         "deposit": next(iter(deposits)) if alike else None,
-        "return_a": figure(float(table[:, 0].sum()), replicates[:, 0] * count),
-        "return_b": figure(float(table[:, 1].sum()), replicates[:, 1] * count),
-        "difference": figure(mean * count, replicates[:, 2] * count)
-        | {"p_value": float((1 + extreme) / (len(replicates) + 1)) if error > 1e-15 else math.nan},
+        "return_a": figure(float(table[:, 0].sum()), replicates[:, 0]),
+        "return_b": figure(float(table[:, 1].sum()), replicates[:, 1]),
+        "difference": {
+            "value": found.difference * count,
+            "low": low * count,
+            "high": high * count,
+            "p_value": two_sided(found),
+        },
         "figures_a": _mean_figures(cells, A),
         "figures_b": _mean_figures(cells, B),
     }

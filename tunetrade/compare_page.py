@@ -213,9 +213,9 @@ def _forest(pairs: Sequence[Json]) -> Chart | None:
         },
         "shapes": [zero(0, "x")],
     }
-    return Chart("forest", "Error of B against A", 130 + 40 * len(names), traces, layout,
-                 "Ratio of B's error to A's for each pair, with intervals.",
-                 "Left of 0 B is better. Bars are 95 % intervals, each by itself; the table has p-values corrected for all.")  # fmt: skip
+    caption = "Left of 0 B is better. Bars are 95 % intervals, each by itself; p-values in the table are corrected."
+    alt = "Ratio of B's error to A's for each pair, with intervals."
+    return Chart("forest", "Error of B against A", 130 + 40 * len(names), traces, layout, alt, caption)
 
 
 def _steps(pair: Json, index: int) -> Chart | None:

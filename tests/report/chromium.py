@@ -1,10 +1,12 @@
 """A headless Chromium driven over a pipe by the DevTools protocol: no library, no port, no network."""
 
 import base64
+import fcntl
 import json
 import os
 import shutil
 import subprocess
+import sys
 import tempfile
 import time
 from pathlib import Path
@@ -16,6 +18,12 @@ FLAGS = (
     "--disable-dev-shm-usage", "--remote-debugging-pipe", "--disable-component-update", "--disable-sync",
 )  # fmt: skip
 
+START = """import os, sys
+for to, end in ((3, 1), (4, 2)):
+    os.dup2(int(sys.argv[end]), to)
+os.execv(sys.argv[3], sys.argv[3:])"""
+"""The protocol wants its pipes as descriptors 3 and 4."""
+
 
 class Chromium:
     """A browser with one tab; `faults` are the console's errors and uncaught exceptions."""
@@ -26,16 +34,12 @@ class Chromium:
 
     def __enter__(self):
         self.profile = tempfile.mkdtemp()
-        out_read, self.to = os.pipe()
-        self.back, in_write = os.pipe()
-        # The protocol wants descriptors 3 and 4.
-        shell = f'exec "$0" "$@" 3<&{out_read} 4>&{in_write}'
-        command = ["sh", "-c", shell, CHROMIUM, *FLAGS, f"--user-data-dir={self.profile}", "about:blank"]
-        self.process = subprocess.Popen(
-            command, pass_fds=(out_read, in_write), stdout=subprocess.DEVNULL, stderr=subprocess.DEVNULL
-        )
-        os.close(out_read)
-        os.close(in_write)
+        (its_in, self.to), (self.back, its_out) = os.pipe(), os.pipe()
+        ends = [fcntl.fcntl(end, fcntl.F_DUPFD, 10) for end in (its_in, its_out)]
+        start = [sys.executable, "-c", START, *map(str, ends), CHROMIUM, *FLAGS, f"--user-data-dir={self.profile}"]
+        self.process = subprocess.Popen(start, pass_fds=ends, stdout=subprocess.DEVNULL, stderr=subprocess.DEVNULL)
+        for end in (its_in, its_out, *ends):
+            os.close(end)
         self.session = None
         target = self.send("Target.createTarget", url="about:blank")["targetId"]
         self.session = self.send("Target.attachToTarget", targetId=target, flatten=True)["sessionId"]
@@ -82,10 +86,12 @@ class Chromium:
 
     def open(self, page: Path, anchor=""):
         """Go to a page and wait for its load event; milliseconds from the start to that."""
-        self.loaded = False
-        self.send("Page.navigate", url=page.resolve().as_uri() + anchor)
-        while not self.loaded:
-            self._event(self._message())
+        # By way of nowhere: going to another anchor of the page that is open would load nothing.
+        for address in ("about:blank", page.resolve().as_uri() + anchor):
+            self.loaded = False
+            self.send("Page.navigate", url=address)
+            while not self.loaded:
+                self._event(self._message())
         return self.run("performance.timing.loadEventEnd - performance.timing.navigationStart")
 
     def run(self, code):

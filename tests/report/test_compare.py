@@ -132,7 +132,7 @@ def test_what_cannot_be_compared_is_refused_with_its_names(one, other, tmp_path)
     later = pd.Timedelta(days=4000)
     change(moved, "forecasts", lambda table: table.assign(cutoff=table["cutoff"] + later, ds=table["ds"] + later))
     change(moved, "equity", lambda table: table.assign(time=table["time"] + later))
-    with pytest.raises(UserError, match="cannot be compared.*share no origin: A's are 2021.*no day of trading"):
+    with pytest.raises(UserError, match=r"cannot be compared.*share no origin: A's are 2021.*no day of trading"):
         compare(run, moved)
     for cell in other.glob("*/*/*/run.json"):
         edit_json(cell, lambda found: found.update(unique_id="GBPUSD-D1"))

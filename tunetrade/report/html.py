@@ -95,7 +95,8 @@ def _head(report: Report) -> str:
     return (
         f'<header><div class="bar"><h1>{escape(report.name)}</h1>{theme_button()}</div>\n'
         '<p class="lead">TuneTrade report: GPT-2 tuning methods by forecast error and by money, beside baselines that'
-        f' need no training.</p>\n<nav>{_links(links)}</nav>\n<nav class="methods"><b>Methods</b>{_links(methods)}</nav>\n'
+        f" need no training.</p>\n<nav>{_links(links)}</nav>\n"
+        f'<nav class="methods"><b>Methods</b>{_links(methods)}</nav>\n'
         f"<details><summary>What was run</summary>{definitions(report.header)}\n"
         f"{listing('Series', ('Series', 'Data', 'Bars', 'Test part', 'Origins', 'Source', 'Notes'), lines)}</details>"
         "</header>"
@@ -253,7 +254,7 @@ def _glossary() -> str:
 
 def _background(report: Report) -> str:
     return section(
-        "background",
+        "provenance",
         "Configuration and provenance",
         f"<details><summary>Versions, code and data</summary>{definitions(report.provenance)}</details>\n"
         f"<details><summary>Full configuration</summary>{definitions(report.configuration)}</details>",
