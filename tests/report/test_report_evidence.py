@@ -143,7 +143,8 @@ def test_methods_that_trade_alike_are_one_result(tmp_path):
     for name in ("equity", "trades"):
         file = f"1/{name}.parquet"
         (folder / "EURUSD-D1/full" / file).write_bytes((folder / "EURUSD-D1/lora" / file).read_bytes())
-    said = " ".join(thin_money(read_tables(read_study(folder), {})))
+    study = read_study(folder)
+    said = " ".join(thin_money(study, read_tables(study, {})))
     assert "full and lora made the same trades: one result, not 2" in said
     assert "made fewer than 30 trades" in said
 

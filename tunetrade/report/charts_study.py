@@ -310,7 +310,10 @@ def _shade(value: float, outcome: Outcome | None) -> float:
 
 
 def _skill_text(outcome: Outcome | None) -> str:
-    return f"{percent(outcome.value, 2)}{MARK.get(outcome.verdict, '')}" if outcome else ""
+    if outcome is None:
+        return ""
+    decimals = 4 if outcome.verdict in MARK and abs(outcome.value) < 0.00005 else 2
+    return f"{percent(outcome.value, decimals)}{MARK.get(outcome.verdict, '')}"
 
 
 def _skill_hover(outcome: Outcome | None) -> str:

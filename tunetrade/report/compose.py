@@ -73,7 +73,7 @@ def build(study: Study, folder: Path, evidence: Json) -> Report:
         header=header(study),
         series_facts=series_facts(study),
         findings=[*verdicts(study, evidence), *findings(study)],
-        cautions=[*cautions(study), *thin_money(tables)],
+        cautions=[*cautions(study), *thin_money(study, tables)],
         rows={series: series_rows(study, series) for series in study.series},
         directions={series: direction_lines(study, series) for series in study.series},
         overall=overall_rows(study),

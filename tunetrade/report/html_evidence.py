@@ -22,6 +22,8 @@ from tunetrade.report.formats import DASH, percent, rounded, signed, significant
 from tunetrade.report.load import Json, Study, number
 from tunetrade.report.markup import Item, grid, note, number_item
 
+FINE = 0.0005
+"""Shares below this, interval and all, are written with more decimals: a difference that is shown is not 0.00 %."""
 CHIP = {BEATS: "beats", LOSES: "loses"}
 READING = (
     "Each cell: the estimate, its 95 % interval, the verdict and its p-value after Holm's correction (of the better or"
@@ -100,7 +102,7 @@ def model_set_table(study: Study, evidence: Json, series: str, name: Callable[[s
     text = "p-value of each model: below 0.05 it is out of the set that may be the best (Hansen, Lunde and Nason)."
     if said:
         text += f" Superior ability (Hansen's SPA) over all methods at once: {'; '.join(said)}."
-    return grid(f"Model confidence set, {_level(series)}", ["Method", *kept], rows) + note(text) if rows else ""
+    return grid(f"Model confidence set, {_level(series)}", ["Method", *kept], rows, "sortable narrow") + note(text)
 
 
 def money_table(study: Study, evidence: Json, series: str, name: Callable[[str], str]) -> str:
@@ -187,11 +189,18 @@ def _outcome(outcome: Outcome | None, write: Callable[[float], str]) -> Item:
     if outcome is None:
         return Item(DASH)
     chance = outcome.p_holm if outcome.value >= 0 else outcome.worse_holm
-    ends = _ends((outcome.value, outcome.low, outcome.high), lambda value: write(value).removesuffix(" %"))
+    three = (outcome.value, outcome.low, outcome.high)
+    write = _finer if write is percent and max(map(abs, three)) < FINE else write
+    ends = _ends(three, lambda value: write(value).removesuffix(" %"))
     said = (outcome.verdict or "no test") + (f" p {_p(chance)}" if math.isfinite(chance) else "")
     return number_item(
         write(outcome.value), outcome.value, f"{ends}\n{said}".strip(), CHIP.get(outcome.verdict, "open")
     )
+
+
+def _finer(value: float) -> str:
+    """A share too small for two decimals."""
+    return percent(value, 4)
 
 
 def _more(outcome: Outcome | None, series: str) -> Item:

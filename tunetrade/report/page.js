@@ -51,7 +51,7 @@
 
   function axis(given, extra) {
     return { gridcolor: extra.grid, zerolinecolor: extra.grid, linecolor: extra.muted, automargin: true, zeroline: false,
-      tickfont: { color: extra.muted }, ...given, title: { font: { color: extra.ink, size: 12 }, standoff: 8, ...given?.title } };
+      tickfont: { color: extra.muted }, exponentformat: given?.type === "log" ? "SI" : "none", ...given, title: { font: { color: extra.ink, size: 12 }, standoff: 8, ...given?.title } };
   }
   function layoutOf(spec, width, sheet) {
     const extra = Object.fromEntries(["grid", "muted", "ink", "paper", "panel"].map((n) => [n, sheet.getPropertyValue(`--${n}`).trim()]));

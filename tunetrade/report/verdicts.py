@@ -45,10 +45,11 @@ def verdicts(study: Study, evidence: Json) -> list[str]:
     return [sentence for sentence in found if sentence]
 
 
-def thin_money(tables: Mapping[str, Mapping[str, Tables]]) -> list[str]:
-    """Where money says less than its rows suggest: methods that traded alike, and few trades."""
+def thin_money(study: Study, tables: Mapping[str, Mapping[str, Tables]]) -> list[str]:
+    """Where money says less than its rows suggest: methods that traded alike, and few trades; benchmarks apart."""
     found = []
-    for series, of in tables.items():
+    for series, every in tables.items():
+        of = {method: table for method, table in every.items() if study.kind(method) != "benchmark"}
         groups: dict[tuple[float, ...], list[str]] = {}
         for method, table in of.items():
             if table.curves and any(table.curves[0].net):
