@@ -4,6 +4,7 @@ The page has routes: an overview, each series, each method, what is behind them.
 each other, with every table; plots are then a link to their PNG away.
 """
 
+import math
 from collections.abc import Callable, Iterable, Mapping, Sequence
 from html import escape
 
@@ -13,12 +14,14 @@ from tunetrade.report.charts import Chart, Store
 from tunetrade.report.charts_method import closes, training
 from tunetrade.report.charts_study import calibrations, costs, equity, error_and_money, skill_map, steps
 from tunetrade.report.columns import COLUMNS, COMBINED, COST, ERROR, KEY_COLUMNS, MONEY, Column, of_group
-from tunetrade.report.evidence_view import OVERALL
+from tunetrade.report.evidence_view import OVERALL, part
+from tunetrade.report.facts import Fact
 from tunetrade.report.formats import DASH, column_text, column_unit, column_values, visible
 from tunetrade.report.html_evidence import model_set_table, money_table, trials_note, verdict_table
 from tunetrade.report.html_method import method_section
 from tunetrade.report.interactive import script, theme_button
 from tunetrade.report.leaderboard import Row, best
+from tunetrade.report.load import number
 from tunetrade.report.markup import box, definitions, figure, listing, section, style
 from tunetrade.report.palette import Style, variable
 from tunetrade.report.record import Report
@@ -253,12 +256,26 @@ def _glossary() -> str:
 
 
 def _background(report: Report) -> str:
+    made = [*report.provenance, *_effort(report)]
     return section(
         "provenance",
         "Configuration and provenance",
-        f"<details><summary>Versions, code and data</summary>{definitions(report.provenance)}</details>\n"
+        f"<details><summary>Versions, code and data</summary>{definitions(made)}</details>\n"
         f"<details><summary>Full configuration</summary>{definitions(report.configuration)}</details>",
     )
+
+
+def _effort(report: Report) -> list[Fact]:
+    """Time that all cells took, and how many trials the ledger counts."""
+    cells = report.study.of()
+    facts = []
+    for title, key in (("Training, all cells", "train"), ("Forecasting, all cells", "forecast")):
+        seconds = [value for cell in cells if math.isfinite(value := number(getattr(cell, key), "seconds"))]
+        facts += [(title, f"{math.fsum(seconds) / 60:,.1f} minutes of {len(seconds)} cells")] if seconds else []
+    for series in report.series:
+        count = number(part(report.evidence, "series", series, "trials"), "trials")
+        facts += [(f"Trials on {series}", f"{count:,.0f}")] if math.isfinite(count) else []
+    return facts
 
 
 def _name(row: Row, styles: Mapping[str, Style], series: int) -> str:

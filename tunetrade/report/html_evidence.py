@@ -86,8 +86,9 @@ def model_set_table(study: Study, evidence: Json, series: str, name: Callable[[s
     errors, _ = blocks(evidence, series)
     sets = {word: part(errors, "model_sets", key) for key, word in (("density", "CRPS"), ("point", "MSE"))}
     kept = {word: part(block, "confidence_set", "p_values") for word, block in sets.items()}
+    inside = {word: part(block, "confidence_set").get("included") or () for word, block in sets.items()}
     rows = [
-        (name(method), [_membership(number(kept[word], method)) for word in kept])
+        (name(method), [_membership(number(kept[word], method), method in inside[word]) for word in kept])
         for method in study.methods
         if any(method in values for values in kept.values())
     ]
@@ -118,8 +119,8 @@ def money_table(study: Study, evidence: Json, series: str, name: Callable[[str],
         Item("Net profit", small=currency, title="Of daily closes, mean over seeds, with its 95 % interval."),
         Item("Sharpe", small="a year", title="Lowest seed, with its 95 % interval, which allows for dependence."),
         Item("Chance > 0", small="probabilistic", title="Probabilistic Sharpe ratio: that the true one lies above 0."),
-        Item("Deflated", small="after all trials", title="That the true Sharpe ratio lies above what the best of all"
-             " trials in the ledger would show without skill. 95 % or more is a finding."),
+        Item("Deflated", small="after all trials", title="Least chance over seeds that the true Sharpe ratio lies"
+             " above what the best of all trials in the ledger would show without skill. 95 % or more is a finding."),
         Item("Max drawdown", small="%", title="Of daily closes, with its 95 % interval."),
         Item("Profit factor", title="With its interval from 10 trades on."),
         Item("Break-even", small="× spread paid", title="Spread at which the trades as they are would end at zero."
@@ -162,8 +163,10 @@ def _money_row(evidence: Json, series: str, method: str, block: Json, deflated: 
     seeds = part(block, "sharpe", "by_seed")
     first = part(seeds, min(seeds, key=int)) if seeds else {}
     sharpe = interval(first)
-    chances = [number(each, "probability") for each in deflated.values() if isinstance(each, Mapping)]
+    seen = [each for each in deflated.values() if isinstance(each, Mapping)]
+    chances = [number(each, key) for each in seen for key in ("probability", "probability_dependent")]
     finite = [value for value in chances if math.isfinite(value)]
+    shown = bool(seen) and all(each.get("significant") for each in seen)
     low = min(finite) if finite else math.nan
     fall = money_of(evidence, series, method, "max_drawdown")
     factor = money_of(evidence, series, method, "profit_factor")
@@ -177,7 +180,7 @@ def _money_row(evidence: Json, series: str, method: str, block: Json, deflated: 
         number_item(_money(net[0]), net[0], _ends(net, _money)),
         number_item(_two(sharpe[0]), sharpe[0], _ends(sharpe, _two)),
         number_item(percent(number(first, "probabilistic"), 0), number(first, "probabilistic")),
-        number_item(percent(low, 0), low, classes="beats" if low >= 0.95 else ""),
+        number_item(percent(low, 0), low, classes="beats" if shown else ""),
         number_item(percent(fall[0], 1), fall[0], _ends(fall, lambda value: percent(value, 1))),
         number_item(_two(factor[0]), factor[0], _ends(factor, _two)),
         number_item(_two(times), times, f"{significant(points)} points" if math.isfinite(points) else ""),
@@ -213,8 +216,8 @@ def _more(outcome: Outcome | None, series: str) -> Item:
     return Item(text, outcome.more, f"{unit} beyond\n{outcome.observations:,}")
 
 
-def _membership(chance: float) -> Item:
-    return number_item(_p(chance), chance, "in the set" if chance >= 0.05 else "out", "" if chance >= 0.05 else "loses")
+def _membership(chance: float, inside: bool) -> Item:
+    return number_item(_p(chance), chance, "in the set" if inside else "out", "" if inside else "loses")
 
 
 def _writer(series: str) -> Callable[[float], str]:

@@ -102,6 +102,8 @@
     for (const entry of entries) if (entry.isIntersecting) { seen.unobserve(entry.target); draw(entry.target); }
   }, { rootMargin: "300px" });
   boxes.forEach((box) => seen.observe(box));
+  // Ready before anybody has scrolled; a fault comes back when a chart is drawn.
+  if (boxes.length) (window.requestIdleCallback ?? setTimeout)(() => plotly().catch(() => {}));
 
   // Every chart of every route, for tests and for printing.
   state.drawAll = async () => {

@@ -153,7 +153,9 @@ def _agreement(evidence: Json) -> str:
         value, low, high = interval(block)
         if math.isfinite(value):
             shown.append(bool(block.get("shown")))
-            parts.append(f"{significant(value, 2)} [{significant(low, 2)}, {significant(high, 2)}] for {word}")
+            halves = number(block, "across_halves")
+            other = f", {significant(halves, 2)} across halves of the days" if math.isfinite(halves) else ""
+            parts.append(f"{significant(value, 2)} [{significant(low, 2)}, {significant(high, 2)}] for {word}{other}")
     if not parts:
         return ""
     answer = "is shown" if all(shown) else "is not shown" if not any(shown) else "is shown by one measure only"
