@@ -161,8 +161,9 @@ def _errors(pair: Pair, cells: Sequence[Cell]) -> Json:
     """Differences of loss on shared origins, over all steps and by step."""
     counts = [_origins(side) for side in (pair.a, pair.b)]
     if not all(counts):
-        return {"reason": f"{' and '.join(n for n, count in zip((A, B), counts, strict=True) if not count)} has no "
-                          "forecasts"}  # fmt: skip
+        return {
+            "reason": "A has no forecasts" if counts[1] else "B has no forecasts" if counts[0] else "neither forecasts"
+        }
     fault = _other_truth(pair)
     if fault:
         return {"reason": fault}

@@ -9,7 +9,7 @@ from typing import Any
 
 from forecasting.files import write_text
 from tunetrade.compare import COSTS, Pair, pairs_of, read_side
-from tunetrade.compare_table import chance, name_of, sentences
+from tunetrade.compare_table import chance, name_of, sentences, titles
 from tunetrade.report.cells import thin
 from tunetrade.report.charts import (
     Chart,
@@ -57,7 +57,8 @@ def page(record: Json, pairs: Sequence[Pair]) -> str:
     for chart in charts:
         if chart:
             store.add(chart)
-    title = f"{record['a']['name']} against {record['b']['name']}"
+    names = titles(record)
+    title = f"{names[0]} against {names[1]}"
     who = [(f"{side.upper()}", f"{record[side]['name']}: {record[side]['kind']}, {record[side]['runs']} finished")
            for side in ("a", "b")]  # fmt: skip
     body = [

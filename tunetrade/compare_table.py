@@ -13,6 +13,7 @@ Json = Mapping[str, Any]
 HEADS = ("pair", "CRPS B/A - 1", "95 % interval", "p", "MSE B/A - 1", "95 % interval", "p", "return B - A",
          "95 % interval", "p")  # fmt: skip
 SETTINGS_SHOWN = 12
+NAMED = 5
 
 
 def terminal(record: Json) -> str:
@@ -20,7 +21,7 @@ def terminal(record: Json) -> str:
     lines = [list(HEADS), *([name_of(pair), *_figures(pair)] for pair in record["pairs"])]
     widths = [max(map(len, column)) for column in zip(*lines, strict=True)]
     table = ["  ".join([line[0].ljust(widths[0]), *map(str.rjust, line[1:], widths[1:])]).rstrip() for line in lines]
-    a, b = record["a"]["name"], record["b"]["name"]
+    a, b = titles(record)
     said = [textwrap.fill(sentence, WIDTH) for sentence in sentences(record)]
     return ("\n".join([f"A: {a}", f"B: {b}", "", *table, "", *said]) + "\n").translate(PLAIN)
 
@@ -35,25 +36,27 @@ def sentences(record: Json) -> list[str]:
     """What the comparison shows, what it left out, and what made the two differ."""
     pairs = record["pairs"]
     found = [shown(pairs)]
-    found += [f"{name_of(pair)}: errors are not compared: {pair['errors']['reason']}." for pair in pairs
-              if "reason" in pair["errors"]]  # fmt: skip
-    found += [f"{name_of(pair)}: money is not compared: {pair['money']['reason']}." for pair in pairs
-              if "reason" in pair["money"]]  # fmt: skip
-    found += [f"{name_of(pair)}: both earn the same on every shared day." for pair in pairs if _alike(pair["money"])]
+    for block in ("errors", "money"):
+        for reason in dict.fromkeys(pair[block]["reason"] for pair in pairs if "reason" in pair[block]):
+            names = [name_of(pair) for pair in pairs if pair[block].get("reason") == reason]
+            found.append(f"{listed(names)}: {block} not compared: {reason}.")
+    alike = [name_of(pair) for pair in pairs if _alike(pair["money"])]
+    if alike:
+        found.append(f"{listed(alike)}: both earn the same on every shared day.")
     other = [name_of(pair) for pair in pairs if not pair["data"]["same"]]
     if other:
-        found.append(f"Made from other data (hash or range): {', '.join(other)}.")
+        found.append(f"Made from other data (hash or range): {listed(other)}.")
     for side in ("a", "b"):
         alone = record[f"only_{side}"]
         if alone:
-            found.append(f"Only in {side.upper()}: {', '.join(alone)}.")
+            found.append(f"Only in {side.upper()}: {listed(alone)}.")
     settings = record["configuration"]
     if settings:
-        listed = "; ".join(
+        first = "; ".join(
             f"{each['key']}: {each['a'] or DASH} / {each['b'] or DASH}" for each in settings[:SETTINGS_SHOWN]
         )
         rest = f"; and {len(settings) - SETTINGS_SHOWN} more" if len(settings) > SETTINGS_SHOWN else ""
-        found.append(f"Settings that differ, A / B: {listed}{rest}.")
+        found.append(f"Settings that differ, A / B: {first}{rest}.")
     else:
         found.append("No setting differs.")
     if record["program"]:
@@ -72,6 +75,21 @@ def shown(pairs: Sequence[Json]) -> str:
     return f"At 5 %, two-sided, Holm's correction over {len(pairs)} pair{'s' * (len(pairs) > 1)}: {'; '.join(parts)}."
 
 
+def listed(names: Sequence[str]) -> str:
+    """Names, or their number and the first few; the tables have all.
+
+    >>> listed(["a", "b"]), listed(list("abcdefg"))
+    ('a, b', '7 (a, b, c, d ...)')
+    """
+    return ", ".join(names) if len(names) <= NAMED else f"{len(names)} ({', '.join(names[:4])} ...)"
+
+
+def titles(record: Json) -> tuple[str, str]:
+    """What to call A and B: their names, or their folders where those are the same."""
+    key = "folder" if record["a"]["name"] == record["b"]["name"] else "name"
+    return record["a"][key], record["b"][key]
+
+
 def chance(value: float | None) -> str:
     """A p-value as text."""
     return DASH if value is None else "< 0.001" if value < 0.001 else f"{value:.3f}"
@@ -87,7 +105,7 @@ def _decided(word: str, tests: Sequence[tuple[str, Json]]) -> str:
     for side in ("A", "B"):
         names = [name for name, test in tests if test.get("better") == side]
         if names:
-            parts.append(f"{side} is better on {', '.join(names)}")
+            parts.append(f"{side} is better on {listed(names)}")
     return f"by {word} {' and '.join(parts) if parts else 'no difference is shown'}"
 
 

@@ -1,5 +1,6 @@
 """Two runs or two studies: figures against plain loops, verdicts only where there is one, refusals that say why."""
 
+import doctest
 import json
 import shutil
 from pathlib import Path
@@ -12,6 +13,7 @@ from test_report import checked
 
 from forecasting.errors import UserError
 from forecasting.files import read_json
+from tunetrade import compare_table
 from tunetrade.cli import main
 from tunetrade.compare import compare
 
@@ -138,6 +140,10 @@ def test_what_cannot_be_compared_is_refused_with_its_names(one, other, tmp_path)
         edit_json(cell, lambda found: found.update(unique_id="GBPUSD-D1"))
     with pytest.raises(UserError, match="in common; compare studies that share a series and a method"):
         compare(one, other)
+
+
+def test_examples_in_docstrings():
+    assert doctest.testmod(compare_table).failed == 0 < doctest.testmod(compare_table).attempted
 
 
 def test_what_only_one_study_has_is_named(one, other):
