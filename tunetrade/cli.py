@@ -69,6 +69,7 @@ def build_parser() -> argparse.ArgumentParser:
     _tune(verbs)
     _optimize(verbs)
     _report(verbs)
+    _compare(verbs)
     _tester(verbs)
     _reconcile(verbs)
     _audit(verbs)
@@ -212,6 +213,16 @@ def _report(verbs: Any) -> None:
     parser = _verb(verbs, "report", job, "tunetrade report runs/demo --out reports/demo", "report")
     parser.add_argument("study", help="folder of a study's runs, such as runs/demo")
     parser.add_argument("--out", metavar="FOLDER", help="where to write (default: reports/<study>)")
+    _json_option(parser)
+
+
+def _compare(verbs: Any) -> None:
+    job = "compare two runs, or two studies: differences of error, money and cost with tests, and what made them differ"
+    example = "tunetrade compare runs/demo/EURUSD-D1/lora/1 runs/demo/EURUSD-D1/full/1 --out reports/lora-full"
+    parser = _verb(verbs, "compare", job, example, "compare", "tunetrade.verbs_compare")
+    parser.add_argument("a", metavar="A", help="run folder, or a study's folder such as runs/demo")
+    parser.add_argument("b", metavar="B", help="another of the same kind; differences are B less A")
+    parser.add_argument("--out", metavar="FOLDER", help="where compare.html and compare.json go (default: print only)")
     _json_option(parser)
 
 

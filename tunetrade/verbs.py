@@ -153,11 +153,15 @@ def _report_unless_same(runs: Path, out: Path) -> Path:
 
 
 def _inputs(runs: Path) -> str:
-    """Hash of what a report depends on: its code and the runs' JSON, whose fingerprints stand for the tables."""
-    code = sorted((Path(__file__).parent / "report").glob("*.py"))
+    """Hash of what a report depends on: its code, the evidence's, and the runs' JSON, which stands for the tables."""
+    from tunetrade.evidence import inputs_of
+
+    own = (Path(__file__).parent / "report").iterdir()
+    code = sorted(file for file in own if file.suffix in (".py", ".js", ".css"))
     found = [*runs.glob("*/*/*/*.json"), *runs.glob("study.json")]
     parts = [part for file in sorted(found) for part in (file.relative_to(runs).as_posix(), file)]
-    return sha256_of(*code, *parts)
+    beside = [file for name in ("audit.json", "robustness.json") if (file := runs / name).is_file()]
+    return sha256_of(inputs_of(runs), *code, *parts, *beside)
 
 
 def _jobs(asked: Arguments) -> int:

@@ -1,6 +1,7 @@
 """A small synthetic study, written as docs/ARCHITECTURE.md lays out run folders."""
 
 import json
+from itertools import pairwise
 from pathlib import Path
 
 import numpy as np
@@ -217,7 +218,7 @@ def write_backtest(folder, method, kind, closes, times, origins, rng) -> None:
             "equity_before_costs": before,
         }
     ).to_parquet(folder / "equity.parquet", index=False)
-    pd.DataFrame({"trade": range(trades), "net_profit": rng.normal(size=trades)}).to_parquet(folder / "trades.parquet")
+    trades_of(position, closes, times, units).to_parquet(folder / "trades.parquet", index=False)
     net = float(equity[-1] - DEPOSIT)
     returns = np.diff(equity) / equity[:-1]
     peak = np.maximum.accumulate(equity)
@@ -257,6 +258,29 @@ def write_backtest(folder, method, kind, closes, times, origins, rng) -> None:
             },
         },
     )
+
+
+def trades_of(position, closes, times, units) -> pd.DataFrame:
+    """A trade for each stretch of one position, with the columns that the engine's ledger has and pages show."""
+    edges = [0, *(np.flatnonzero(np.diff(position)) + 1), len(position)]
+    rows = []
+    for start, end in pairwise(edges):
+        side = int(position[start])
+        if side:
+            cost = units * 0.5e-4 * 2
+            rows.append(
+                {
+                    "trade": len(rows) + 1, "direction": side, "lots": 0.1, "entry_time": times[start],
+                    "entry_price": closes[start], "exit_time": times[end], "exit_price": closes[end],
+                    "spread_cost": cost, "slippage_cost": 0.0, "commission": 0.0, "swap": 0.0,
+                    "net_profit": side * (closes[end] - closes[start]) * units - cost, "bars_held": int(end - start),
+                    "reason": "signal", "exit_reason": "signal",
+                }
+            )  # fmt: skip
+    columns = ["direction", "lots", "entry_time", "entry_price", "exit_time", "exit_price", "spread_cost",
+               "slippage_cost", "commission", "swap", "net_profit", "bars_held", "reason", "exit_reason"]  # fmt: skip
+    table = pd.DataFrame(rows, columns=["trade", *columns])
+    return table.astype({"net_profit": float, "spread_cost": float})
 
 
 def edit_json(path: Path, change) -> None:

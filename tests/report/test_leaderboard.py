@@ -9,7 +9,7 @@ import numpy as np
 import pytest
 from synthetic import write_study
 
-from tunetrade.report import canvas, compose, facts, formats, palette
+from tunetrade.report import canvas, charts_study, compose, facts, formats, html_evidence, palette
 from tunetrade.report.columns import BY_KEY, COLUMNS, COMBINED
 from tunetrade.report.formats import column_text, column_unit, significant, size
 from tunetrade.report.leaderboard import Row, best, overall_rows, series_rows
@@ -20,7 +20,7 @@ def row(method, complete=True, **values):
     return Row(method=method, kind="method", seeds=(0,), series=1, values=values, complete=complete)
 
 
-@pytest.mark.parametrize("module", [canvas, compose, facts, formats, palette])
+@pytest.mark.parametrize("module", [canvas, charts_study, compose, facts, formats, html_evidence, palette])
 def test_examples_in_docstrings(module):
     assert doctest.testmod(module).failed == 0
 

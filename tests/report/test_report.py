@@ -1,6 +1,9 @@
 """The report as files: what is in them, that they do not change, and that nothing in the input can break them."""
 
+import base64
 import csv
+import gzip
+import json
 import math
 import re
 import shutil
@@ -8,6 +11,7 @@ import statistics
 import subprocess
 import sys
 from html.parser import HTMLParser
+from importlib import resources
 from pathlib import Path
 
 import pandas as pd
@@ -73,8 +77,9 @@ def test_when_written_then_every_file_is_there(report):
         for series in ("EURUSD-D1", "NZDUSD-D1")
         for topic in ("closes", "effort", "equity", "steps", "training")
     }
-    tables = {"tables/leaderboard_overall.csv", "tables/cells.csv"} | {
-        f"tables/{kind}_{series}.csv" for kind in ("leaderboard", "steps") for series in ("EURUSD-D1", "NZDUSD-D1")
+    kinds = ("leaderboard", "steps", "errors_by_step", "calibration", "months", "trades")
+    tables = {f"tables/{name}.csv" for name in ("leaderboard_overall", "cells", "verdicts", "money")} | {
+        f"tables/{kind}_{series}.csv" for kind in kinds for series in ("EURUSD-D1", "NZDUSD-D1")
     }
     assert names == plots | tables | {"index.html", "report.md"}
     assert all(path.read_bytes().startswith(b"\x89PNG") for path in (report / "plots").iterdir())
@@ -170,12 +175,36 @@ def test_steps_against_a_plain_loop(study_folder, report):
 def test_page_is_well_formed_and_self_contained(report):
     page = checked(report / "index.html")
     assert len(page.ids) == len(set(page.ids))
-    assert page.links and all(link.startswith("#") for link in page.links)
-    assert {link[1:] for link in page.links} <= set(page.ids)
+    anchors = {link[1:] for link in page.links if link.startswith("#")}
+    files = {link for link in page.links if not link.startswith("#")}
+    assert anchors and anchors <= set(page.ids)
+    assert files and all((report / link).is_file() for link in files)
     text = (report / "index.html").read_text()
-    assert not re.search(r"https?:|//[a-z]|@import|url\((?!#)|<script|<img|<link", text)
-    assert page.tags.count("svg") == len(page.labels) == 10 and all(page.labels)
-    assert (report / "index.html").stat().st_size < 2_000_000
+    ours = re.sub(r'<script type="text/plain" id="plotly">.*?</script>', "", text, flags=re.DOTALL)
+    assert not re.search(r"https?:|[\"'=]//[a-z]|@import|url\((?!#)|<img|<link|\bfetch\(|import\(", ours)
+    assert len(page.labels) == text.count("data-chart=") and all(page.labels)
+    assert (report / "index.html").stat().st_size < 8_000_000
+
+
+def test_every_chart_of_the_page_has_its_data_and_none_is_left_over(report):
+    text = (report / "index.html").read_text()
+    store = json.loads(re.search(r'id="data">(.*?)</script>', text, re.DOTALL)[1])
+    assert set(store["charts"]) == set(re.findall(r'data-chart="([^"]*)"', text))
+    used = set(re.findall(r'"\$([^"]*)"', json.dumps(store["charts"])))
+    assert used == set(store["arrays"])
+    for chart in store["charts"].values():
+        for trace in chart["d"]:
+            x, y = (
+                store["arrays"][trace[key][1:]] if isinstance(trace[key], str) else trace[key] for key in ("x", "y")
+            )
+            assert trace["type"] == "heatmap" or len(x) == len(y) > 0
+
+
+def test_plotly_is_inside_the_page_byte_for_byte(report):
+    text = (report / "index.html").read_text()
+    packed = re.search(r'id="plotly">(.*?)</script>', text, re.DOTALL)[1]
+    installed = resources.files("plotly").joinpath("package_data/plotly.min.js").read_bytes()
+    assert gzip.decompress(base64.b64decode(packed)) == installed
 
 
 def test_page_knows_both_themes_and_every_method(report):
@@ -220,7 +249,7 @@ def test_when_only_run_json_remains_then_a_report_of_nothing(tmp_path):
     for path in [path for path in study.rglob("*") if path.is_file() and path.name != "run.json"]:
         path.unlink()
     page = checked(write_report(study, tmp_path / "out"))
-    assert "svg" not in page.tags and "No figures." in " ".join(page.text)
+    assert not page.labels and "No figures." in " ".join(page.text)
 
 
 def test_when_json_is_damaged_then_the_cell_is_a_failed_row(tmp_path):
@@ -260,7 +289,7 @@ def test_when_names_are_hostile_then_they_stay_text(tmp_path):
         edit_json(study / "EURUSD-D1" / method / "0" / "run.json", lambda run: run.update(study=name))
     out = write_report(study, tmp_path / "out").parent
     page = checked(out / "index.html")
-    assert "script" not in page.tags and name in "".join(page.text)
+    assert page.tags.count("script") == 3 and name in "".join(page.text)
     assert not re.search(r"(?<!\\)<", (out / "report.md").read_text())
     assert all(re.fullmatch(r"[A-Za-z0-9._-]+", path.name) for path in out.rglob("*"))
 

@@ -18,8 +18,9 @@ from tunetrade.progress import Board, fitted
 
 Command = Callable[..., "subprocess.CompletedProcess[str]"]
 VERBS = (
-    "demo", "data", "pretrain", "train", "forecast", "backtest", "study", "tune", "optimize", "report", "tester",
-    "reconcile", "serve", "curve-key", "install-mt5", "export", "doctor",
+    "demo", "data", "pretrain", "train", "forecast", "backtest", "study", "tune", "optimize", "report", "compare",
+    "tester", "reconcile", "audit", "robustness", "serve", "replay", "export-tester", "curve-key", "install-mt5",
+    "export", "walk", "article", "doctor",
 )  # fmt: skip
 
 

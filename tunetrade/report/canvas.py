@@ -63,7 +63,7 @@ RC: dict[str, Any] = {
 
 @dataclass(frozen=True)
 class Drawing:
-    """A finished plot: the same picture as PNG bytes and as inline SVG, and what it shows in words."""
+    """A finished plot: the same picture as PNG bytes and as inline SVG (perhaps ""), and what it shows in words."""
 
     name: str
     png: bytes
@@ -198,16 +198,17 @@ def plain(label: str) -> str:
     return f" {label}" if label.startswith("_") else label
 
 
-def draw(name: str, alt: str, caption: str, make: Callable[[], Figure | None]) -> Drawing | None:
-    """Make a figure and render it both ways; None where there was nothing to draw."""
+def draw(name: str, alt: str, caption: str, make: Callable[[], Figure | None], vector: bool = True) -> Drawing | None:
+    """Make a figure and render it as PNG and, if `vector`, as SVG; None where there was nothing to draw."""
     with look(name):
         figure = make()
         if figure is None:
             return None
         png, svg = io.BytesIO(), io.StringIO()
         figure.savefig(png, format="png", dpi=PNG_DPI, metadata={"Software": None})
-        figure.savefig(svg, format="svg", transparent=True, metadata={"Date": None, "Creator": None})
-    return Drawing(name, png.getvalue(), inline_svg(svg.getvalue(), name), alt, caption)
+        if vector:
+            figure.savefig(svg, format="svg", transparent=True, metadata={"Date": None, "Creator": None})
+    return Drawing(name, png.getvalue(), inline_svg(svg.getvalue(), name) if vector else "", alt, caption)
 
 
 def inline_svg(document: str, name: str) -> str:

@@ -5,17 +5,21 @@ from dataclasses import dataclass
 from pathlib import Path
 
 from forecasting.files import atomic, write_text
+from tunetrade.report.cells import read_tables
 from tunetrade.report.directions import direction_lines
+from tunetrade.report.evidence_sheets import evidence_sheets
+from tunetrade.report.evidence_view import evidence_for
 from tunetrade.report.facts import configuration, header, provenance, series_facts
 from tunetrade.report.findings import cautions, findings
 from tunetrade.report.html import page
 from tunetrade.report.leaderboard import currencies, overall_rows, series_rows
-from tunetrade.report.load import Study, read_study
+from tunetrade.report.load import Json, Study, read_study
 from tunetrade.report.markdown import markdown
 from tunetrade.report.palette import assign
 from tunetrade.report.plots import series_drawings
 from tunetrade.report.record import Report
 from tunetrade.report.sheets import sheets
+from tunetrade.report.verdicts import thin_money, verdicts
 
 
 @dataclass(frozen=True)
@@ -38,10 +42,9 @@ class ReportFiles:
 def compose(study_folder: Path) -> ReportFiles:
     """Make every file of the report of a study."""
     study = read_study(study_folder)
-    report = build(study)
-    texts = {
-        f"tables/{name}.csv": text for name, text in sheets(study, report.rows, report.overall, report.slugs).items()
-    }
+    report = build(study, study_folder, evidence_for(study_folder))
+    found = sheets(study, report.rows, report.overall, report.slugs) | evidence_sheets(report)
+    texts = {f"tables/{name}.csv": text for name, text in found.items()}
     images = {
         f"plots/{drawing.name}.png": drawing.png
         for drawings in report.drawings.values()
@@ -51,20 +54,26 @@ def compose(study_folder: Path) -> ReportFiles:
     return ReportFiles(texts | {"report.md": markdown(report), "index.html": page(report)}, images)
 
 
-def build(study: Study) -> Report:
-    """Everything the report says."""
+def build(study: Study, folder: Path, evidence: Json) -> Report:
+    """Everything the report says of a study in a folder, whose evidence is known."""
     slugs = file_names(study.series)
     styles = assign(study.methods)
+    tables = read_tables(study, evidence)
     money = {series: _currency(Study(study.name, tuple(study.of(series)))) for series in study.series}
     return Report(
         name=study.name,
+        folder=folder,
+        study=study,
+        evidence=evidence,
+        tables=tables,
+        method_slugs=file_names(study.methods),
         series=study.series,
         slugs=slugs,
         styles=styles,
         header=header(study),
         series_facts=series_facts(study),
-        findings=findings(study),
-        cautions=cautions(study),
+        findings=[*verdicts(study, evidence), *findings(study)],
+        cautions=[*cautions(study), *thin_money(study, tables)],
         rows={series: series_rows(study, series) for series in study.series},
         directions={series: direction_lines(study, series) for series in study.series},
         overall=overall_rows(study),

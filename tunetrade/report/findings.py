@@ -186,9 +186,8 @@ def _no_significance(study: Study) -> str:
     seeds = {cell.seed for cell in study.of() if cell.kind == "method"}
     one_seed = " and one seed" if len(seeds) == 1 else ""
     return (
-        f"this is one test period of {count} origins a series{overlap}{one_seed}, without intervals"
-        " or tests so far, so it shows"
-        " no difference, either way, to be more than chance"
+        f"these are estimates from one test period of {count} origins a series{overlap}{one_seed}: only a verdict says"
+        " that a difference is more than chance"
     )
 
 
@@ -197,7 +196,7 @@ def _illustrative(study: Study) -> str:
     traded = [series for series in study.series if any(cell.figures for cell in study.of(series))]
     closes_only = [s for s in traded if any(cell.backtest.get("illustrative") for cell in study.of(s))]
     if not closes_only:
-        return "one history gives one path of trades, without an interval, and is no evidence of profit to come"
+        return "one history gives one path of trades, and is no evidence of profit to come"
     which = "all of it" if len(closes_only) == len(traded) else f"the money on {', '.join(closes_only)}"
     return (
         f"{which} is illustrative, since there are only closes (an order fills at the next fixing,"

@@ -29,6 +29,16 @@ def significant(value: float, digits: int = 3) -> str:
     return signed(f"{value:,.{max(0, digits - 1 - size)}f}")
 
 
+def rounded(value: float) -> str:
+    """A large count to two digits, as an estimate is read.
+
+    >>> rounded(1743.0), rounded(85.4)
+    ('1,700', '85')
+    """
+    size = 10.0 ** max(0, math.floor(math.log10(value)) - 1) if value >= 1 else 1.0
+    return f"{round(value / size) * size:,.0f}"
+
+
 def si(value: float) -> str:
     """Counts with k, M or G.
 

@@ -1,17 +1,32 @@
-"""The report as one page that opens offline: inline style, inline plots, no script, nothing fetched from anywhere."""
+"""The report as one page that opens offline: nothing is fetched from anywhere.
 
-from collections.abc import Iterable, Mapping, Sequence
+The page has routes: an overview, each series, each method, what is behind them. Without script all of them stand below
+each other, with every table; plots are then a link to their PNG away.
+"""
+
+import math
+from collections.abc import Callable, Iterable, Mapping, Sequence
 from html import escape
-from importlib import resources
 
 from tunetrade.report import directions
-from tunetrade.report.canvas import Drawing
+from tunetrade.report.attachments import checks_summary
+from tunetrade.report.charts import Chart, Store
+from tunetrade.report.charts_method import closes, training
+from tunetrade.report.charts_study import calibrations, costs, equity, error_and_money, skill_map, steps
 from tunetrade.report.columns import COLUMNS, COMBINED, COST, ERROR, KEY_COLUMNS, MONEY, Column, of_group
+from tunetrade.report.evidence_view import OVERALL, part
 from tunetrade.report.facts import Fact
 from tunetrade.report.formats import DASH, column_text, column_unit, column_values, visible
+from tunetrade.report.html_evidence import model_set_table, money_table, trials_note, verdict_table
+from tunetrade.report.html_method import method_section
+from tunetrade.report.interactive import script, theme_button
 from tunetrade.report.leaderboard import Row, best
-from tunetrade.report.palette import Style, css_variables, variable
-from tunetrade.report.record import TOPICS, Report, Topic
+from tunetrade.report.load import number
+from tunetrade.report.markup import box, definitions, figure, listing, section, style
+from tunetrade.report.palette import Style, variable
+from tunetrade.report.record import Report
+
+__all__ = ["box", "definitions", "listing", "page", "section", "style", "table"]
 
 KIND_WORDS = {"method": "", "baseline": "baseline", "benchmark": "benchmark"}
 
@@ -19,24 +34,20 @@ KIND_WORDS = {"method": "", "baseline": "baseline", "benchmark": "benchmark"}
 def page(report: Report) -> str:
     """The whole page."""
     title = f"{report.name} · TuneTrade report"
-    body = "\n".join(
-        [
-            _head(report),
-            _says(report),
-            _overall(report),
-            *(_series(report, series) for series in report.series),
-            _directions(report),
-            *(_topic(report, topic) for topic in TOPICS),
-            _failures(report),
-            _glossary(),
-            _background(report),
-        ]
-    )
+    store = Store()
+    routes = [_overview(report, store)]
+    if len(report.series) > 1:
+        for name in report.series:
+            body = f"<h2>{escape(name)}</h2>{_series(report, name, store)}"
+            routes.append(_route(f"series-{report.slugs[name]}", name, body))
+    routes += [method_section(report, method, store) for method in report.method_slugs]
+    routes += [_route("background", "Configuration", _glossary() + _background(report))]
     return (
         '<!DOCTYPE html>\n<html lang="en">\n<head>\n<meta charset="utf-8">\n'
         '<meta name="viewport" content="width=device-width, initial-scale=1">\n'
         '<meta name="color-scheme" content="light dark">\n'
-        f"<title>{escape(title)}</title>\n<style>\n{style()}</style>\n</head>\n<body>\n<main>\n{body}\n</main>\n</body>\n</html>\n"
+        f"<title>{escape(title)}</title>\n<style>\n{style()}</style>\n</head>\n<body>\n<main>\n"
+        f"{_head(report)}\n" + "\n".join(routes) + f"\n</main>\n{script(store)}\n</body>\n</html>\n"
     )
 
 
@@ -69,38 +80,7 @@ def table(
         yard = "" if row.kind == "method" else ' class="yard"'
         lines.append(f"<tr{yard}>{_name(row, styles, series)}{cells}</tr>")
     title = f"\n<caption>{escape(caption)}</caption>"
-    return box(caption, f"<table>{title}", f'<th scope="col">Method</th>{heads}', lines)
-
-
-def box(label: str, opening: str, heads: str, lines: Sequence[str]) -> str:
-    """A table that scrolls inside its own box, by keyboard too; `lines` are its rows."""
-    return (
-        f'<div class="box" tabindex="0" role="region" aria-label="{escape(label)}">{opening}\n'
-        f"<thead><tr>{heads}</tr></thead>\n<tbody>\n" + "\n".join(lines) + "\n</tbody></table></div>"
-    )
-
-
-def listing(label: str, heads: Sequence[str], lines: Sequence[str]) -> str:
-    """A table of words rather than figures."""
-    titles = "".join(f'<th scope="col">{escape(head)}</th>' for head in heads)
-    return box(label, '<table class="list">', titles, lines)
-
-
-def section(anchor: str, title: str, body: str) -> str:
-    """A part of the page that links can reach."""
-    return f'<section id="{escape(anchor)}"><h2>{escape(title)}</h2>\n{body}</section>'
-
-
-def definitions(facts: Iterable[Fact]) -> str:
-    """Labels and texts."""
-    return "<dl>" + "".join(f"<dt>{escape(label)}</dt><dd>{escape(text)}</dd>" for label, text in facts) + "</dl>"
-
-
-def style() -> str:
-    """The sheet of every page: colours of both themes, then the rules."""
-    sheet = resources.files("tunetrade.report").joinpath("page.css").read_text(encoding="utf-8")
-    dark = "@media (prefers-color-scheme:dark){:root{" + css_variables(dark=True) + "}}"
-    return f":root{{{css_variables(dark=False)}}}\n{dark}\n{sheet}"
+    return box(caption, f'<table class="sortable">{title}', f'<th scope="col">Method</th>{heads}', lines)
 
 
 def _head(report: Report) -> str:
@@ -111,18 +91,70 @@ def _head(report: Report) -> str:
         f"<td>{escape(fact.source)}</td><td>{escape(fact.notes)}</td></tr>"
         for fact in report.series_facts
     ]
-    links = [("#overall", "Overall")] if len(report.series) > 1 else []
-    links += [(f"#series-{report.slugs[series]}", series) for series in report.series]
-    links += [("#direction", "Direction")] if any(report.directions.values()) else []
-    links += [(f"#{topic.key}", topic.title) for topic in TOPICS if _drawn(report, topic.key)]
-    links += [("#glossary", "Columns"), ("#background", "Configuration")]
-    navigation = "".join(f'<a href="{escape(target)}">{escape(text)}</a>' for target, text in links)
+    links = [("overview", "Overview")]
+    links += [(f"series-{report.slugs[name]}", name) for name in report.series] if len(report.series) > 1 else []
+    links += [("background", "Columns and configuration")]
+    methods = [(f"method-{slug}", method) for method, slug in report.method_slugs.items()]
     return (
-        f'<header><h1>{escape(report.name)}</h1>\n<p class="lead">TuneTrade report: GPT-2 tuning methods by forecast'
-        f" error and by money, beside baselines that need no training.</p>\n{definitions(report.header)}\n"
-        f"{listing('Series', ('Series', 'Data', 'Bars', 'Test part', 'Origins', 'Source', 'Notes'), lines)}\n"
-        f"<nav>{navigation}</nav></header>"
+        f'<header><div class="bar"><h1>{escape(report.name)}</h1>{theme_button()}</div>\n'
+        '<p class="lead">TuneTrade report: GPT-2 tuning methods by forecast error and by money, beside baselines that'
+        f" need no training.</p>\n<nav>{_links(links)}</nav>\n"
+        f'<nav class="methods"><b>Methods</b>{_links(methods)}</nav>\n'
+        f"<details><summary>What was run</summary>{definitions(report.header)}\n"
+        f"{listing('Series', ('Series', 'Data', 'Bars', 'Test part', 'Origins', 'Source', 'Notes'), lines)}</details>"
+        "</header>"
     )
+
+
+def _links(entries: Iterable[tuple[str, str]]) -> str:
+    return "".join(f'<a href="#{escape(target)}">{escape(text)}</a>' for target, text in entries)
+
+
+def _route(anchor: str, title: str, body: str) -> str:
+    return f'<section class="route" id="{escape(anchor)}" data-title="{escape(title)}">{body}</section>'
+
+
+def _overview(report: Report, store: Store) -> str:
+    """What a reader sees first: the sentences, the verdicts, skill, and with one series all of it."""
+    study, evidence = report.study, report.evidence
+    several = len(report.series) > 1
+    chart = skill_map(study, evidence, study.methods)
+    if chart:
+        store.add(chart)
+    body = [_says(report)]
+    if several:
+        body += [
+            verdict_table(study, evidence, OVERALL, _namer(report)),
+            figure(chart),
+            _overall(report),
+            model_set_table(study, evidence, OVERALL, _namer(report)),
+        ]
+    else:
+        body += [_series(report, name, store, chart) for name in report.series]
+    body += [_directions(report), checks_summary(study, report.folder), _failures(report)]
+    return _route("overview", "Overview", "\n".join(filter(None, body)))
+
+
+def _charts(report: Report, series: str, store: Store) -> list[Chart | None]:
+    """Charts of a series, kept in the page's store."""
+    study, evidence, slug, styles = report.study, report.evidence, report.slugs[series], report.styles
+    tables = report.tables[series]
+    firsts = [min(found, key=lambda cell: cell.seed) for m in study.methods if (found := study.of(series, m))]
+    banded = next((row.method for row in report.rows[series] if row.kind == "method" and row.values), "")
+    trained = {cell.method: [cell] for cell in firsts}
+    charts = [
+        equity(series, slug, styles, tables, store),
+        error_and_money(study, series, slug, styles, evidence),
+        steps(study, series, slug, styles, evidence),
+        calibrations(series, slug, styles, tables, evidence),
+        costs(report.rows[series], series, slug, styles, evidence),
+        closes(firsts, series, slug, styles, banded or next((cell.method for cell in firsts), "")),
+        training(trained, slug, styles),
+    ]
+    for chart in charts:
+        if chart:
+            store.add(chart)
+    return charts
 
 
 def _says(report: Report) -> str:
@@ -148,15 +180,34 @@ def _overall(report: Report) -> str:
     return section("overall", "Leaderboard, all series", _reading(report) + board)
 
 
-def _series(report: Report, series: str) -> str:
-    rows = report.rows[series]
+def _series(report: Report, series: str, store: Store, chart: Chart | None = None) -> str:
+    """Verdicts, charts, leaderboards and money of one series."""
+    study, evidence, rows = report.study, report.evidence, report.rows[series]
+    name = _namer(report)
     boxes = "".join(
         table(group, rows, of_group(group), currency=report.currencies.get(series, ""), styles=report.styles, series=1)
         for group in (ERROR, MONEY, COST)
     )
-    reading = _reading(report) if len(report.series) == 1 else ""
-    anchor = f"series-{report.slugs[series]}"
-    return section(anchor, f"Leaderboard, {series}", reading + (boxes or "<p>No figures.</p>"))
+    drawn = "".join(map(figure, [chart, *_charts(report, series, store)]))
+    anchor = f"leaderboard-{report.slugs[series]}"
+    return (
+        verdict_table(study, evidence, series, name)
+        + (f'<div class="plots">{drawn}</div>' if drawn else "")
+        + section(anchor, f"Leaderboard, {series}", (_reading(report) + boxes) if boxes else "<p>No figures.</p>")
+        + money_table(study, evidence, series, name)
+        + trials_note(evidence, series)
+        + model_set_table(study, evidence, series, name)
+    )
+
+
+def _namer(report: Report) -> Callable[[str], str]:
+    """A method's name as a table shows it: its colour, and a link to its page."""
+
+    def name(method: str) -> str:
+        swatch = f'<span class="swatch" style="background:var(--{variable(report.styles[method].light)})"></span>'
+        return f'{swatch}<a href="#method-{escape(report.method_slugs[method])}">{escape(method)}</a>'
+
+    return name
 
 
 def _directions(report: Report) -> str:
@@ -176,21 +227,6 @@ def _reading(report: Report) -> str:
         '<p class="note">Sorted by CRPS ÷ EWMA-t, best first; baselines and benchmarks shaded. Green marks the best'
         f' of a column, not a significant one.{seeds} Every column is defined <a href="#glossary">below</a>.</p>'
     )
-
-
-def _topic(report: Report, topic: Topic) -> str:
-    drawings = _drawn(report, topic.key)
-    if not drawings:
-        return ""
-    captions = list(dict.fromkeys(drawing.caption for drawing in drawings))
-    shared = f'<p class="note">{escape(captions[0])}</p>' if len(captions) == 1 else ""
-    figures = "\n".join(
-        f'<figure><div role="img" aria-label="{escape(drawing.alt)}">{drawing.svg}</div>'
-        + ("" if shared else f"<figcaption>{escape(drawing.caption)}</figcaption>")
-        + "</figure>"
-        for drawing in drawings
-    )
-    return section(topic.key, topic.title, f'{shared}<div class="plots">{figures}</div>')
 
 
 def _failures(report: Report) -> str:
@@ -220,17 +256,26 @@ def _glossary() -> str:
 
 
 def _background(report: Report) -> str:
+    made = [*report.provenance, *_effort(report)]
     return section(
-        "background",
+        "provenance",
         "Configuration and provenance",
-        f"<details><summary>Versions, code and data</summary>{definitions(report.provenance)}</details>\n"
+        f"<details><summary>Versions, code and data</summary>{definitions(made)}</details>\n"
         f"<details><summary>Full configuration</summary>{definitions(report.configuration)}</details>",
     )
 
 
-def _drawn(report: Report, topic: str) -> list[Drawing]:
-    drawings = (report.drawings[series].get(topic) for series in report.series)
-    return [drawing for drawing in drawings if drawing is not None]
+def _effort(report: Report) -> list[Fact]:
+    """Time that all cells took, and how many trials the ledger counts."""
+    cells = report.study.of()
+    facts = []
+    for title, key in (("Training, all cells", "train"), ("Forecasting, all cells", "forecast")):
+        seconds = [value for cell in cells if math.isfinite(value := number(getattr(cell, key), "seconds"))]
+        facts += [(title, f"{math.fsum(seconds) / 60:,.1f} minutes of {len(seconds)} cells")] if seconds else []
+    for series in report.series:
+        count = number(part(report.evidence, "series", series, "trials"), "trials")
+        facts += [(f"Trials on {series}", f"{count:,.0f}")] if math.isfinite(count) else []
+    return facts
 
 
 def _name(row: Row, styles: Mapping[str, Style], series: int) -> str:
@@ -247,7 +292,8 @@ def _figure(row: Row, column: Column, values: Sequence[float], is_best: bool) ->
     spread = row.spread.get(column.key, 0.0)
     small = f"<small>± {escape(visible(column_text(column, spread, values)))}</small>" if spread > 0 else ""
     mark = ' class="best"' if is_best else ""
-    return f"<td{mark}>{escape(text)}{small}</td>"
+    value = f' data-v="{row.values[column.key]:.9g}"' if column.key in row.values else ""
+    return f"<td{mark}{value}>{escape(text)}{small}</td>"
 
 
 def _count(number: int) -> str:

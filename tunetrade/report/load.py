@@ -12,6 +12,7 @@ from pathlib import Path
 from typing import Any
 
 import pandas as pd
+import pyarrow.parquet as pq
 
 from forecasting.errors import UserError
 from forecasting.files import PARTIAL
@@ -116,6 +117,11 @@ def read_study(folder: Path) -> Study:
     return Study(name=names[0] if len(names) == 1 else folder.resolve().name, cells=tuple(sorted(cells, key=_order)))
 
 
+def read_run(folder: Path) -> Cell:
+    """The cell of one run folder."""
+    return _read_cell(folder)
+
+
 def read_forecasts(cell: Cell) -> pd.DataFrame | None:
     """The columns of the long table that plots need; None where the cell has no forecasts."""
     return _read_table(cell.folder / "forecasts.parquet", FORECAST_COLUMNS)
@@ -124,6 +130,11 @@ def read_forecasts(cell: Cell) -> pd.DataFrame | None:
 def read_equity(cell: Cell) -> pd.DataFrame | None:
     """Equity at every bar: time, equity and, where known, equity_before_costs; None where the cell was not traded."""
     return _read_table(cell.folder / "equity.parquet", ["time", "equity", "equity_before_costs"])
+
+
+def read_columns(cell: Cell, name: str, columns: list[str]) -> pd.DataFrame | None:
+    """Those of the columns that a table of a cell has; None where the cell has no such table."""
+    return _read_table(cell.folder / name, columns)
 
 
 def number(values: Json, key: str) -> float:
@@ -138,11 +149,11 @@ def _read_table(path: Path, columns: list[str]) -> pd.DataFrame | None:
     if not path.is_file():
         return None
     try:
-        table = pd.read_parquet(path)
+        present = set(pq.read_schema(path).names)
+        table = pd.read_parquet(path, columns=[name for name in columns if name in present])
     except (OSError, ValueError) as fault:
         raise UserError(f"{path}: cannot be read ({fault}); remove this run folder and run the study again") from fault
-    present = [name for name in columns if name in table.columns]
-    return table[present].reset_index(drop=True)
+    return table.reset_index(drop=True)
 
 
 def _read_cell(folder: Path) -> Cell:

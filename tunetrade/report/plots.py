@@ -88,7 +88,7 @@ def closes(study: Study, series: str, styles: Styles, slug: str, rows: Sequence[
 
     caption = _closes_caption(truth, shown, horizon)
     alt = f"{series}: true closes and closes predicted {horizon} bars before by {', '.join(shown)}."
-    return draw(f"{slug}_closes", alt, caption, make)
+    return draw(f"{slug}_closes", alt, caption, make, vector=False)
 
 
 def steps(study: Study, series: str, styles: Styles, slug: str) -> Drawing | None:
@@ -124,7 +124,9 @@ def steps(study: Study, series: str, styles: Styles, slug: str) -> Drawing | Non
     caption = (
         "Error at each step ahead as a ratio; mean over seeds. Mind the scale: the distance from 1 is all there is."
     )
-    return draw(f"{slug}_steps", f"{series}: error ratios by step ahead for {', '.join(table)}.", caption, make)
+    return draw(
+        f"{slug}_steps", f"{series}: error ratios by step ahead for {', '.join(table)}.", caption, make, vector=False
+    )
 
 
 def effort(series: str, styles: Styles, slug: str, rows: Sequence[Row]) -> Drawing | None:
@@ -173,13 +175,13 @@ def effort(series: str, styles: Styles, slug: str, rows: Sequence[Row]) -> Drawi
         " Equal heights on this axis can still differ by several per cent: the tables have the digits."
     )
     alt = f"{series}: grouped bars of train time, inference time, memory, MSE, RMSE and NRMSE for {', '.join(names)}."
-    return draw(f"{slug}_effort", alt, caption, make)
+    return draw(f"{slug}_effort", alt, caption, make, vector=False)
 
 
 def equity(study: Study, series: str, styles: Styles, slug: str) -> Drawing | None:
     """Profit net and before costs, and the drawdown of the net curve."""
     tables = {cell.folder: read_equity(cell) for cell in study.of(series)}
-    curves = {folder: table for folder, table in tables.items() if table is not None and len(table)}
+    curves = {folder: thinned(table) for folder, table in tables.items() if table is not None and len(table)}
     cells = [cell for cell in study.of(series) if cell.folder in curves]
     if not cells:
         return None
@@ -232,7 +234,7 @@ def equity(study: Study, series: str, styles: Styles, slug: str) -> Drawing | No
         " trades: the distance between curves has no interval here."
     )
     alt = f"{series}: net profit, profit before costs and drawdown of {', '.join(cell.method for cell in firsts)}."
-    return draw(f"{slug}_equity", alt, caption, make)
+    return draw(f"{slug}_equity", alt, caption, make, vector=False)
 
 
 def training(study: Study, series: str, styles: Styles, slug: str) -> Drawing | None:
@@ -271,7 +273,22 @@ def training(study: Study, series: str, styles: Styles, slug: str) -> Drawing | 
     caption = (
         "Lowest seed. A dashed level is a model that was not trained. Losses compare only between methods of one codec."
     )
-    return draw(f"{slug}_training", f"{series}: training and validation loss of {', '.join(shown)}.", caption, make)
+    return draw(
+        f"{slug}_training",
+        f"{series}: training and validation loss of {', '.join(shown)}.",
+        caption,
+        make,
+        vector=False,
+    )
+
+
+def thinned(table: pd.DataFrame, points: int = 1_000) -> pd.DataFrame:
+    """At most about so many rows of a curve, evenly spaced, with its highest and its lowest."""
+    if len(table) <= points:
+        return table
+    values = table["equity"].to_numpy(float)
+    kept = {*np.linspace(0, len(table) - 1, points).astype(int), int(values.argmin()), int(values.argmax())}
+    return table.iloc[sorted(kept)]
 
 
 def _first_seeds(study: Study, series: str) -> list[Cell]:

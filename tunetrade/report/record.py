@@ -2,11 +2,14 @@
 
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
+from pathlib import Path
 
 from tunetrade.report.canvas import Drawing
+from tunetrade.report.cells import Tables
 from tunetrade.report.directions import Line
 from tunetrade.report.facts import Fact, SeriesFacts
 from tunetrade.report.leaderboard import Row
+from tunetrade.report.load import Json, Study
 from tunetrade.report.palette import Style
 
 
@@ -29,9 +32,18 @@ TOPICS = (
 
 @dataclass(frozen=True)
 class Report:
-    """Content of a report; `slugs` are the names of series that are safe in files and anchors."""
+    """Content of a report; `slugs` are the names of series that are safe in files and anchors, as are those of methods.
+
+    evidence: as docs/EVIDENCE.md describes it. tables: what the pages show of each cell's tables, by series and method.
+    drawings: the plots that are files of their own.
+    """
 
     name: str
+    folder: Path
+    study: Study
+    evidence: Json
+    tables: Mapping[str, Mapping[str, Tables]]
+    method_slugs: Mapping[str, str]
     series: Sequence[str]
     slugs: Mapping[str, str]
     styles: Mapping[str, Style]

@@ -31,12 +31,12 @@ def _leaderboard(rows: Sequence[Row]) -> str:
         + [
             text
             for column in COLUMNS
-            for text in (_text(row.values.get(column.key)), _text(row.spread.get(column.key)))
+            for text in (as_text(row.values.get(column.key)), as_text(row.spread.get(column.key)))
         ]
         + ["; ".join(row.failures)]
         for row in rows
     ]
-    return _csv(heads, lines)
+    return as_csv(heads, lines)
 
 
 def _cells(study: Study) -> str:
@@ -45,30 +45,31 @@ def _cells(study: Study) -> str:
     lines = []
     for cell in study.cells:
         values = cell_values(cell, references(study, cell.series)) if cell.done else {}
-        known = [_text(values.get(column.key)) for column in COLUMNS]
+        known = [as_text(values.get(column.key)) for column in COLUMNS]
         lines.append([cell.series, cell.method, cell.kind, cell.seed, cell.status, cell.failure, *known])
-    return _csv(heads, lines)
+    return as_csv(heads, lines)
 
 
 def _steps(study: Study, series: str) -> str:
     keys = ("mse", "mse_ratio", "crps", "crps_ratio")
     lines = [
-        [method, step, *(_text(values[key]) for key in keys)]
+        [method, step, *(as_text(values[key]) for key in keys)]
         for method, steps in by_step(study, series).items()
         for step, values in steps.items()
     ]
-    return _csv(["method", "h", *keys], lines)
+    return as_csv(["method", "h", *keys], lines)
 
 
-def _csv(heads: Sequence[str], lines: Iterable[Line]) -> str:
+def as_csv(heads: Sequence[str], lines: Iterable[Line]) -> str:
+    """A file of lines below their heads."""
     sink = io.StringIO()
     writer = csv.writer(sink, lineterminator="\n")
     writer.writerow(heads)
-    writer.writerows([_inert(item) for item in line] for line in lines)
+    writer.writerows([inert(item) for item in line] for line in lines)
     return sink.getvalue()
 
 
-def _inert(item: object) -> object:
+def inert(item: object) -> object:
     """A name or message that a spreadsheet would take for a formula gets a quote before it; numbers stay numbers."""
     if isinstance(item, str) and item[:1] in ("=", "+", "-", "@", "\t", "\r"):
         try:
@@ -78,6 +79,6 @@ def _inert(item: object) -> object:
     return item
 
 
-def _text(value: float | None) -> str:
+def as_text(value: float | None) -> str:
     """The shortest text that reads back as the same number; empty where there is none."""
     return "" if value is None or not math.isfinite(value) else repr(float(value))

@@ -4,10 +4,12 @@ import textwrap
 from pathlib import Path
 
 from tunetrade.report.columns import COLUMNS, Column
+from tunetrade.report.evidence_view import evidence_for
 from tunetrade.report.findings import cautions, findings
 from tunetrade.report.formats import column_text, column_unit, column_values
 from tunetrade.report.leaderboard import currencies, overall_rows
 from tunetrade.report.load import read_study
+from tunetrade.report.verdicts import verdicts
 
 WIDTH = 100
 PLAIN = str.maketrans(
@@ -18,7 +20,7 @@ SHOWN = ("mse_ratio", "crps_ratio", "net_profit", "sharpe", "trained_parameters"
 
 
 def summary(study_folder: Path) -> str:
-    """Leaderboard over all series, then the findings, as text that ends in a newline."""
+    """Leaderboard over all series, then what was tested and found, as text that ends in a newline."""
     study = read_study(study_folder)
     rows = overall_rows(study)
     of_key = {column.key: column for column in COLUMNS}
@@ -33,7 +35,8 @@ def summary(study_folder: Path) -> str:
             line.append(column_text(column, row.values.get(column.key), values))
     widths = [max(map(len, column)) for column in zip(*grid, strict=True)]
     table = ["  ".join([line[0].ljust(widths[0]), *map(str.rjust, line[1:], widths[1:])]).rstrip() for line in grid]
-    said = [textwrap.fill(sentence, WIDTH) for sentence in (*findings(study), *cautions(study))]
+    tested = verdicts(study, evidence_for(study_folder))
+    said = [textwrap.fill(sentence, WIDTH) for sentence in (*tested, *findings(study), *cautions(study))]
     return ("\n".join([*table, "", *said]) + "\n").translate(PLAIN)
 
 
