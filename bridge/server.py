@@ -201,8 +201,8 @@ def _router(context: "zmq.Context[zmq.Socket[bytes]]") -> "zmq.Socket[bytes]":
     socket.setsockopt(zmq.MAXMSGSIZE, MAX_FRAME_BYTES)
     # A peer that comes back under its name while its old connection is still half open must be heard.
     socket.setsockopt(zmq.ROUTER_HANDOVER, 1)
-    # libzmq 4.3 aborts where a PING comes up, its own or the peer's, on a connection that was reset while input was held
-    # back by a full queue (zeromq/libzmq#4364): any peer could end the process. So no queue is ever full, and no PINGs.
+    # libzmq 4.3 aborts where a PING comes up, its own or a peer's, on a connection that was reset while a full queue
+    # held its input back (zeromq/libzmq#4364): any peer could end the process. So queues are never full, and no PINGs.
     socket.setsockopt(zmq.RCVHWM, 0)
     socket.setsockopt(zmq.TCP_KEEPALIVE, 1)
     for name, value in KEEPALIVE_S.items():
