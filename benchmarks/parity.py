@@ -36,10 +36,10 @@ if TYPE_CHECKING:
 
 CONTEXT, HORIZON = 16, 5
 FULL = {"computed": 5_000, "eurusd": 5_000, "gpt2": 5_000, "synthetic": 50_000}
-QUICK = {"computed": 80, "eurusd": 120, "gpt2": 80, "synthetic": 400}
+QUICK = {"computed": 120, "eurusd": 160, "gpt2": 120, "synthetic": 1_000}
 """Bars of each kind."""
 
-SIDE_BY_SIDE = 4
+SIDE_BY_SIDE = 10
 """Terminals at once; results do not depend on it."""
 
 EXITS: tuple[dict[str, Any], ...] = (
@@ -199,7 +199,8 @@ def rules_of(kind: str) -> dict[str, tuple["TradingRules", "BrokerRules"]]:
             broker = BrokerRules(
                 account="hedging" if (n + m) % 2 else "netting", deposit=25_000.0, spread_points=8.0,
                 spread_sessions=("23:00-01:00 25",), commission_per_lot=3.5, slippage_points=0.7, swap_long=-7.5,
-                swap_short=2.0, hours="08:00-20:00" if n == 3 else "", friday_close="21:00" if n == 2 else "",
+                swap_short=2.0, hours="08:00-20:00" if n == 3 else "",
+                friday_close="21:00" if n == 2 or (kind == "synthetic" and m) else "",
             )  # fmt: skip
             found[f"{signal}-{sizing}"] = (trading, broker)
     return dict(list(found.items())[:1]) if kind in ("computed", "gpt2") else found
