@@ -298,7 +298,7 @@ def test_orders_fill_where_the_trading_of_a_bar_begins(timeframe, alignment, beg
 
 @pytest.mark.parametrize("close", ["21:00", "21:45"])
 def test_the_clock_of_the_bar_dealt_in_decides_over_the_weekend(close):
-    """Server's clock, two hours ahead of UTC: a hole over the close, a bar beyond the week, a Friday that ends early."""
+    """Server's clock, UTC+2: a hole over the close, a bar beyond the week, a Friday that ends early."""
     dealt = {
         "2021-03-05T17:00": True,  # 19:00; the next bar is that from 22:00 on
         "2021-03-05T21:00": True,  # Friday's last bar is next
