@@ -40,7 +40,7 @@ if TYPE_CHECKING:
 
 CONTEXT, HORIZON = 16, 5
 FULL = {"computed": 5_000, "eurusd": 5_000, "gpt2": 5_000, "synthetic": 50_000}
-QUICK = {"computed": 120, "eurusd": 160, "gpt2": 120, "synthetic": 1_000}
+QUICK = {"computed": 120, "eurusd": 120, "gpt2": 120, "synthetic": 600}
 """Bars of each kind."""
 
 SIDE_BY_SIDE = 10
