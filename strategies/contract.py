@@ -63,7 +63,7 @@ class BrokerRules:
     points that a unit earns by being held over a night, negative to pay; swap_triple: the day whose night counts three.
 
     lot_units: base currency in a lot. lot_min, lot_step, lot_max: sizes the broker takes. hours: "08:00-20:00", when
-    positions may be opened, "" always. friday_close: "21:45", by when all is closed for the weekend, "" never.
+    positions may be opened, "" always. friday_close: "21:45", beyond which no bar is held on Fridays, "" any.
     timezone: of the server's clock. finer: series of shorter bars, which tell whether stop or profit came first within
     a bar.
     """

@@ -206,24 +206,34 @@ def check_hours(bars: Bars, broker: BrokerRules) -> None:
 
 
 def weekend_ahead(bars: Bars, broker: BrokerRules) -> np.ndarray:
-    """Whether all is to be closed for the weekend at each close, bool [T].
+    """Whether what is decided at each close is to close all, for the weekend, bool [T].
 
-    Nothing is held from broker.friday_close until Saturday ends. An order fills with the next bar the calendar has, and
-    what it opens can be closed with the one after that at the earliest: where that is too late, all is closed now.
+    Nothing is held through a bar of which a moment lies between broker.friday_close and Saturday's end on the server's
+    clock. Row t is of the bar in which its order is dealt, the next one of the data, as a terminal looks at the clock
+    when it deals and not before; of the last row it is the calendar's next.
     """
     if not broker.friday_close:
         return np.zeros(len(bars), bool)
     if bars.instrument.timeframe == "W1":
         raise ConfigError("broker.friday_close cannot be kept on bars of a week; leave it out, or trade shorter bars")
-    stamps = bars.calendar.following_many(bars.times, 2)
-    if not bars.instrument.close_only:
-        before = np.stack([bars.times, stamps[:, 0]], axis=1)
-        stamps = np.maximum(bars.calendar.starts(stamps.ravel()).reshape(stamps.shape), before)
-    fills, later = (from_utc(np.ascontiguousarray(stamps[:, n]), broker.timezone) for n in (0, 1))
-    days = fills.astype("datetime64[D]")
+    begins, ends = (from_utc(moments, broker.timezone) for moments in _dealt_within(bars))
+    days = begins.astype("datetime64[D]")
     week = days - (days - _MONDAY) % (7 * _DAY)
     minutes = np.timedelta64(minute_of_day(broker.friday_close, "friday_close"), "m")
-    return np.asarray((later > week + 4 * _DAY + minutes) & (fills < week + 6 * _DAY))
+    return np.asarray((ends > week + 4 * _DAY + minutes) & (begins < week + 6 * _DAY))
+
+
+def _dealt_within(bars: Bars) -> tuple[np.ndarray, np.ndarray]:
+    """Begin and end of the bar in which what is decided at each close is dealt: UTC, two of datetime64[ns] [T].
+
+    Of fixings it lasts until the calendar's next one, the first moment at which what was dealt could be closed.
+    """
+    after = bars.calendar.following(bars.times[-1], 1)
+    if bars.instrument.close_only:
+        begins = np.append(bars.times[1:], after)
+        return begins, bars.calendar.following_many(begins, 1)[:, 0]
+    begins = np.append(bar_starts(bars)[1:], np.maximum(bars.calendar.starts(after), bars.times[-1]))
+    return begins, np.append(bars.times[1:], after)
 
 
 def conversions(bars: Bars, broker: BrokerRules, other: Bars | None) -> np.ndarray:

@@ -31,7 +31,7 @@ from forecasting.errors import UserError
 from forecasting.forecasts import Forecasts
 from strategies.backtest import Span, bars_between, check_deposit
 from strategies.broker import run_plan
-from strategies.contract import BrokerRules, minute_of_day
+from strategies.contract import BrokerRules
 from strategies.market import Market, account_currency, market_of
 from strategies.plan import Plan
 from strategies.plans import plan_of
@@ -223,7 +223,7 @@ def _through_terminal(
     inputs = OFF | {
         "InpPort": host.port, "InpSeries": instrument.unique_id, "InpModel": case.model,
         "InpMagic": case.magic, "InpClock": clock.rule, "InpHours": case.broker.hours,
-        "InpFridayClose": _friday_close(case.broker, MINUTES[instrument.timeframe]),
+        "InpFridayClose": case.broker.friday_close,
     }  # fmt: skip
     with tempfile.TemporaryDirectory(prefix="replay-") as folder:
         market = Path(folder) / "market"
@@ -255,14 +255,6 @@ def _zone(bars: Bars, broker: BrokerRules) -> str:
     cut = str(getattr(bars.calendar, "alignment", broker.timezone))
     longer = MINUTES[bars.instrument.timeframe] > 60 and not bars.instrument.close_only
     return cut if longer and not (broker.hours or broker.friday_close) else broker.timezone
-
-
-def _friday_close(broker: BrokerRules, minutes: int) -> str:
-    """InpFridayClose: the begin of the last bar whose open can still close, by when a backtest on bars is flat."""
-    if not broker.friday_close:
-        return ""
-    begin = minute_of_day(broker.friday_close, "friday_close") // minutes * minutes
-    return f"{begin // 60:02}:{begin % 60:02}"
 
 
 def _forecasts_apart(case: Case, journal: Path, wanted: Offline) -> tuple[int, list[str]]:

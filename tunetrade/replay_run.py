@@ -119,6 +119,21 @@ def account_of(cell: Cell, account: str) -> Cell:
     return replace(cell, study=replace(cell.study, broker=replace(cell.study.broker, account=account)))
 
 
+def count_trial(asked: Asked) -> None:
+    """Put another kind of account into the ledger, as `tunetrade backtest --set` of the whole run does.
+
+    Whatever days or bars are replayed: what has been looked at is the rule, and a part of it is no trial of its own.
+    """
+    from tunetrade.cell import trade
+    from tunetrade.trials import record
+
+    if not asked.account:
+        return
+    cell = account_of(cell_of(asked.run), asked.account)
+    result, _ = trade(cell, own_bars(cell, asked.run))
+    record(cell, read_json(cell.paths.run), result.equity)
+
+
 def targets_of_run(folder: str, zone: str = "") -> tuple[str, str, int]:
     """The targets file of a run's stored forecasts: series, text, rows. zone: of the tester's clock, "" the run's."""
     cell = cell_of(folder, ensembles=True)

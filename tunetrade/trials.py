@@ -10,7 +10,7 @@ from strategies.metrics import daily_returns
 from strategies.user_signal import signal_sha
 from tunetrade.cell import Cell, backtest_fingerprint, fingerprints
 from tunetrade.config import as_plain
-from tunetrade.ledger import Trial
+from tunetrade.ledger import Ledger, Trial
 
 SETTINGS = ("base", "source", "windows", "codec", "split", "training", "sampling", "trading", "broker")
 
@@ -58,6 +58,14 @@ def results(cell: Cell, equity: pd.DataFrame) -> Trial:
         "days": [str(day)[:10] for day in returns.index],
         "daily_returns": [round(float(value), 10) for value in returns],
     }
+
+
+def record(cell: Cell, run: dict[str, Any], equity: pd.DataFrame) -> None:
+    """Put the trial of a cell's rules, perhaps changed ones, on a run's forecasts into the ledger, once for all."""
+    from tunetrade.study import LEDGER
+
+    line = trial(cell, run, key_of_rules(cell, run)) | results(cell, equity)
+    Ledger(cell.paths.folder.resolve().parents[3] / LEDGER).add(line)
 
 
 def key_of_rules(cell: Cell, run: dict[str, Any]) -> str:

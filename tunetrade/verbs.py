@@ -392,9 +392,7 @@ def backtest(asked: Arguments) -> int:
     from tunetrade.cell import trade, write_backtest
     from tunetrade.config import with_rules
     from tunetrade.layout import CellPaths
-    from tunetrade.ledger import Ledger
-    from tunetrade.study import LEDGER
-    from tunetrade.trials import key_of_rules, results, trial
+    from tunetrade.trials import record as record_trial
 
     own = _cell(asked.run)
     run = read_json(own.paths.run)
@@ -403,8 +401,7 @@ def backtest(asked: Arguments) -> int:
     cell = dataclasses.replace(own, study=with_rules(own.study, asked.set))
     bars = _bars_of(cell, run, asked.run)
     result, record = trade(cell, bars)
-    line = trial(cell, run, key_of_rules(cell, run)) | results(cell, result.equity)
-    Ledger(own.paths.folder.resolve().parents[3] / LEDGER).add(line)
+    record_trial(cell, run, result.equity)
     if asked.out:
         write_backtest(CellPaths(Path(asked.out)), result, record)
     if asked.json:

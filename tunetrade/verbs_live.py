@@ -103,11 +103,12 @@ def replay(asked: Arguments) -> int:
     from tunetrade.progress import Board
     from tunetrade.replay import Ready, hosted
     from tunetrade.replay import replay as replayed
-    from tunetrade.replay_run import Asked, case_of_run, check_asked
+    from tunetrade.replay_run import Asked, case_of_run, check_asked, count_trial
 
     compiler()
     wish = Asked(asked.run, asked.bars or "", asked.first or "", asked.last or "", asked.account or "")
     cell = check_asked(wish)
+    count_trial(wish)
     print("loading the model ...", file=sys.stderr, flush=True)
     models = Worker(MAKER, [str(Path(asked.run).resolve())])
     board = Board(1)

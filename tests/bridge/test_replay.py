@@ -40,10 +40,16 @@ CASES = {
 
 @pytest.fixture(scope="module")
 def bars():
-    """Three weeks of hours of a random walk over the change to summer time, with holes, and jumps over weekends."""
+    """Three weeks of hours of a random walk over the change to summer time, with holes, and jumps over weekends.
+
+    The first week has two bars more than the calendar, on the broker's Saturday; the second none from Friday's 17:00
+    UTC, 19:00 by the broker's clock, to 20:00, so that the bar dealt in after it is beyond the Friday close of 21:45.
+    """
     rng, calendar = np.random.default_rng(2), FxWeek("H1")
     stamps = calendar.between(np.datetime64("2021-03-02", "ns"), np.datetime64("2021-03-19", "ns"))
-    times = stamps[rng.random(len(stamps)) > 0.03]
+    friday = (stamps > np.datetime64("2021-03-12T17:00")) & (stamps <= np.datetime64("2021-03-12T20:00"))
+    times = stamps[(rng.random(len(stamps)) > 0.03) & ~friday]
+    times = np.sort(np.append(times, np.array(["2021-03-05T23:00", "2021-03-06T00:00"], "datetime64[ns]")))
     path = rng.integers(-25, 26, (len(times), 6))
     path[:, 0] = np.where(np.diff(times, prepend=times[0]) > np.timedelta64(1, "h"), rng.integers(-150, 151), 0)
     walk = 120_000 + np.cumsum(path.ravel()).reshape(-1, 6)

@@ -296,6 +296,25 @@ def test_orders_fill_where_the_trading_of_a_bar_begins(timeframe, alignment, beg
         assert run.trades[0].swap == pytest.approx(-0.7 * (len(times) - 2))
 
 
+@pytest.mark.parametrize("close", ["21:00", "21:45"])
+def test_the_clock_of_the_bar_dealt_in_decides_over_the_weekend(close):
+    """Server's clock, UTC+2: a hole over the close, a bar beyond the week, a Friday that ends early."""
+    dealt = {
+        "2021-03-05T17:00": True,  # 19:00; the next bar is that from 22:00 on
+        "2021-03-05T21:00": True,  # Friday's last bar is next
+        "2021-03-05T22:00": True,  # 24:00; a bar of Saturday follows, which the calendar does not have
+        "2021-03-05T23:00": False,  # Saturday; Monday's first is next
+        "2021-03-07T23:00": False,  # Monday, 1:00
+        "2021-03-12T17:00": False,  # 20:00 to 21:00 is next, which ends in time
+        "2021-03-12T19:00": False,  # 21:00; no bar follows at which to close before Monday
+        "2021-03-14T22:00": False,
+    }
+    times = pd.DatetimeIndex(list(dealt), tz="UTC")
+    bars = flat_bars(1.1, len(times))
+    bars = replace(bars, frame=bars.frame.set_index(times), calendar=FxWeek("H1"))
+    assert weekend_ahead(bars, BrokerRules(friday_close=close)).tolist() == list(dealt.values())
+
+
 def test_nothing_is_held_over_the_weekend_on_fixings():
     # Fixings at 17:00 on the server's clock: what is decided on Thursday fills on Friday, and then not before Monday.
     calendar = TargetDays()

@@ -16,6 +16,7 @@ from forecasting.calendars import FxWeek
 from forecasting.files import read_json, write_json
 from forecasting.zones import from_utc
 from tunetrade.cli import main
+from tunetrade.ledger import trials
 from tunetrade.replay import OFF, offline
 from tunetrade.replay_market import broker_clock, market_text, trades_of_deals
 from tunetrade.replay_run import Asked, case_of_run
@@ -117,15 +118,20 @@ def test_what_is_exported_makes_the_tester_trade_the_backtest(
 def test_a_run_is_replayed_from_the_command_line(
     hours: Path, monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
 ) -> None:
-    """Through the process of the models, over the weekend of the change to summer time."""
+    """Through the process of the models, over the weekend of the change to summer time; another account is a trial."""
     needs_compiler()
     monkeypatch.chdir(hours)
+    tried = trials(Path("runs/ledger.jsonl"))
     days = ["--from", "2021-03-11", "--to", "2021-03-16"]
     assert main(["replay", RUN, *days, "--account", "netting", "--json"]) == 0
     record = json.loads(capsys.readouterr().out)
     assert record["equal"] and record["trades"][0] > 5 and record["account"] == "netting"
     assert record["forecasts"] == record["bars"] - 1 and record["from"].startswith("2021-03-11")
     assert read_json(Path(RUN) / "replay.json") == record
+    assert main(["backtest", RUN, "--set", "broker.account=netting"]) == 0  # the same trial, of the whole test part
+    (added,) = trials(Path("runs/ledger.jsonl"))[len(tried) :]
+    assert added["settings"]["broker"]["account"] == "netting"
+    assert added["days"] == tried[0]["days"] and added["daily_returns"] != tried[0]["daily_returns"]
 
 
 @pytest.mark.slow

@@ -40,7 +40,7 @@ input double            InpFeedPoints=1.0;               // Most the server's cl
 input double            InpDailyLoss=2.0;                // Daily loss that ends the day, percent, 0: none
 input int               InpMaxPositions=5;               // Most positions with this magic number, 0: any
 input string            InpHours="";                     // Hours to open in, 08:00-20:00, broker's clock, empty: all
-input string            InpFridayClose="21:30";          // Flat from then on Fridays, broker's clock, empty: never
+input string            InpFridayClose="21:30";          // Flat from the bar that goes beyond it on Fridays, empty: never
 input bool              InpStopAlways=true;              // No position without a stop loss
 input int               InpDefaultStop=0;                // Stop loss where a target has none, points, 0: refuse
 input group "Strategy Tester"
@@ -247,7 +247,7 @@ string Decide(const SForecast &forecast,const MqlRates &bar)
    bool same=(held*wanted>0.0);
    // What a stop has closed since the forecast was made is not opened again on it.
    bool may_open=(forecast.may_open && wanted!=g_stopped && !(forecast.decided>0 && forecast.decided<g_stop_bar));
-   if(same && g_guards.NearWeekend(closed))
+   if(same && g_guards.NearWeekend())
      {
       g_guards.NoEntry(forecast,closed,g_state,false);
       return(Guarded(forecast,held));
@@ -339,7 +339,7 @@ void Watch(void)
       return;
    if(g_state.halted)
       CloseBecause("guard","the daily loss is reached");
-   if(g_guards.MustBeFlat(TimeTradeServer()))
+   if(g_guards.NearWeekend())
       CloseBecause("guard","the weekend is near");
    // The forecast of the bar that has just closed may still renew the target.
    if(g_state.expiry_ms>0 && g_closed_ms>=(ulong)g_state.expiry_ms && GetTickCount64()>=g_bar_ms+(g_tester ? 0 : EXPIRY_GRACE_MS))

@@ -119,24 +119,22 @@ bool ValidSpan(const string span)
    return(span=="" || (StringLen(span)==11 && StringSubstr(span,5,1)=="-" && MinuteOfDay(StringSubstr(span,0,5))>=0 && MinuteOfDay(StringSubstr(span,6))>=0));
   }
 //+------------------------------------------------------------------+
-// From that time on Friday to its end, by the broker's clock. "" is never.
-bool FridayEvening(const string from,const datetime broker)
+// From that time on Friday to Saturday's end, by the broker's clock. "" is never.
+bool WeekendAhead(const string from,const datetime broker)
   {
    if(from=="")
       return(false);
    MqlDateTime parts;
    ZeroMemory(parts);
    TimeToStruct(broker,parts);
-   return(parts.day_of_week==5 && parts.hour*60+parts.min>=MinuteOfDay(from));
+   return(parts.day_of_week==6 || (parts.day_of_week==5 && parts.hour*60+parts.min>=MinuteOfDay(from)));
   }
 //+------------------------------------------------------------------+
-// The same to Saturday's end.
-bool WeekendAhead(const string from,const datetime broker)
+// The last second of the bar that holds a moment. Of bars longer than a day, which no clock cuts so, the moment itself.
+datetime LastSecond(const datetime broker,const ENUM_TIMEFRAMES period)
   {
-   MqlDateTime parts;
-   ZeroMemory(parts);
-   TimeToStruct(broker,parts);
-   return(FridayEvening(from,broker) || (from!="" && parts.day_of_week==6));
+   long length=PeriodSeconds(period);
+   return(length>CLOCK_DAY ? broker : (datetime)((long)broker-(long)broker%length+length-1));
   }
 #endif
 //+------------------------------------------------------------------+

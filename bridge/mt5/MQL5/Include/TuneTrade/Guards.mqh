@@ -49,8 +49,7 @@ public:
    bool              NoEntry(const SForecast &forecast,const datetime bar_closed,const CState &state,const bool adds_position);
    void              NewDay(CState &state) const;
    bool              LostTooMuch(CState &state) const;
-   bool              MustBeFlat(const datetime broker) const { return(WeekendAhead(m_rules.friday_close,broker)); }
-   bool              NearWeekend(const datetime bar_closed) const;
+   bool              NearWeekend(void) const;
    int               Positions(void) const;
   };
 //+------------------------------------------------------------------+
@@ -105,10 +104,11 @@ bool CGuards::Forbidden(const SForecast &forecast,const double own_close)
    return(false);
   }
 //+------------------------------------------------------------------+
-// Decided on Friday's evening, or dealt before Saturday ends; a bar that closes with the week trades on Monday.
-bool CGuards::NearWeekend(const datetime bar_closed) const
+// Nothing is held through a bar that reaches beyond Friday's close, as in a backtest (docs/EXECUTION.md): the clock of the
+// dealing decides, not that of the forecast, so a bar that closes with the week trades on Monday.
+bool CGuards::NearWeekend(void) const
   {
-   return(FridayEvening(m_rules.friday_close,bar_closed) || MustBeFlat(TimeTradeServer()));
+   return(WeekendAhead(m_rules.friday_close,LastSecond(TimeTradeServer(),_Period)));
   }
 //+------------------------------------------------------------------+
 bool CGuards::NoEntry(const SForecast &forecast,const datetime bar_closed,const CState &state,const bool adds_position)
@@ -117,7 +117,7 @@ bool CGuards::NoEntry(const SForecast &forecast,const datetime bar_closed,const 
       return(Says("daily_loss",StringFormat("more than %.2f %% lost today",m_rules.daily_loss)));
    if(m_rules.max_age>0 && (long)TimeTradeServer()-(long)bar_closed>m_rules.max_age)
       return(Says("max_age",StringFormat("the bar closed %I64d s ago, at most %d",(long)TimeTradeServer()-(long)bar_closed,m_rules.max_age)));
-   if(NearWeekend(bar_closed))
+   if(NearWeekend())
       return(Says("friday_close","the weekend is near"));
    if(!WithinHours(m_rules.hours,bar_closed))
       return(Says("hours","outside "+m_rules.hours+" of the broker's clock"));
