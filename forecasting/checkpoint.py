@@ -91,7 +91,7 @@ def forecaster_of_weights(
 
 @dataclass(frozen=True)
 class Tuned:
-    """A tuned model, its codec, windows, method and base. `load` gives it as torch runs it, and is called when asked."""
+    """A tuned model, its codec, windows, method and base. `load` opens it for torch, when it is first asked for."""
 
     load: Callable[[], nn.Module]
     codec: AnyCodec
