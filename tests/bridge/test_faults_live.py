@@ -41,7 +41,7 @@ def test_one_fault_of_each_kind_stales_doubles_and_loses_nothing(tmp_path):
     faults = ["cut_up", "cut_down", "half_open", "stall", "stop_server", "mangle", "fill_disk", "jump", "kill_expert"]
     random.Random(1).shuffle(faults)
     faults += ["kill_server"]
-    scene = disturbed(tmp_path, faults, 1, WARM + 120, pause=0.1, quick=True, terminal={"JUMP_S": -5 * HOURS})
+    scene = disturbed(tmp_path, faults, 1, WARM + 90, pause=0.1, quick=True, terminal={"JUMP_S": -5 * HOURS})
     assert len(scene.recovered) == 10 and max(scene.recovered) < AT_MOST_S
     assert len(scene.deals()) > 20
 
