@@ -4,6 +4,7 @@ FUNCTION makes the desks. It reads jobs and writes forecasts, a line of JSON eac
 it never outlives a server that was killed.
 """
 
+import gc
 import importlib
 import os
 import signal
@@ -21,11 +22,14 @@ def main(maker: str, arguments: list[str]) -> None:
     os.dup2(2, 1)
     jobs = sys.stdin.buffer
     module, _, function = maker.partition(":")
+    gc.disable()  # looking for garbage while libraries are imported finds none and takes a seventh of the time
     try:
         models = Inline(getattr(importlib.import_module(module), function)(arguments))
     except UserError as error:
         write_line(out, {"error": str(error)})
         return
+    gc.freeze()
+    gc.enable()
     write_line(out, facts_told(models.start()))
     while True:
         try:

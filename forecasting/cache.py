@@ -10,13 +10,14 @@ import contextlib
 import os
 import sys
 import tempfile
+from collections.abc import Callable
 from dataclasses import dataclass
 from pathlib import Path
 
 import pandas as pd
 
 from forecasting.errors import ConfigError
-from forecasting.files import sha256_of, write_parquet
+from forecasting.files import atomic, sha256_of
 
 LIMIT_MB = 2048
 SECONDS = "seconds"
@@ -48,7 +49,7 @@ def check_folder(folder: Path) -> None:
 
 
 def limit_bytes() -> int:
-    """Most bytes of forecasts kept: $TUNETRADE_CACHE_MB megabytes, else `LIMIT_MB`; 0 keeps none."""
+    """Most bytes of forecasts and weights kept: $TUNETRADE_CACHE_MB megabytes, else `LIMIT_MB`; 0 keeps none."""
     asked = os.environ.get("TUNETRADE_CACHE_MB", str(LIMIT_MB))
     if not asked.isdecimal():
         raise ConfigError(f"TUNETRADE_CACHE_MB is {asked!r}; give a whole number of megabytes, 0 for no cache")
@@ -57,7 +58,7 @@ def limit_bytes() -> int:
 
 @dataclass(frozen=True)
 class ForecastCache:
-    """Tables by key in `folder`, at most `limit` bytes of them. `program` stands for the sources that forecast."""
+    """Tables and weights by key in `folder`, at most `limit` bytes. `program` stands for the sources that forecast."""
 
     folder: Path
     limit: int
@@ -75,23 +76,38 @@ class ForecastCache:
             seconds = float(table.attrs[SECONDS])
         except Exception:  # whatever is wrong with a file that can be made again
             return None
-        with contextlib.suppress(OSError):  # a folder that may only be read
-            os.utime(file)
+        self.used(file)
         table.attrs = {}
         return table, seconds
 
     def write(self, file: Path, table: pd.DataFrame, seconds: float) -> None:
         """Keep a table, if the disk lets us; then make room."""
-        if not self.limit:
-            return
         kept = table.copy(deep=False)
         kept.attrs = {SECONDS: seconds}
+        self.keep(file, lambda partial: kept.to_parquet(partial, index=False))
+
+    def weights_file(self, sha: str) -> Path:
+        """Where the weights of a model that is served lie; see `packed`."""
+        key = sha256_of(self.program, sha)
+        return self.folder / "weights" / key[:2] / f"{key}.safetensors"
+
+    def used(self, file: Path) -> None:
+        """Make it the newest, the last to give way."""
+        with contextlib.suppress(OSError):  # a folder that may only be read
+            os.utime(file)
+
+    def keep(self, file: Path, write: Callable[[Path], None]) -> None:
+        """Let `write` fill a file that appears whole, if the disk lets us; then make room."""
+        if not self.limit:
+            return
+        with contextlib.suppress(OSError), atomic(file) as partial:
+            write(partial)
         with contextlib.suppress(OSError):
-            write_parquet(file, kept)
             self._make_room()
 
     def _make_room(self) -> None:
-        found = [(file.stat(), file) for file in (self.folder / "forecasts").glob("*/*.parquet")]
+        places = (self.folder / "forecasts").glob("*/*.parquet"), (self.folder / "weights").glob("*/*.safetensors")
+        found = [(file.stat(), file) for place in places for file in place]
         total = sum(state.st_size for state, _ in found)
         for state, file in sorted(found, key=lambda entry: entry[0].st_mtime):
             if total <= self.limit:

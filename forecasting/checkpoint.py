@@ -7,19 +7,21 @@ itself.
 
 from collections.abc import Callable
 from dataclasses import asdict, dataclass, replace
-from functools import cached_property
+from functools import cached_property, partial
 from pathlib import Path
 
 from torch import Tensor, nn
 
 from forecasting.base import Base, find_base, load_model
 from forecasting.base.rows import ROWS_FILE, check_rows, row_rates, rows_aside, save_rows, train_rows
+from forecasting.cache import ForecastCache
 from forecasting.codecs import AnyCodec, BinsCodec, Codec, codec_from_dict, positions_needed
 from forecasting.decoder import DecoderWeights
 from forecasting.errors import CheckpointError, ConfigError
 from forecasting.files import read_json, reading, sha256_of, write_folder, write_json
 from forecasting.forecaster import Forecaster, PathForecaster
 from forecasting.methods import CURE, MethodOptions, method
+from forecasting.packed import kept_weights
 from forecasting.sampler import SamplingOptions, gpt2_decoders
 from forecasting.spelling import spelling_forecaster
 from forecasting.train import Plan
@@ -54,14 +56,18 @@ def save_checkpoint(
     write_folder(folder, fill)
 
 
-def load_checkpoint(folder: Path, options: SamplingOptions) -> tuple[Forecaster, WindowSpec]:
+def load_checkpoint(
+    folder: Path, options: SamplingOptions, cache: ForecastCache | None = None
+) -> tuple[Forecaster, WindowSpec]:
     """The forecaster of a checkpoint folder and the windows it was tuned for.
 
-    Raises CheckpointError where files are missing or damaged, or the base is not the one it was tuned on.
+    cache: where the engine's weights are kept for the next time (`packed`). Raises CheckpointError where files are
+    missing or damaged, or the base is not the one it was tuned on.
     """
     tuned = load_tuned(folder)
     sha = checkpoint_sha(folder, tuned.base)
-    density = forecaster_of_weights(str(folder), sha, tuned.weights, tuned.codec, tuned.spec, options)
+    weights = kept_weights(cache, sha, lambda: tuned.weights) if cache else tuned.weights
+    density = forecaster_of_weights(str(folder), sha, weights, tuned.codec, tuned.spec, options)
     return tuned.complete(density), tuned.spec
 
 
@@ -85,13 +91,18 @@ def forecaster_of_weights(
 
 @dataclass(frozen=True)
 class Tuned:
-    """A tuned model as torch runs it, its codec, windows, method and base."""
+    """A tuned model, its codec, windows, method and base. `load` opens it for torch, when it is first asked for."""
 
-    model: nn.Module
+    load: Callable[[], nn.Module]
     codec: AnyCodec
     spec: WindowSpec
     method: str
     base: Base
+
+    @cached_property
+    def model(self) -> nn.Module:
+        """The model as torch runs it; CheckpointError where its files do not fit."""
+        return self.load()
 
     @cached_property
     def weights(self) -> DecoderWeights:
@@ -101,9 +112,10 @@ class Tuned:
     @property
     def complete(self) -> Callable[[Forecaster], Forecaster]:
         """Adds to the forecaster of the model's paths what its method learnt beside them; keeps the model only then."""
-        objective, model = method(self.method).objective, self.model
+        objective = method(self.method).objective
         if objective is None:
             return lambda density: density
+        model = self.model
         return lambda density: objective.forecaster(density, model)
 
     @property
@@ -118,7 +130,7 @@ class Tuned:
 
 
 def load_tuned(folder: Path, held: Base | None = None) -> Tuned:
-    """The model of a checkpoint folder; raises as `load_checkpoint`.
+    """The model of a checkpoint folder, not yet read; what is wrong beside its weights raises as `load_checkpoint`.
 
     held: a base to use, where it is the one the model was tuned on, instead of finding that again.
     """
@@ -142,7 +154,7 @@ def load_tuned(folder: Path, held: Base | None = None) -> Tuned:
     if rows:
         check_rows(folder / ROWS_FILE, rows, CURE)
         base = replace(base, rows=folder / ROWS_FILE)
-    return Tuned(chosen.load(base, options, folder), codec, spec, chosen.name, base)
+    return Tuned(partial(chosen.load, base, options, folder), codec, spec, chosen.name, base)
 
 
 def new_model(base_name: str, name: str, options: MethodOptions) -> nn.Module:

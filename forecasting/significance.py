@@ -4,7 +4,7 @@ import math
 from dataclasses import dataclass
 
 import numpy as np
-from scipy import stats
+from scipy.special import ndtri, stdtr, stdtrit
 
 from forecasting.long_run import LEAST, cosines, long_run_variance
 
@@ -31,7 +31,7 @@ class DieboldMariano:
         """Two-sided interval of the difference; NaN where there is no statistic."""
         if not self.degrees:
             return math.nan, math.nan
-        reach = float(stats.t.ppf(0.5 + level / 2, self.degrees)) * self.error
+        reach = float(stdtrit(self.degrees, 0.5 + level / 2)) * self.error
         return self.difference - reach, self.difference + reach
 
 
@@ -64,7 +64,7 @@ def mean_test(values: np.ndarray, horizon: int) -> DieboldMariano:
     error = math.sqrt(float(long_run_variance(values, used, horizon)) / count)
     if not error > 0:
         return DieboldMariano(mean, math.nan, math.nan)
-    return DieboldMariano(mean, mean / error, float(stats.t.cdf(mean / error, used)), error, used)
+    return DieboldMariano(mean, mean / error, float(stdtr(used, mean / error)), error, used)
 
 
 def clark_west(truth: np.ndarray, nested: np.ndarray, forecasts: np.ndarray, horizon: int) -> DieboldMariano:
@@ -103,7 +103,7 @@ def origins_needed(found: DieboldMariano, count: int, size: float = 0.05, power:
     """
     if not math.isfinite(found.statistic):
         return math.nan
-    wanted = (float(stats.norm.ppf(1 - size)) + float(stats.norm.ppf(power))) ** 2
+    wanted = (float(ndtri(1 - size)) + float(ndtri(power))) ** 2
     return count * wanted / found.statistic**2 if found.statistic else math.inf
 
 
@@ -118,6 +118,4 @@ def _classical(difference: np.ndarray, horizon: int, lags: int) -> DieboldMarian
     factor = np.sqrt((count + 1 - 2 * horizon + horizon * (horizon - 1) / count) / count)
     error = float(np.sqrt(variance / count) / factor)
     statistic = float(difference.mean()) / error
-    return DieboldMariano(
-        float(difference.mean()), statistic, float(stats.t.cdf(statistic, count - 1)), error, count - 1
-    )
+    return DieboldMariano(float(difference.mean()), statistic, float(stdtr(count - 1, statistic)), error, count - 1)

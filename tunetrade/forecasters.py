@@ -4,17 +4,18 @@ import numpy as np
 
 from forecasting.bars import Bars
 from forecasting.baselines import Asked, baseline
+from forecasting.cache import ForecastCache
 from forecasting.checkpoint import load_checkpoint
 from forecasting.forecaster import Forecaster
 from tunetrade.cell import Cell
 from tunetrade.prepared import Prepared
 
 
-def forecaster_of(cell: Cell, prepared: Prepared, bars: Bars) -> Forecaster:
-    """The forecaster of a trained or baseline cell; a baseline is fitted on `bars`."""
+def forecaster_of(cell: Cell, prepared: Prepared, bars: Bars, cache: ForecastCache | None = None) -> Forecaster:
+    """The forecaster of a trained or baseline cell; a baseline is fitted on `bars`. cache: see `load_checkpoint`."""
     if cell.kind in ("baseline", "yardstick"):
         return baseline(cell.method, asked_of(cell, prepared, bars))
-    return load_checkpoint(cell.paths.checkpoint, cell.study.sampling)[0]
+    return load_checkpoint(cell.paths.checkpoint, cell.study.sampling, cache)[0]
 
 
 def asked_of(cell: Cell, prepared: Prepared, bars: Bars) -> Asked:

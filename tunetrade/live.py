@@ -9,12 +9,14 @@ import numpy as np
 
 from bridge.desk import Desk
 from forecasting.bars import Bars, load_bars
+from forecasting.cache import ForecastCache, cache_folder, limit_bytes
 from forecasting.calendars import MINUTES
 from forecasting.errors import ConfigError, UserError
 from strategies.contract import FROM_DATA, BrokerRules
 from strategies.plans import bars_per_year
 from strategies.signals import SignalRules
 from tunetrade.cell import Cell, read_cell
+from tunetrade.provenance import code_of
 from tunetrade.walk import latest_forecaster
 
 
@@ -51,7 +53,7 @@ def _desk(cell: Cell, parts: int) -> Desk:
     return Desk(
         unique_id=instrument.unique_id,
         model_id=_name(cell, parts),
-        forecaster=latest_forecaster(cell, bars),
+        forecaster=latest_forecaster(cell, bars, ForecastCache(cache_folder(), limit_bytes(), code_of("forecast"))),
         windows=study.windows,
         calendar=bars.calendar,
         tf_sec=60 * MINUTES[instrument.timeframe],

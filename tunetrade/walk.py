@@ -23,6 +23,7 @@ from tunetrade.walk_options import WalkOptions
 
 if TYPE_CHECKING:
     from forecasting.base import Base
+    from forecasting.cache import ForecastCache
     from forecasting.forecaster import Forecaster
     from tunetrade.cell import Cell, Emit
 
@@ -201,14 +202,14 @@ def parts(cell: "Cell", bars: Bars, prepared: Prepared) -> list[Part]:
     return found
 
 
-def latest_forecaster(cell: "Cell", bars: Bars) -> "Forecaster":
-    """The forecaster of a cell for bars to come: its model, of a walk the last fold's."""
+def latest_forecaster(cell: "Cell", bars: Bars, cache: "ForecastCache | None" = None) -> "Forecaster":
+    """The forecaster of a cell for bars to come: its model, of a walk the last fold's. cache: see `load_checkpoint`."""
     from tunetrade.forecasters import forecaster_of
 
     prepared = prepare(cell.study, bars)
     if cell.study.walk.on and cell.kind == "baseline":
         return parts(cell, bars, prepared)[-1].forecaster(bars)
-    return forecaster_of(cell, prepared, bars)
+    return forecaster_of(cell, prepared, bars, cache)
 
 
 def chosen_until(study: StudyConfig, bars: Bars) -> int:

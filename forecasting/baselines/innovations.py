@@ -8,7 +8,7 @@ from dataclasses import dataclass
 from functools import cache
 
 import numpy as np
-from scipy import stats
+from scipy.special import ndtri, stdtrit
 
 STEP = 0.00125
 """Probability of a segment in the middle; divides every quantile level of a forecast."""
@@ -45,14 +45,14 @@ def student_t(dof: float) -> Innovations:
 @cache
 def _student_t(dof: float) -> Innovations:
     lower = _lower_levels()
-    return _table(lower, stats.t.ppf(lower, dof) * np.sqrt((dof - 2) / dof))
+    return _table(lower, stdtrit(dof, lower) * np.sqrt((dof - 2) / dof))
 
 
 @cache
 def gauss() -> Innovations:
     """Standard normal."""
     lower = _lower_levels()
-    return _table(lower, stats.norm.ppf(lower))
+    return _table(lower, ndtri(lower))
 
 
 def _lower_levels() -> np.ndarray:

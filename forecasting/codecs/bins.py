@@ -11,7 +11,7 @@ from functools import cached_property
 from typing import Any
 
 import numpy as np
-from scipy import stats
+from scipy.special import stdtrit
 
 from forecasting.codecs.codec import Scaled, check_closes, plain_settings
 from forecasting.errors import CheckpointError, ConfigError
@@ -81,7 +81,7 @@ class BinsCodec(Scaled):
     def edges(self) -> np.ndarray:
         """Inner bounds of the bins in units of sigma, [bins - 1]."""
         unit = np.sqrt((self.dof - 2) / self.dof)
-        lower = stats.t.ppf(np.arange(1, (self.bins + 1) // 2) / self.bins, self.dof) * unit
+        lower = stdtrit(self.dof, np.arange(1, (self.bins + 1) // 2) / self.bins) * unit
         return np.concatenate([lower, -lower[::-1]])
 
     @cached_property
@@ -89,7 +89,7 @@ class BinsCodec(Scaled):
         """Bounds of the segments on which density is even, in units of sigma, [segments + 1]."""
         unit = np.sqrt((self.dof - 2) / self.dof)
         survival = 0.5 ** np.arange(1, TAIL_SEGMENTS + 1) / self.bins
-        lower_tail = stats.t.ppf(survival[::-1], self.dof) * unit
+        lower_tail = stdtrit(self.dof, survival[::-1]) * unit
         return np.concatenate([lower_tail, self.edges, -lower_tail[::-1]])
 
     @cached_property

@@ -26,12 +26,12 @@ def told(what, scenes):
     return max(seconds)
 
 
-def disturbed(folder, faults, seed, count, missed=0, **how):
-    """A run with these faults at random moments, its invariants checked."""
+def disturbed(folder, faults, seed, count, missed=0, pause=0.25, **how):
+    """A run with these faults at random moments, a pause at most from one to the next; its invariants checked."""
     draw = random.Random(seed)
     with Scene(folder, walk(count, holes=how.pop("holes", 0)), **how) as scene:
         for fault in faults:
-            scene.disturb(draw, getattr(scene, fault))
+            scene.disturb(draw, getattr(scene, fault), pause)
         scene.finish()
     scene.check(missed)
     return scene
@@ -41,7 +41,7 @@ def test_one_fault_of_each_kind_stales_doubles_and_loses_nothing(tmp_path):
     faults = ["cut_up", "cut_down", "half_open", "stall", "stop_server", "mangle", "fill_disk", "jump", "kill_expert"]
     random.Random(1).shuffle(faults)
     faults += ["kill_server"]
-    scene = disturbed(tmp_path, faults, 1, WARM + 180, quick=True, terminal={"JUMP_S": -5 * HOURS})
+    scene = disturbed(tmp_path, faults, 1, WARM + 90, pause=0.1, quick=True, terminal={"JUMP_S": -5 * HOURS})
     assert len(scene.recovered) == 10 and max(scene.recovered) < AT_MOST_S
     assert len(scene.deals()) > 20
 

@@ -107,7 +107,7 @@ def test_a_folder_that_may_only_be_read_is_read(forecaster, eurusd, tmp_path, mo
         raise PermissionError(13, "read-only")
 
     evaluate(forecaster, eurusd, SPEC, POSITIONS[:4], cache_in(tmp_path))
-    monkeypatch.setattr("forecasting.cache.write_parquet", refused)
+    monkeypatch.setattr("forecasting.cache.atomic", refused)
     monkeypatch.setattr(os, "utime", refused)
     assert evaluate(forecaster, eurusd, SPEC, POSITIONS[:4], cache_in(tmp_path)).cached == 4
 

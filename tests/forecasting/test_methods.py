@@ -14,6 +14,7 @@ from safetensors.torch import load_file, save_file
 from torch import nn
 
 from forecasting.base import NAMED, NEEDED, check_length, find_base, load_model, save_base
+from forecasting.cache import ForecastCache
 from forecasting.checkpoint import load_checkpoint, new_model, save_checkpoint
 from forecasting.decoder import Decoder, weights_of
 from forecasting.errors import CheckpointError, ConfigError
@@ -201,21 +202,59 @@ def test_trained_parameters_equal_the_formula(base, case):
     assert METHODS[CASES[case][0]].trains is (TRAINED[case] > 0)
 
 
+def refuse(*of):
+    raise AssertionError(f"the checkpoint was opened: {of}")
+
+
 @pytest.mark.parametrize("case", CASES)
-def test_a_checkpoint_from_disk_forecasts_the_same_bytes(base, tuned, eurusd, case):
+def test_a_checkpoint_from_disk_forecasts_the_same_bytes_also_from_weights_kept_for_serving(
+    base, tuned, eurusd, tmp_path, monkeypatch, case
+):
     model, folder = tuned[case]
-    loaded, spec = load_checkpoint(folder, SAMPLING)
+    cache = ForecastCache(tmp_path, 2**30, "program")
+    loaded = [load_checkpoint(folder, SAMPLING)[0], load_checkpoint(folder, SAMPLING, cache)[0]]
     weights = method(CASES[case][0]).weights(model)
     made = gpt2_decoders(weights, SAMPLING.paths, SPEC.horizon)
     in_memory = PathForecaster("memory", base.codec, SPEC.context, SAMPLING, made)
     if objective := method(CASES[case][0]).objective:
         in_memory = objective.forecaster(in_memory, model)
-    inputs = contexts(eurusd, SPEC, base.codec.warm_up, np.array([900, 4000]))
-    one, other = loaded.predict(inputs), in_memory.predict(inputs)
+    else:
+        monkeypatch.setitem(METHODS, CASES[case][0], replace(METHODS[CASES[case][0]], load=refuse))
+    served, spec = load_checkpoint(folder, SAMPLING, cache)
     assert spec == SPEC
-    assert one.paths.tobytes() == other.paths.tobytes()
-    for name in ("mean", "mean_se", "quantiles", "p_up"):
-        assert getattr(one.forecasts, name).tobytes() == getattr(other.forecasts, name).tobytes()
+    inputs = contexts(eurusd, SPEC, base.codec.warm_up, np.array([900, 4000]))
+    other = in_memory.predict(inputs)
+    for forecaster in (*loaded, served):
+        one = forecaster.predict(inputs)
+        assert forecaster.sha == served.sha
+        assert one.paths.tobytes() == other.paths.tobytes()
+        for name in ("mean", "mean_se", "quantiles", "p_up"):
+            assert getattr(one.forecasts, name).tobytes() == getattr(other.forecasts, name).tobytes()
+
+
+@pytest.mark.parametrize("change", ["damage", "cut", "program", "checkpoint", "limit"])
+def test_kept_weights_are_made_again_where_anything_has_changed(tuned, tmp_path, monkeypatch, change):
+    asked, real = [], METHODS["lora"]
+    monkeypatch.setitem(METHODS, "lora", replace(real, load=lambda *of: asked.append(of) or real.load(*of)))
+    folder, program, limit = tmp_path / "lora", "program", 0 if change == "limit" else 2**30
+    shutil.copytree(tuned["lora"][1], folder)
+    for _ in range(2):
+        load_checkpoint(folder, SAMPLING, ForecastCache(tmp_path / "cache", limit, program))
+    kept = [file for file in (tmp_path / "cache").rglob("*") if file.is_file()]
+    assert (len(asked), len(kept)) == ((2, 0) if change == "limit" else (1, 1))
+    if change == "damage":
+        content = bytearray(kept[0].read_bytes())
+        content[-5] ^= 1
+        kept[0].write_bytes(content)
+    elif change == "cut":
+        kept[0].write_bytes(kept[0].read_bytes()[:-9])
+    elif change == "program":
+        program = "another"
+    elif change == "checkpoint":
+        write_json(folder / "another.json", {})
+    before = len(asked)
+    load_checkpoint(folder, SAMPLING, ForecastCache(tmp_path / "cache", limit, program))
+    assert len(asked) == before + 1
 
 
 @pytest.mark.parametrize("case", TUNED)
