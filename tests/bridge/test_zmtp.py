@@ -309,10 +309,10 @@ def test_a_peer_that_asks_faster_than_it_is_answered_waits_alone(monkeypatch):
             until(raw, b'"type":"welcome"')
             with Client.connect(address, "X-H1") as other:
                 epoch = other.welcome.epoch
+                flat, times = [1.0] * 5, [HOUR * at for at in range(1, 6)]
                 held = Bars(
-                    unique_id="X-H1", restart=True, times_ms=[HOUR, 2 * HOUR, 3 * HOUR], opens=[1.0] * 3,
-                    highs=[1.0] * 3, lows=[1.0] * 3, closes=[1.0] * 3, volumes=[0] * 3, spreads=[-1] * 3, equity=1.0,
-                    balance=1.0, epoch=epoch, seq=2,
+                    unique_id="X-H1", restart=True, times_ms=times, opens=flat, highs=flat, lows=flat, closes=flat,
+                    volumes=[0] * 5, spreads=[-1] * 5, equity=1.0, balance=1.0, epoch=epoch, seq=2,
                 )  # fmt: skip
                 hellos = b"".join(framed(*encode(replace(HELLO, seq=seq))) for seq in range(3, 13))
                 raw.sendall(framed(*encode(held)) + hellos + HB)
