@@ -381,7 +381,12 @@ class _Connection(asyncio.BufferedProtocol):
         if self._codec.greeted:
             self._transport.write(error(reason))
         # What still comes is read and thrown away: a reset because of unread bytes would destroy the reason.
-        self._transport.write_eof()
+        if not self._transport.get_write_buffer_size():
+            try:
+                self._transport.write_eof()
+            except OSError:  # it has reset the connection this very moment
+                self._transport.abort()
+                return
         self._transport.resume_reading()
         self._timer = self._loop.call_later(LINGER_S, self._transport.abort)
 

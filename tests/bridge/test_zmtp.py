@@ -1,10 +1,12 @@
 """The terminals' port: its codec against what libzmq says, cut anywhere; the server against peers that misbehave."""
 
 import contextlib
+import errno
 import itertools
 import re
 import socket
 import time
+from asyncio import selector_events
 from dataclasses import replace
 
 import pytest
@@ -210,6 +212,20 @@ def test_a_peer_that_asks_and_does_not_read_is_heard_no_more_and_then_closed(ser
             time.sleep(0.02)
     assert any("took no answer" in event.get("text", "") for event in events)
     assert healthy(port)
+
+
+def test_a_peer_that_resets_while_it_is_told_why_leaves_nothing_behind(server, monkeypatch, caplog):
+    """The system then refuses to end the stream: once in some 100,000 wild connections, here each time."""
+    port, events = server
+
+    def refused(transport):
+        raise OSError(errno.ENOTCONN, "Transport endpoint is not connected")
+
+    monkeypatch.setattr(selector_events._SelectorSocketTransport, "write_eof", refused)
+    with stranger(port, GREETING, b"\x08\x00") as raw:
+        rest(raw)
+    assert [event["text"] for event in events if event.get("code") == "zmtp"] == ["a frame cannot have the flags 8"]
+    assert healthy(port) and not caplog.records
 
 
 def test_a_handshake_takes_only_so_long(server, monkeypatch):
