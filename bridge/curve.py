@@ -1,23 +1,27 @@
-"""CURVE for Python peers: keys in files, who may come in, and a second ROUTER beside the one of the terminals.
+"""CURVE for Python peers: keys in files, who may come in, and a ROUTER beside the terminals' port.
 
 A terminal speaks ZMTP with NULL security, and a socket of libzmq takes one mechanism only, so CURVE has a port of its
-own. `Doors` makes one socket of the two for whoever reads them. A CURVE peer is known by its key alone; its routing
-identity gets a prefix that no other peer may have, so that it cannot take the session of a terminal.
+own, the only one of the server's ROUTERs that is libzmq's. A CURVE peer is known by its key alone; its routing identity
+gets a prefix that no other peer may have, so that it cannot take the session of a terminal.
 """
 
+import asyncio
+import contextlib
 import os
 import stat
-from collections.abc import Iterable, Sequence
+from collections.abc import Sequence
 from dataclasses import dataclass, field
 from pathlib import Path
 
 import zmq
 from zmq.utils import z85
 
+from bridge.listener import Heard
 from forecasting.errors import ConfigError, UserError
 
 DEFAULT_PORT = 5758
 PREFIX = b"curve/"
+TURN = 64
 KEY_LENGTH = 40
 """Characters of a key in Z85, RFC 32 of ZeroMQ: 32 bytes."""
 
@@ -120,68 +124,72 @@ def secure_client(socket: "zmq.Socket[bytes]", server_key: str, key: str) -> Non
     socket.setsockopt(zmq.CURVE_SECRETKEY, secret.encode())
 
 
-class Doors:
-    """The ROUTER of the terminals and that of CURVE peers, read and written as one; close by closing the context.
+class CurvePort:
+    """The ROUTER of CURVE peers, read as it becomes readable; its identities carry PREFIX. Closed with its context.
 
     doorman: the REP socket that libzmq asks about clients' keys, None where any key may come in.
     """
 
-    def __init__(
-        self,
-        plain: "zmq.Socket[bytes]",
-        curve: "zmq.Socket[bytes]",
-        options: Curve,
-        context: "zmq.Context[zmq.Socket[bytes]]",
-    ) -> None:
-        self._plain, self._curve, self._doorman = plain, curve, None
-        self._curve_next = False
-        curve.setsockopt(zmq.CURVE_SERVER, 1)
-        curve.setsockopt(zmq.CURVE_SECRETKEY, options.key.encode())
+    def __init__(self, router: "zmq.Socket[bytes]", options: Curve, context: "zmq.Context[zmq.Socket[bytes]]") -> None:
+        self._router, self._doorman = router, None
+        self._heard: Heard = lambda identity, frames: False
+        self._loop = asyncio.get_running_loop()
+        self._again: asyncio.Handle | None = None
+        self._reading = False
+        router.setsockopt(zmq.CURVE_SERVER, 1)
+        router.setsockopt(zmq.CURVE_SECRETKEY, options.key.encode())
         if options.clients:
             self._allowed = {z85.decode(key.encode()) for key in options.clients}
             self._doorman = context.socket(zmq.REP)
             self._doorman.setsockopt(zmq.LINGER, 0)
             self._doorman.bind("inproc://zeromq.zap.01")
             # With a domain that is enforced, nobody comes in unasked, should the doorman ever be missing.
-            curve.setsockopt_string(zmq.ZAP_DOMAIN, "tunetrade")
-            curve.setsockopt(zmq.ZAP_ENFORCE_DOMAIN, 1)
+            router.setsockopt_string(zmq.ZAP_DOMAIN, "tunetrade")
+            router.setsockopt(zmq.ZAP_ENFORCE_DOMAIN, 1)
 
-    @property
-    def files(self) -> list[int]:
-        """Descriptors that tell of something to read."""
-        sockets = (self._plain, self._curve, self._doorman)
-        return [int(socket.FD) for socket in sockets if socket is not None]
+    def open(self, heard: Heard) -> None:
+        """Begin to listen."""
+        self._heard = heard
+        for file in self._files():
+            self._loop.add_reader(file, self._readable)
+        self.look()
 
-    @property
-    def EVENTS(self) -> int:  # noqa: N802  a property of zmq.Socket
-        """Whether anything can be read: zmq.POLLIN."""
+    def close(self) -> None:
+        """Stop listening."""
+        for file in self._files():
+            self._loop.remove_reader(file)
+        if self._again:
+            self._again.cancel()
+
+    def send(self, identity: bytes, frames: Sequence[bytes]) -> None:
+        """Send to the peer of that identity."""
+        with contextlib.suppress(zmq.ZMQError):  # a peer that does not read: it finds the gap in seq and asks again
+            self._router.send_multipart([identity.removeprefix(PREFIX), *frames], zmq.NOBLOCK)
+        if not self._reading:
+            self.look()
+
+    def look(self) -> None:
+        """Read on soon if there is anything: the descriptor tells of changes only, and sending may swallow one."""
         self._admit()
-        return (int(self._plain.EVENTS) | int(self._curve.EVENTS)) & zmq.POLLIN
+        if self._again is None and int(self._router.EVENTS) & zmq.POLLIN:
+            self._again = self._loop.call_soon(self._read_on)
 
-    def recv_multipart(self, flags: int = 0) -> list[bytes]:
-        """The next message of either, in turns; zmq.Again where there is none."""
+    def _read_on(self) -> None:
+        self._again = None
+        self._readable()
+
+    def _readable(self) -> None:
+        """Take what is there, and not for so long that nobody else gets a turn."""
         self._admit()
-        for _ in range(2):
-            self._curve_next = not self._curve_next
+        self._reading = True
+        for _ in range(TURN):
             try:
-                if not self._curve_next:
-                    identity, *frames = self._curve.recv_multipart(zmq.NOBLOCK)
-                    return [PREFIX + identity, *frames]
-                parts = self._plain.recv_multipart(zmq.NOBLOCK)
-                while parts[0].startswith(PREFIX):
-                    parts = self._plain.recv_multipart(zmq.NOBLOCK)
-                return parts
+                identity, *frames = self._router.recv_multipart(zmq.NOBLOCK)
             except zmq.Again:
-                continue
-        raise zmq.Again
-
-    def send_multipart(self, parts: Sequence[bytes], flags: int = 0) -> None:
-        """Send to the peer that the first frame names."""
-        identity, *frames = parts
-        if identity.startswith(PREFIX):
-            self._curve.send_multipart([identity.removeprefix(PREFIX), *frames], flags)
-        else:
-            self._plain.send_multipart(parts, flags)
+                break
+            self._heard(PREFIX + identity, frames)
+        self._reading = False
+        self.look()
 
     def _admit(self) -> None:
         """Answer libzmq's questions about keys (ZAP, RFC 27)."""
@@ -194,7 +202,5 @@ class Doors:
             verdict = (b"200", b"OK") if known else (b"400", b"this key is not allowed")
             self._doorman.send_multipart([b"1.0", question[1], *verdict, b"", b""])
 
-
-def files_of(socket: "zmq.Socket[bytes] | Doors") -> Iterable[int]:
-    """Descriptors that tell of something to read."""
-    return socket.files if isinstance(socket, Doors) else [int(socket.FD)]
+    def _files(self) -> list[int]:
+        return [int(socket.FD) for socket in (self._router, self._doorman) if socket is not None]

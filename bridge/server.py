@@ -1,13 +1,14 @@
-"""One ROUTER socket: frames in, `service.handle`, the journal, frames out.
+"""The link: frames in, `service.handle`, the journal, frames out.
 
 A single event loop moves frames, answers heartbeats and writes the journal; models are asked in a thread that waits for
 another process (bridge.models), so a slow forecast delays other forecasts and nothing else. What waits meanwhile goes
 to the models as one batch. Messages of one peer are handled one after the other, those of several as they come.
 
-The socket is read as it becomes readable, without zmq.asyncio: that layer alone would double a round trip.
+Terminals come by `bridge.listener`, in this very loop; CURVE peers by a ROUTER of libzmq, the mirror is its PUB.
 """
 
 import asyncio
+import contextlib
 import errno
 import ipaddress
 import logging
@@ -23,8 +24,9 @@ from typing import Any, TypeVar
 
 import zmq
 
-from bridge.curve import PREFIX, Curve, Doors, files_of, public_key
+from bridge.curve import PREFIX, Curve, CurvePort, public_key
 from bridge.journal import Journal
+from bridge.listener import KEEPALIVE_S, Listener, listening
 from bridge.messages import (
     MAX_FRAME_BYTES,
     Ack,
@@ -51,8 +53,8 @@ MAX_PEERS = 1_024
 MAX_WAITING = 4_096
 MAX_BATCH = 64
 FORGET_S = 3_600.0
-KEEPALIVE_S = {"IDLE": 30, "INTVL": 10, "CNT": 3}
-"""TCP closes a connection that has been silent for so long, after so many probes so far apart."""
+MAX_UNHANDLED = 64
+"""A peer that has asked so much more than it was told is not read until some of it is answered."""
 
 Sent = TypeVar("Sent", bound=Message)
 
@@ -142,16 +144,16 @@ async def serve(
     options = options or Options()
     context = zmq.Context()
     pool = ThreadPoolExecutor(1, thread_name_prefix="forecast")
-    link = None
+    link, listener = None, None
     try:
-        socket = _router(context)
-        port = _bind(socket, endpoint_of(options.host, options.port, options.secret))
-        doors, secured = _doors(context, socket, options)
+        listener = _listener(endpoint_of(options.host, options.port, options.secret))
+        port = int(listener.bound.getsockname()[1])
+        curve, secured = _curve_port(context, options)
         mirror = None if options.publish is None else _mirror(context, options.publish)
         epoch = journal.new_epoch(_now_ms())
         house = House(epoch, {}, options.secret, journal.newest, options.heartbeat_ms)
-        link = _Link(doors, mirror, house, models, journal, pool, tell or (lambda event: None))
-        link.open()
+        link = _Link(listener, curve, mirror, house, models, journal, pool, tell or (lambda event: None))
+        await link.open()
         desks = await asyncio.get_running_loop().run_in_executor(pool, models.start)
         journal.name_models(epoch, ", ".join(desks))
         link.furnish(desks)
@@ -165,6 +167,8 @@ async def serve(
         if link:
             link.close()
             link.tell("stopped")
+        if listener:
+            await listener.close()
         pool.shutdown(wait=False, cancel_futures=True)
         context.destroy(linger=0)
 
@@ -195,38 +199,40 @@ def run(
         runner.run(until_told())
 
 
-def _router(context: "zmq.Context[zmq.Socket[bytes]]") -> "zmq.Socket[bytes]":
-    socket = context.socket(zmq.ROUTER)
-    socket.setsockopt(zmq.LINGER, 0)
-    socket.setsockopt(zmq.MAXMSGSIZE, MAX_FRAME_BYTES)
+def _listener(endpoint: str) -> Listener:
+    """The terminals' port, taken but not yet open."""
+    host, _, port = endpoint.removeprefix("tcp://").rpartition(":")
+    try:
+        return Listener(listening(host, int(port), MAX_PEERS), MAX_PEERS, PREFIX)
+    except OSError as error:
+        raise _not_listening(endpoint, error.errno, error.strerror) from None
+
+
+def _curve_port(context: "zmq.Context[zmq.Socket[bytes]]", options: Options) -> tuple[CurvePort | None, dict[str, Any]]:
+    """The port of CURVE peers where they are expected, and what is told of it."""
+    if options.curve is None:
+        return None, {}
+    router = context.socket(zmq.ROUTER)
+    router.setsockopt(zmq.LINGER, 0)
+    router.setsockopt(zmq.MAXMSGSIZE, MAX_FRAME_BYTES)
     # A peer that comes back under its name while its old connection is still half open must be heard.
-    socket.setsockopt(zmq.ROUTER_HANDOVER, 1)
+    router.setsockopt(zmq.ROUTER_HANDOVER, 1)
     # libzmq 4.3 aborts where a PING comes up, its own or a peer's, on a connection that was reset while a full queue
     # held its input back (zeromq/libzmq#4364): any peer could end the process. So queues are never full, and no PINGs.
-    socket.setsockopt(zmq.RCVHWM, 0)
-    socket.setsockopt(zmq.TCP_KEEPALIVE, 1)
+    router.setsockopt(zmq.RCVHWM, 0)
+    router.setsockopt(zmq.TCP_KEEPALIVE, 1)
     for name, value in KEEPALIVE_S.items():
-        socket.setsockopt(getattr(zmq, f"TCP_KEEPALIVE_{name}"), value)
-    socket.setsockopt(zmq.BACKLOG, MAX_PEERS)
-    return socket
-
-
-def _doors(
-    context: "zmq.Context[zmq.Socket[bytes]]", plain: "zmq.Socket[bytes]", options: Options
-) -> "tuple[zmq.Socket[bytes] | Doors, dict[str, Any]]":
-    """The socket of the terminals, or both where CURVE peers are expected; and what is told of the second."""
-    if options.curve is None:
-        return plain, {}
-    socket = _router(context)
-    doors = Doors(plain, socket, options.curve, context)
-    port = _bind(socket, curve_endpoint(options.curve, options.secret))
-    return doors, {"curve": f"{options.curve.host}:{port}", "server_key": public_key(options.curve.key)}
+        router.setsockopt(getattr(zmq, f"TCP_KEEPALIVE_{name}"), value)
+    router.setsockopt(zmq.BACKLOG, MAX_PEERS)
+    curve = CurvePort(router, options.curve, context)
+    port = _bind(router, curve_endpoint(options.curve, options.secret))
+    return curve, {"curve": f"{options.curve.host}:{port}", "server_key": public_key(options.curve.key)}
 
 
 def _mirror(context: "zmq.Context[zmq.Socket[bytes]]", port: int) -> "zmq.Socket[bytes]":
     socket = context.socket(zmq.PUB)
     socket.setsockopt(zmq.LINGER, 0)
-    socket.setsockopt(zmq.RCVHWM, 0)  # as in _router
+    socket.setsockopt(zmq.RCVHWM, 0)  # as in _curve_port
     _bind(socket, endpoint_of("127.0.0.1", port))
     return socket
 
@@ -236,15 +242,19 @@ def _bind(socket: "zmq.Socket[bytes]", endpoint: str) -> int:
     try:
         socket.bind(endpoint)
     except zmq.ZMQError as error:
-        cures = {
-            errno.EADDRINUSE: "it is taken, perhaps by another server of yours; stop that one or choose another port",
-            errno.EACCES: "it is reserved by the system; choose a port from 1024 to 65535",
-        }
         # libzmq numbers some errors itself where the system's headers lack them.
-        code = errno.EADDRINUSE if error.errno == zmq.EADDRINUSE else error.errno or 0
-        cure = cures.get(code, f"{error.strerror}; choose another port")
-        raise UserError(f"cannot listen on {endpoint.removeprefix('tcp://')}: {cure}") from None
+        code = errno.EADDRINUSE if error.errno == zmq.EADDRINUSE else error.errno
+        raise _not_listening(endpoint, code, error.strerror) from None
     return int(socket.getsockopt_string(zmq.LAST_ENDPOINT).rsplit(":", 1)[1])
+
+
+def _not_listening(endpoint: str, code: int | None, why: str | None) -> UserError:
+    cures = {
+        errno.EADDRINUSE: "it is taken, perhaps by another server of yours; stop that one or choose another port",
+        errno.EACCES: "it is reserved by the system; choose a port from 1024 to 65535",
+    }
+    cure = cures.get(code or 0, f"{why}; choose another port")
+    return UserError(f"cannot listen on {endpoint.removeprefix('tcp://')}: {cure}")
 
 
 @dataclass
@@ -275,11 +285,12 @@ class _Order:
 
 
 class _Link:
-    """Everything around one socket. All methods run in the event loop; only the models are asked elsewhere."""
+    """Everything between the ports and the models. All methods run in the event loop; models are asked elsewhere."""
 
     def __init__(
         self,
-        socket: "zmq.Socket[bytes] | Doors",
+        listener: Listener,
+        curve: CurvePort | None,
         mirror: "zmq.Socket[bytes] | None",
         house: House,
         models: Models,
@@ -287,22 +298,21 @@ class _Link:
         pool: ThreadPoolExecutor,
         tell: Callable[[Event], None],
     ) -> None:
-        self._socket, self._mirror, self._house, self._journal = socket, mirror, house, journal
+        self._listener, self._curve, self._mirror = listener, curve, mirror
+        self._house, self._journal = house, journal
         self._models, self._pool, self._tell = models, pool, tell
         self._peers: OrderedDict[bytes, _Peer] = OrderedDict()
         self._orders: deque[_Order] = deque()
         self._wake = asyncio.Event()
         self._waiting = 0
         self._loop = asyncio.get_running_loop()
-        self._again: asyncio.Handle | None = None
-        self._reading = False
         self._furnished = False
 
-    def open(self) -> None:
+    async def open(self) -> None:
         """Begin to listen."""
-        for file in files_of(self._socket):
-            self._loop.add_reader(file, self._readable)
-        self._look()
+        await self._listener.open(self._heard, self._closed)
+        if self._curve:
+            self._curve.open(self._heard)
 
     def furnish(self, desks: Mapping[str, Facts]) -> None:
         """The models are loaded: welcome those who have said hello meanwhile."""
@@ -312,10 +322,8 @@ class _Link:
 
     def close(self) -> None:
         """Stop listening."""
-        for file in files_of(self._socket):
-            self._loop.remove_reader(file)
-        if self._again:
-            self._again.cancel()
+        if self._curve:
+            self._curve.close()
 
     def tell(self, event: str, **values: Any) -> None:
         """Report an event; whoever listens must not end the link."""
@@ -341,50 +349,37 @@ class _Link:
                     self._settle(order, answer)
 
     async def housekeeping(self) -> None:
-        """Forget peers that have been silent for long, and look at the socket should an edge have been missed."""
+        """Forget peers that have been silent for long, and at the CURVE port should an edge have been missed."""
         while True:
             await asyncio.sleep(1.0)
             oldest = time.monotonic() - FORGET_S
             for identity in [name for name, peer in self._peers.items() if peer.heard < oldest and not peer.busy]:
                 self.tell("forgotten", client=_named(identity))
                 self._drop(identity)
-            self._look()
+            if self._curve:
+                self._curve.look()
 
-    def _readable(self) -> None:
-        """Take what is there, and not for so long that nobody else gets a turn."""
-        self._reading = True
-        for _ in range(MAX_BATCH):
-            try:
-                identity, *frames = self._socket.recv_multipart(zmq.NOBLOCK)
-            except zmq.Again:
-                self._reading = False
-                return
-            try:
-                self._take(identity, frames)
-            except Exception:
-                # Whatever is wrong with one message must not end the link of every other peer.
-                _log.exception("no answer to %r", identity)
-                self._send(identity, Error(code="internal", text="failed; the server's log says why"), 0)
-        self._reading = False
-        self._look()
+    def _closed(self, identity: bytes, reason: str) -> None:
+        self.tell("error", client=_named(identity), code="zmtp", text=reason)
 
-    def _look(self) -> None:
-        """Read on soon if there is anything: the descriptor tells of changes only, and sending may swallow one."""
-        if self._again is None and int(self._socket.EVENTS) & zmq.POLLIN:
-            self._again = self._loop.call_soon(self._read_on)
+    def _heard(self, identity: bytes, frames: Sequence[bytes]) -> bool:
+        """Take a message; whether it could be read."""
+        try:
+            return self._take(identity, frames)
+        except Exception:
+            # Whatever is wrong with one message must not end the link of every other peer.
+            _log.exception("no answer to %r", identity)
+            self._send(identity, Error(code="internal", text="failed; the server's log says why"), 0)
+            return True
 
-    def _read_on(self) -> None:
-        self._again = None
-        self._readable()
-
-    def _take(self, identity: bytes, frames: Sequence[bytes]) -> None:
+    def _take(self, identity: bytes, frames: Sequence[bytes]) -> bool:
         """Answer at once what needs no model, queue the rest."""
         try:
             message = decode(frames)
         except ProtocolError as error:
             self.tell("error", client=_named(identity), code=error.code, text=error.text)
             self._send(identity, Error(code=error.code, text=error.text[:300]), 0)
-            return
+            return False
         peer = self._peer(identity, message)
         if isinstance(message, Heartbeat):
             self._send(identity, Heartbeat(), message.seq)
@@ -396,6 +391,12 @@ class _Link:
             peer.waiting.append((message, time.perf_counter()))
             self._waiting += 1
             self._advance(identity, peer)
+            self._hold(identity, peer)
+        return True
+
+    def _hold(self, identity: bytes, peer: _Peer) -> None:
+        """Whoever asks faster than it can be answered is read no further."""
+        self._listener.hold(identity, len(peer.waiting) >= MAX_UNHANDLED)
 
     def _peer(self, identity: bytes, message: Message) -> _Peer:
         """The peer's record; only hello makes one that stays, and the longest silent gives way to it."""
@@ -420,6 +421,7 @@ class _Link:
         peer = self._peers.pop(identity)
         self._waiting -= len(peer.waiting)
         peer.waiting.clear()
+        self._hold(identity, peer)
 
     def _advance(self, identity: bytes, peer: _Peer) -> None:
         """Handle what waits, up to the next forecast; before the models are known, only what is refused anyhow."""
@@ -428,6 +430,7 @@ class _Link:
         while peer.waiting and not peer.busy:
             message, begun = peer.waiting.popleft()
             self._waiting -= 1
+            self._hold(identity, peer)
             nonce = secrets.token_hex(16) if isinstance(message, Hello) else ""
             outcome = handle(self._house, peer.session, message, Now(_now_ms(), nonce))
             if not self._kept(identity, peer, message, outcome):
@@ -543,15 +546,13 @@ class _Link:
 
     def _post(self, identity: bytes, message: Message) -> None:
         frames = encode(message)
-        try:
-            self._socket.send_multipart([identity, *frames], zmq.NOBLOCK)
-            if self._mirror and isinstance(message, Forecast) and message.TYPE == "forecast":
+        if self._curve and identity.startswith(PREFIX):
+            self._curve.send(identity, frames)
+        else:
+            self._listener.send(identity, frames)
+        if self._mirror and isinstance(message, Forecast) and message.TYPE == "forecast":
+            with contextlib.suppress(zmq.ZMQError):  # the mirror repeats; nobody waits for it
                 self._mirror.send_multipart([f"{message.unique_id}/{message.model_id}".encode(), *frames], zmq.NOBLOCK)
-        except zmq.ZMQError as error:
-            # A peer that does not read: it finds the gap in seq and asks again.
-            _log.warning("nothing sent to %s: %s", _named(identity), error)
-        if not self._reading:
-            self._look()
 
 
 def _named(identity: bytes) -> str:
