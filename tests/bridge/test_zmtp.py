@@ -198,7 +198,7 @@ def test_a_peer_of_nothing_but_rubbish_is_closed_with_the_reason(server):
 
 def test_a_peer_that_asks_and_does_not_read_is_heard_no_more_and_then_closed(server, monkeypatch):
     port, events = server
-    monkeypatch.setattr(zmtp, "STALLED_S", 0.5)
+    monkeypatch.setattr(listener, "STALLED_S", 0.5)
     taken = 0
     with stranger(port, GREETING, READY) as raw:
         raw.settimeout(0.3)
@@ -230,7 +230,7 @@ def test_a_peer_that_resets_while_it_is_told_why_leaves_nothing_behind(server, m
 
 def test_a_handshake_takes_only_so_long(server, monkeypatch):
     port, _ = server
-    monkeypatch.setattr(zmtp, "HANDSHAKE_S", 0.2)
+    monkeypatch.setattr(listener, "HANDSHAKE_S", 0.2)
     for said, told in ((b"", b""), (GREETING[:20], b""), (GREETING, zmtp.error("no handshake within 0.2 s"))):
         with stranger(port, said) as raw:
             assert rest(raw).endswith(told or GREETING)
