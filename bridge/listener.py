@@ -196,6 +196,8 @@ class _Connection(asyncio.BufferedProtocol):
 
     def hold(self, held: bool) -> None:
         """Read nothing more for now, or go on."""
+        if held is self._held:
+            return
         self._held = held
         if not held and not self._closing and self._again is None:
             self._again = self._loop.call_soon(self._go_on)
