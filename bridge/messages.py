@@ -479,7 +479,9 @@ def _flat(body: bytes) -> bool:
 
 def _check_version(kind: bytes, values: dict[str, Any]) -> None:
     """A hello offers versions; every other message is in the one agreed on, of which there is one so far."""
-    offered = values.get("versions") if kind == b"hello" else [values.get("v")]
+    if kind != b"hello" and type(values.get("v")) is int and values["v"] == VERSION:
+        return
+    offered = values.get("versions") if kind == b"hello" else ()
     if not isinstance(offered, list) or not any(type(version) is int and version == VERSION for version in offered):
         where = "hello.versions" if kind == b"hello" else "v"
         raise ProtocolError("version", f"{where} must name a version spoken here: {VERSION}")

@@ -391,12 +391,9 @@ class _Link:
             peer.waiting.append((message, time.perf_counter()))
             self._waiting += 1
             self._advance(identity, peer)
-            self._hold(identity, peer)
+            if len(peer.waiting) >= MAX_UNHANDLED:  # who asks faster than it can be answered is read no further
+                self._listener.hold(identity, True)
         return True
-
-    def _hold(self, identity: bytes, peer: _Peer) -> None:
-        """Whoever asks faster than it can be answered is read no further."""
-        self._listener.hold(identity, len(peer.waiting) >= MAX_UNHANDLED)
 
     def _peer(self, identity: bytes, message: Message) -> _Peer:
         """The peer's record; only hello makes one that stays, and the longest silent gives way to it."""
@@ -421,7 +418,7 @@ class _Link:
         peer = self._peers.pop(identity)
         self._waiting -= len(peer.waiting)
         peer.waiting.clear()
-        self._hold(identity, peer)
+        self._listener.hold(identity, False)
 
     def _advance(self, identity: bytes, peer: _Peer) -> None:
         """Handle what waits, up to the next forecast; before the models are known, only what is refused anyhow."""
@@ -430,7 +427,8 @@ class _Link:
         while peer.waiting and not peer.busy:
             message, begun = peer.waiting.popleft()
             self._waiting -= 1
-            self._hold(identity, peer)
+            if len(peer.waiting) == MAX_UNHANDLED - 1:
+                self._listener.hold(identity, False)
             nonce = secrets.token_hex(16) if isinstance(message, Hello) else ""
             outcome = handle(self._house, peer.session, message, Now(_now_ms(), nonce))
             if not self._kept(identity, peer, message, outcome):
