@@ -8,7 +8,6 @@ backfill again. Not thread-safe.
 import secrets
 import time
 from collections.abc import Iterable
-from dataclasses import replace
 from types import TracebackType
 from typing import NamedTuple, Self, TypeVar
 
@@ -37,6 +36,7 @@ from bridge.messages import (
     Welcome,
     decode,
     encode,
+    stamped,
 )
 from bridge.service import digest
 from forecasting.calendars import MINUTES
@@ -274,10 +274,10 @@ class Client:
     def _ask(self, message: Message, wanted: type[Reply]) -> Reply:
         """Send, and give the answer to that very message; answers to earlier ones, timed out, are dropped."""
         self._seq += 1
-        stamped = replace(message, epoch=self._epoch, seq=self._seq, ts_ms=time.time_ns() // 1_000_000)
+        sent = stamped(message, epoch=self._epoch, seq=self._seq, ts_ms=time.time_ns() // 1_000_000)
         deadline = time.monotonic() + self._timeout_s
         try:
-            self._socket.send_multipart(encode(stamped))
+            self._socket.send_multipart(encode(sent))
             while (left := deadline - time.monotonic()) > 0:
                 self._socket.setsockopt(zmq.RCVTIMEO, int(1000 * left) + 1)
                 answer = decode(self._socket.recv_multipart())

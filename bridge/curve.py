@@ -22,6 +22,8 @@ from forecasting.errors import ConfigError, UserError
 DEFAULT_PORT = 5758
 PREFIX = b"curve/"
 TURN = 64
+MAX_UNREAD = 1 << 20
+"""Bytes of one peer that are heard before all that has come was read; what it says beyond is thrown away."""
 KEY_LENGTH = 40
 """Characters of a key in Z85, RFC 32 of ZeroMQ: 32 bytes."""
 
@@ -124,6 +126,26 @@ def secure_client(socket: "zmq.Socket[bytes]", server_key: str, key: str) -> Non
     socket.setsockopt(zmq.CURVE_SECRETKEY, secret.encode())
 
 
+class Shares:
+    """Who has said how much since the port was last found empty.
+
+    libzmq reads peers without asking and cannot be told to stop (`bridge.server`, RCVHWM), so who floods must be thrown
+    away faster than it can talk: unread, unanswered, and without holding up those who do not.
+    """
+
+    def __init__(self) -> None:
+        self._said: dict[bytes, int] = {}
+
+    def heard(self, identity: bytes, frames: Sequence[bytes]) -> bool:
+        """Whether a message is within its peer's share."""
+        said = self._said[identity] = self._said.get(identity, 0) + sum(map(len, frames))
+        return said <= MAX_UNREAD
+
+    def emptied(self) -> None:
+        """All that had come was read."""
+        self._said.clear()
+
+
 class CurvePort:
     """The ROUTER of CURVE peers, read as it becomes readable; its identities carry PREFIX. Closed with its context.
 
@@ -136,6 +158,7 @@ class CurvePort:
         self._loop = asyncio.get_running_loop()
         self._again: asyncio.Handle | None = None
         self._reading = False
+        self._shares = Shares()
         router.setsockopt(zmq.CURVE_SERVER, 1)
         router.setsockopt(zmq.CURVE_SECRETKEY, options.key.encode())
         if options.clients:
@@ -186,8 +209,10 @@ class CurvePort:
             try:
                 identity, *frames = self._router.recv_multipart(zmq.NOBLOCK)
             except zmq.Again:
+                self._shares.emptied()
                 break
-            self._heard(PREFIX + identity, frames)
+            if self._shares.heard(identity, frames):
+                self._heard(PREFIX + identity, frames)
         self._reading = False
         self.look()
 

@@ -176,7 +176,6 @@ class _Connection(asyncio.BufferedProtocol):
         self._lost = self._ended = True
         self._stalled = False
         self._cancel_timer()
-        self._port.leave(self, self._identity)
         if self._closing or self._held:  # what a held peer still had to say, it says again when it is back
             self._end("")
         else:
@@ -196,6 +195,8 @@ class _Connection(asyncio.BufferedProtocol):
 
     def hold(self, held: bool) -> None:
         """Read nothing more for now, or go on."""
+        if held is self._held:
+            return
         self._held = held
         if not held and not self._closing and self._again is None:
             self._again = self._loop.call_soon(self._go_on)
@@ -210,7 +211,10 @@ class _Connection(asyncio.BufferedProtocol):
 
     def close(self, reason: str) -> None:
         """Tell the peer why and close, once it has had the time to read that."""
-        if self._closing or self._lost:
+        if self._closing:
+            return
+        if self._lost:  # what it still had to say must not be heard among what its successor says
+            self._end("")
             return
         self._leave(reason)
         if self._codec.greeted:

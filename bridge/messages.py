@@ -8,9 +8,9 @@ decimal form, so a forecast arrives bit for bit. This module imports the standar
 
 import json
 import re
-from collections.abc import Callable, Sequence
+from collections.abc import Callable, Iterator, Sequence
 from dataclasses import dataclass, fields
-from typing import Annotated, Any, ClassVar, get_type_hints
+from typing import Annotated, Any, ClassVar, NamedTuple, TypeVar, get_type_hints
 
 VERSION = 1
 MAX_FRAME_BYTES = 65_536
@@ -30,23 +30,32 @@ class ProtocolError(ValueError):
         self.code, self.text = code, text
 
 
-def _integer(low: int, high: int) -> Check:
-    def check(value: Any) -> int:
-        if type(value) is not int or not low <= value <= high:
-            raise ValueError(f"must be a whole number from {low} to {high}")
-        return value
+class _Range(NamedTuple):
+    """Numbers of one type from `low` to `high`, as data: what is so already needs no call to be seen to be."""
 
-    return check
+    kind: type[int] | type[float]
+    low: float
+    high: float
 
-
-def _number(low: float, high: float) -> Check:
-    def check(value: Any) -> float:
+    def __call__(self, value: Any) -> float:
+        """As every `Check`."""
         # NaN compares false; an integer is compared before float() could overflow.
-        if isinstance(value, bool) or not isinstance(value, (int, float)) or not low <= value <= high:
-            raise ValueError(f"must be a number from {low:g} to {high:g}")
+        whole = type(value) is int and self.low <= value <= self.high
+        if self.kind is int:
+            if not whole:
+                raise ValueError(f"must be a whole number from {self.low} to {self.high}")
+            return int(value)
+        if not whole and (not isinstance(value, float) or not self.low <= value <= self.high):
+            raise ValueError(f"must be a number from {self.low:g} to {self.high:g}")
         return float(value)
 
-    return check
+
+def _integer(low: int, high: int) -> _Range:
+    return _Range(int, low, high)
+
+
+def _number(low: float, high: float) -> _Range:
+    return _Range(float, low, high)
 
 
 def _text(least: int, most: int) -> Check:
@@ -143,6 +152,9 @@ class Message:
     def contradiction(self) -> str:
         """What the fields, each valid by itself, contradict in each other; empty for nothing."""
         return ""
+
+
+Sent = TypeVar("Sent", bound=Message)
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -405,15 +417,29 @@ _CLASSES: tuple[type[Message], ...] = (
 TYPES: dict[str, type[Message]] = {cls.TYPE: cls for cls in _CLASSES}
 """The dictionary of messages, by the ASCII type of the first frame."""
 
-_CHECKS: dict[str, tuple[tuple[str, Check], ...]] = {
-    cls.TYPE: tuple(
-        (field.name, get_type_hints(cls, include_extras=True)[field.name].__metadata__[0]) for field in fields(cls)
-    )
-    for cls in _CLASSES
-}
+_NONE = _Range(float, 0.0, -1.0)
+
+
+def _checks(cls: type[Message]) -> Iterator[tuple[str, type[Any], float, float, Check]]:
+    """Of each field: its name, type and bounds of values that are good as they are, and who looks at all others."""
+    hints = get_type_hints(cls, include_extras=True)
+    for field in fields(cls):
+        check = hints[field.name].__metadata__[0]
+        kind, low, high = check if isinstance(check, _Range) else _NONE
+        yield field.name, kind, low, high, check
+
+
+_CHECKS = {cls.TYPE: tuple(_checks(cls)) for cls in _CLASSES}
 _STRING = re.compile(rb'"(?:[^"\\]++|\\.?)*+"?', re.DOTALL)
 _BRACKETS = re.compile(rb"\{(?:\[\])*\}")
 _NOT_BRACKETS = bytes(set(range(256)) - set(b"[]{}"))
+
+
+def stamped(message: Sent, **stamp: int) -> Sent:
+    """The message with a sender's stamp: what `dataclasses.replace` gives, in a fifth of the time."""
+    copy = object.__new__(type(message))
+    vars(copy).update(vars(message), **stamp)
+    return copy
 
 
 def encode(message: Message) -> list[bytes]:
@@ -421,7 +447,7 @@ def encode(message: Message) -> list[bytes]:
     values = vars(message)
     _checked(message.TYPE, values)
     _consistent(message)
-    body = _ENCODER.encode({"v": VERSION, "type": message.TYPE} | values).encode()
+    body = "".join(_ENCODER({"v": VERSION, "type": message.TYPE} | values, 0)).encode()
     if len(body) > MAX_FRAME_BYTES:
         raise ProtocolError("size", f"{message.TYPE} takes {len(body)} bytes, the most is {MAX_FRAME_BYTES}")
     return [message.TYPE.encode("ascii"), body]
@@ -453,7 +479,9 @@ def _flat(body: bytes) -> bool:
 
 def _check_version(kind: bytes, values: dict[str, Any]) -> None:
     """A hello offers versions; every other message is in the one agreed on, of which there is one so far."""
-    offered = values.get("versions") if kind == b"hello" else [values.get("v")]
+    if kind != b"hello" and type(values.get("v")) is int and values["v"] == VERSION:
+        return
+    offered = values.get("versions") if kind == b"hello" else ()
     if not isinstance(offered, list) or not any(type(version) is int and version == VERSION for version in offered):
         where = "hello.versions" if kind == b"hello" else "v"
         raise ProtocolError("version", f"{where} must name a version spoken here: {VERSION}")
@@ -461,7 +489,11 @@ def _check_version(kind: bytes, values: dict[str, Any]) -> None:
 
 def _parse(body: bytes) -> dict[str, Any]:
     try:
-        values = _DECODER.decode(body.decode("utf-8"))
+        text = body.decode("utf-8")
+        # Not `decode` at once, whose search for blanks at both ends takes longer than the rest of it.
+        values, end = _DECODER.raw_decode(text) if text[:1] == "{" else (None, 0)
+        if end != len(text):
+            values = _DECODER.decode(text)
     except UnicodeDecodeError:
         raise ProtocolError("utf8", "the body is not UTF-8") from None
     except ValueError as error:
@@ -484,7 +516,10 @@ def _distinct(pairs: list[tuple[str, Any]]) -> dict[str, Any]:
 
 
 _DECODER = json.JSONDecoder(parse_constant=_refuse, object_pairs_hook=_distinct)
-_ENCODER = json.JSONEncoder(allow_nan=False, separators=(",", ":"))
+# json.JSONEncoder would make itself this very encoder for each message, which takes as long as using it.
+_ENCODER = json.encoder.c_make_encoder(  # type: ignore[attr-defined]
+    None, None, json.encoder.encode_basestring_ascii, None, ":", ",", False, False, False
+)
 
 
 def _build(kind: str, values: dict[str, Any]) -> Message:
@@ -497,13 +532,15 @@ def _build(kind: str, values: dict[str, Any]) -> Message:
 
 def _checked(kind: str, values: dict[str, Any]) -> dict[str, Any]:
     checked = {}
-    for name, check in _CHECKS[kind]:
-        if name not in values:
-            raise ProtocolError("field", f"{kind} lacks {name}")
-        try:
-            checked[name] = check(values[name])
-        except ValueError as error:
-            raise ProtocolError("field", f"{kind}.{name} {error}") from None
+    name = ""
+    try:
+        for name, plain, low, high, check in _CHECKS[kind]:
+            value = values[name]
+            checked[name] = value if type(value) is plain and low <= value <= high else check(value)
+    except KeyError:
+        raise ProtocolError("field", f"{kind} lacks {name}") from None
+    except ValueError as error:
+        raise ProtocolError("field", f"{kind}.{name} {error}") from None
     return checked
 
 

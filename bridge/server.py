@@ -20,7 +20,7 @@ from collections import OrderedDict, deque
 from collections.abc import Callable, Mapping, Sequence
 from concurrent.futures import ThreadPoolExecutor
 from dataclasses import dataclass, field, replace
-from typing import Any, TypeVar
+from typing import Any
 
 import zmq
 
@@ -40,9 +40,11 @@ from bridge.messages import (
     Message,
     Ok,
     ProtocolError,
+    Sent,
     Welcome,
     decode,
     encode,
+    stamped,
 )
 from bridge.models import Answer, Models
 from bridge.service import HEARTBEAT_MS, LEAST_SECRET, Facts, House, Job, Now, Outcome, Session, handle, settle
@@ -55,8 +57,6 @@ MAX_BATCH = 64
 FORGET_S = 3_600.0
 MAX_UNHANDLED = 64
 """A peer that has asked so much more than it was told is not read until some of it is answered."""
-
-Sent = TypeVar("Sent", bound=Message)
 
 _log = logging.getLogger(__name__)
 
@@ -391,12 +391,9 @@ class _Link:
             peer.waiting.append((message, time.perf_counter()))
             self._waiting += 1
             self._advance(identity, peer)
-            self._hold(identity, peer)
+            if len(peer.waiting) >= MAX_UNHANDLED:  # who asks faster than it can be answered is read no further
+                self._listener.hold(identity, True)
         return True
-
-    def _hold(self, identity: bytes, peer: _Peer) -> None:
-        """Whoever asks faster than it can be answered is read no further."""
-        self._listener.hold(identity, len(peer.waiting) >= MAX_UNHANDLED)
 
     def _peer(self, identity: bytes, message: Message) -> _Peer:
         """The peer's record; only hello makes one that stays, and the longest silent gives way to it."""
@@ -421,7 +418,7 @@ class _Link:
         peer = self._peers.pop(identity)
         self._waiting -= len(peer.waiting)
         peer.waiting.clear()
-        self._hold(identity, peer)
+        self._listener.hold(identity, False)
 
     def _advance(self, identity: bytes, peer: _Peer) -> None:
         """Handle what waits, up to the next forecast; before the models are known, only what is refused anyhow."""
@@ -430,7 +427,8 @@ class _Link:
         while peer.waiting and not peer.busy:
             message, begun = peer.waiting.popleft()
             self._waiting -= 1
-            self._hold(identity, peer)
+            if len(peer.waiting) == MAX_UNHANDLED - 1:
+                self._listener.hold(identity, False)
             nonce = secrets.token_hex(16) if isinstance(message, Hello) else ""
             outcome = handle(self._house, peer.session, message, Now(_now_ms(), nonce))
             if not self._kept(identity, peer, message, outcome):
@@ -439,11 +437,17 @@ class _Link:
                 peer.busy = True
                 self._orders.append(_Order(identity, peer, outcome.session, outcome.job, message.seq, begun))
                 self._wake.set()
-                return
-            opened = isinstance(outcome.reply, Welcome) and outcome.session is not peer.session
-            peer.session, peer.sent = outcome.session, 0 if opened else peer.sent
-            if outcome.reply:
-                self._answer(identity, outcome.reply, message)
+            else:
+                opened = isinstance(outcome.reply, Welcome) and outcome.session is not peer.session
+                peer.session, peer.sent = outcome.session, 0 if opened else peer.sent
+                if outcome.reply:
+                    self._answer(identity, outcome.reply, message)
+            if outcome.bars and isinstance(message, Bar | Bars):  # told last: nobody waits for that
+                self.tell(
+                    "bars", client=_named(identity), unique_id=message.unique_id, count=len(outcome.bars),
+                    bar_time_ms=outcome.bars[-1][0], close=outcome.bars[-1][4], spread=outcome.bars[-1][6],
+                    equity=message.equity, position=message.position,
+                )  # fmt: skip
 
     def _kept(self, identity: bytes, peer: _Peer, message: Message, outcome: Outcome) -> bool:
         """Whether what a message brought is in the journal; if not, it was not taken."""
@@ -456,12 +460,6 @@ class _Link:
         except sqlite3.Error as error:
             self._refuse(identity, "internal", f"the journal cannot be written: {error}", message.seq)
             return False
-        if outcome.bars and hello and isinstance(message, Bar | Bars):
-            self.tell(
-                "bars", client=_named(identity), unique_id=hello.unique_id, count=len(outcome.bars),
-                bar_time_ms=outcome.bars[-1][0], close=outcome.bars[-1][4], spread=outcome.bars[-1][6],
-                equity=message.equity, position=message.position,
-            )  # fmt: skip
         return True
 
     def _answer(self, identity: bytes, reply: Message, message: Message) -> None:
@@ -483,14 +481,14 @@ class _Link:
             return
         hello = order.after.hello
         if isinstance(made, Forecast) and hello:
-            stamped = self._stamped(peer, made, order.answered)
+            sent = self._stamped(peer, made, order.answered)
             try:
-                self._journal.add_forecast(_named(identity), hello.feed, stamped, 1000 * seconds)
+                self._journal.add_forecast(_named(identity), hello.feed, sent, 1000 * seconds)
             except (sqlite3.Error, ProtocolError) as error:
                 made = f"the journal cannot be written: {error}"
             else:
                 peer.session = settle(order.after, made)
-                self._post(identity, stamped)
+                self._post(identity, sent)
                 self.tell(
                     "forecast", client=_named(identity), unique_id=made.unique_id, model_id=made.model_id,
                     bar_time_ms=made.bar_time_ms, valid_until_ms=made.valid_until_ms, close_ref=made.close_ref,
@@ -542,7 +540,7 @@ class _Link:
         if peer and in_session:
             peer.sent += 1
         seq = peer.sent if peer and in_session else 0
-        return replace(message, epoch=self._house.epoch, seq=seq, re=answered, ts_ms=_now_ms())
+        return stamped(message, epoch=self._house.epoch, seq=seq, re=answered, ts_ms=_now_ms())
 
     def _post(self, identity: bytes, message: Message) -> None:
         frames = encode(message)

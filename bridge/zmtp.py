@@ -108,7 +108,7 @@ class Codec:
         self._held += data
 
     def step(self) -> list[bytes] | None:
-        """The next message; [] for anything else that could be read, None where more bytes are needed.
+        """The next message; [] for greeting or command, where one of them came first, None where more bytes are needed.
 
         Raises ViolationError; nothing may be read after that.
         """
@@ -122,25 +122,23 @@ class Codec:
             del held[: len(GREETING)]
             self.answers += ready(b"ROUTER")
             return []
-        found = cut(held)
-        if found is None:
-            return None
-        flags, start, end = found
-        body = bytes(held[start:end])
-        del held[:end]
-        if flags & COMMAND:
-            self._obey(body)
-            return []
-        if self.identity is None:
-            raise ViolationError("a message came before READY")
         parts = self._parts
-        parts.append(body)
-        if len(parts) > MAX_PARTS or sum(map(len, parts)) > MAX_MESSAGE_BYTES:
-            raise ViolationError(f"a message has at most {MAX_PARTS} frames and {MAX_MESSAGE_BYTES} bytes")
-        if flags & MORE:
-            return []
-        self._parts = []
-        return parts
+        while (found := cut(held)) is not None:
+            flags, start, end = found
+            body = bytes(held[start:end])
+            del held[:end]
+            if flags & COMMAND:
+                self._obey(body)
+                return []
+            if self.identity is None:
+                raise ViolationError("a message came before READY")
+            parts.append(body)
+            if len(parts) > MAX_PARTS or sum(map(len, parts)) > MAX_MESSAGE_BYTES:
+                raise ViolationError(f"a message has at most {MAX_PARTS} frames and {MAX_MESSAGE_BYTES} bytes")
+            if not flags & MORE:
+                self._parts = []
+                return parts
+        return None
 
     def _obey(self, body: bytes) -> None:
         """A command; those that are unknown change nothing."""

@@ -68,7 +68,16 @@ def load_checkpoint(
     sha = checkpoint_sha(folder, tuned.base)
     weights = kept_weights(cache, sha, lambda: tuned.weights) if cache else tuned.weights
     density = forecaster_of_weights(str(folder), sha, weights, tuned.codec, tuned.spec, options)
-    return tuned.complete(density), tuned.spec
+    return (_completed(tuned, density, cache, sha) if cache else tuned.complete(density)), tuned.spec
+
+
+def _completed(tuned: "Tuned", density: Forecaster, cache: ForecastCache, sha: str) -> Forecaster:
+    """`Tuned.complete` with what the method learnt beside the paths kept as their weights are."""
+    objective = method(tuned.method).objective
+    if objective is None:
+        return density
+    head = kept_weights(cache, f"{sha}, head", lambda: objective.head(tuned.model))
+    return objective.forecaster(density, objective.kept(head, tuned.options))
 
 
 def checkpoint_sha(folder: Path, base: Base) -> str:
@@ -91,13 +100,14 @@ def forecaster_of_weights(
 
 @dataclass(frozen=True)
 class Tuned:
-    """A tuned model, its codec, windows, method and base. `load` opens it for torch, when it is first asked for."""
+    """A tuned model, its codec, windows, method, base and settings. `load` opens it for torch, when first asked for."""
 
     load: Callable[[], nn.Module]
     codec: AnyCodec
     spec: WindowSpec
     method: str
     base: Base
+    options: MethodOptions | None = None
 
     @cached_property
     def model(self) -> nn.Module:
@@ -154,7 +164,7 @@ def load_tuned(folder: Path, held: Base | None = None) -> Tuned:
     if rows:
         check_rows(folder / ROWS_FILE, rows, CURE)
         base = replace(base, rows=folder / ROWS_FILE)
-    return Tuned(partial(chosen.load, base, options, folder), codec, spec, chosen.name, base)
+    return Tuned(partial(chosen.load, base, options, folder), codec, spec, chosen.name, base, options)
 
 
 def new_model(base_name: str, name: str, options: MethodOptions) -> nn.Module:

@@ -11,6 +11,8 @@ Event = Mapping[str, Any]
 
 RECENT = 1_000
 """Forecasts that the percentiles are of."""
+CLIENTS, STRANGERS = 1_024, 16
+"""Most lines, and most of those whose clients were never welcomed."""
 
 _HEADS = (
     "client",
@@ -60,6 +62,8 @@ class LiveTable:
         if not client or kind == "forgotten":
             self.clients.pop(client, None)
             return
+        if client not in self.clients:
+            self._make_room()
         line = self.clients.setdefault(client, Line())
         match kind:
             case "welcome" if event["accepted"]:
@@ -78,6 +82,14 @@ class LiveTable:
                 )
             case "error":
                 line.errors += 1
+
+    def _make_room(self) -> None:
+        """For one more line; clients that were never welcomed are but a few, and give way first."""
+        strangers = [name for name, line in self.clients.items() if not line.unique_id]
+        if len(strangers) >= STRANGERS:
+            del self.clients[strangers[0]]
+        elif len(self.clients) >= CLIENTS:
+            del self.clients[strangers[0] if strangers else next(iter(self.clients))]
 
     def lines(self, now_ms: int, width: int) -> list[str]:
         """The table as text, each line at most `width` columns."""

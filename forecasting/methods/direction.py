@@ -103,6 +103,18 @@ class DirectedGPT2(nn.Module):
         return replace(weights_of(self.read), head=Product(weight.T, bias))
 
 
+@dataclass(frozen=True)
+class KeptHead:
+    """What a forecaster needs of a `DirectedGPT2`, without it."""
+
+    weights: DecoderWeights
+    options: DirectionOptions
+
+    def classifier(self) -> DecoderWeights:
+        """What the decode engine runs to classify."""
+        return self.weights
+
+
 def _trainable(model: Any) -> Any:
     """All but a head of the tokens' own, which bears on nothing here."""
     model.requires_grad_(True)
@@ -157,7 +169,7 @@ def _rows(inputs: Contexts, truth: np.ndarray, codec: AnyCodec, context: int, op
     return np.concatenate([ids, true_classes(inputs, truth, codec, state, options.band)], axis=1)
 
 
-def _forecaster(density: Forecaster, model: DirectedGPT2) -> DirectionForecaster:
+def _forecaster(density: Forecaster, model: DirectedGPT2 | KeptHead) -> DirectionForecaster:
     if not isinstance(density, PathForecaster):
         raise ConfigError(ONLY_BINS)
     classifier = density.options.place(model.classifier())
@@ -180,6 +192,6 @@ METHOD = Method(
     trains=True,
     merges=False,
     plan=_plan,
-    objective=Objective(_settle, _rows, _forecaster, scores),
+    objective=Objective(_settle, _rows, _forecaster, DirectedGPT2.classifier, KeptHead, scores),
     check=_check,
 )

@@ -53,12 +53,16 @@ class Objective:
 
     settle(options, spec) completes its settings for the windows of a study. rows(contexts, targets, codec, context,
     options) is what the loop trains on, int64 [N, L]. forecaster(density, model) adds what was learnt to the forecaster
-    of the model's paths. scores(forecaster, bars, spec, split) says how good it is, for forecast.json.
+    of the model's paths; of a model it reads what head(model) gives and its options, and kept(head, options) is as good
+    as the model, so that serving need not load that. scores(forecaster, bars, spec, split) says how good it is, for
+    forecast.json.
     """
 
     settle: Callable[[Any, WindowSpec], Any]
     rows: Callable[[Contexts, np.ndarray, AnyCodec, int, Any], np.ndarray]
     forecaster: Callable[[Forecaster, Any], Forecaster]
+    head: Callable[[Any], DecoderWeights]
+    kept: Callable[[DecoderWeights, Any], Any]
     scores: Callable[[Any, Bars, WindowSpec, Split], dict[str, Any]]
 
 

@@ -12,7 +12,7 @@ import zmq
 from live import running
 
 from bridge.client import Client, ClosedBar, LinkError
-from bridge.curve import PREFIX, Curve, make_key, public_key, read_clients, read_key
+from bridge.curve import MAX_UNREAD, PREFIX, Curve, Shares, make_key, public_key, read_clients, read_key
 from bridge.journal import Journal
 from bridge.messages import Heartbeat, decode, encode
 from bridge.models import Inline
@@ -126,6 +126,14 @@ def test_many_messages_of_both_kinds_are_all_answered():
         for dealer in dealers:
             assert [decode(dealer.recv_multipart()).re for _ in range(300)] == list(range(1, 301))
             dealer.close()
+
+
+def test_who_floods_is_thrown_away_until_the_port_is_empty_and_nobody_else_is():
+    shares, full = Shares(), [b"bars", bytes(MAX_UNREAD // 4 - 4)]
+    assert [shares.heard(b"flood", full) for _ in range(6)] == [True] * 4 + [False] * 2
+    assert shares.heard(b"honest", full)
+    shares.emptied()
+    assert shares.heard(b"flood", full)
 
 
 def test_other_machines_reach_the_curve_port_only_past_keys_or_a_secret():

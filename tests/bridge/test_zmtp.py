@@ -1,5 +1,6 @@
 """The terminals' port: its codec against what libzmq says, cut anywhere; the server against peers that misbehave."""
 
+import asyncio
 import contextlib
 import errno
 import itertools
@@ -274,6 +275,53 @@ def test_a_new_connection_takes_the_place_of_the_old_one(server):
             assert rest(old) == zmtp.error("another connection has taken this identity")
             new.sendall(HB)
             until(new, b'"type":"hb"')
+
+
+class Wire(asyncio.Transport):
+    """One end of a connection, without a network: what is written to it is gone."""
+
+    def get_extra_info(self, name, default=None):
+        return self._extra[name]
+
+    def write(self, data):
+        pass
+
+    def is_closing(self):
+        return False
+
+    def get_write_buffer_size(self):
+        return 0
+
+    set_write_buffer_limits = pause_reading = resume_reading = abort = lambda self, **limits: None
+
+
+def test_what_a_lost_connection_still_had_to_say_is_not_heard_among_what_its_successor_says():
+    """Else old messages with their high `seq` would have those of the new session refused, one after the other."""
+    heard = []
+
+    async def play():
+        port = listener.Listener(listener.listening("127.0.0.1", 0, 1), 5, b"curve/")
+        port.heard = lambda identity, frames: not heard.append(frames[0])
+
+        def say(connection, *said):
+            data = b"".join(said)
+            port.scratch[: len(data)] = data
+            connection.buffer_updated(len(data))
+
+        old, new = listener._Connection(port), listener._Connection(port)
+        for connection in (old, new):
+            connection.connection_made(Wire({"socket": port.bound}))
+        named = zmtp.ready(b"DEALER", b"same")
+        say(old, GREETING, named, framed(b"old") * 20)
+        old.connection_lost(ConnectionResetError())
+        say(new, GREETING, named, framed(b"new"))
+        for _ in range(9):
+            await asyncio.sleep(0)
+        say(new, framed(b"new"))
+        port.bound.close()
+
+    asyncio.run(play())
+    assert b"old" in heard and heard[-2:] == [b"new"] * 2 and heard.count(b"new") == 2
 
 
 def test_connections_are_bounded_and_strangers_give_way(monkeypatch):

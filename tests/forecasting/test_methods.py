@@ -218,8 +218,7 @@ def test_a_checkpoint_from_disk_forecasts_the_same_bytes_also_from_weights_kept_
     in_memory = PathForecaster("memory", base.codec, SPEC.context, SAMPLING, made)
     if objective := method(CASES[case][0]).objective:
         in_memory = objective.forecaster(in_memory, model)
-    else:
-        monkeypatch.setitem(METHODS, CASES[case][0], replace(METHODS[CASES[case][0]], load=refuse))
+    monkeypatch.setitem(METHODS, CASES[case][0], replace(METHODS[CASES[case][0]], load=refuse))
     served, spec = load_checkpoint(folder, SAMPLING, cache)
     assert spec == SPEC
     inputs = contexts(eurusd, SPEC, base.codec.warm_up, np.array([900, 4000]))

@@ -21,7 +21,7 @@ from forecasting.bars import load_bars
 from forecasting.errors import UserError
 from tunetrade.cli import main
 from tunetrade.live import desks, usual_spread
-from tunetrade.live_table import LiveTable, event_line
+from tunetrade.live_table import CLIENTS, STRANGERS, LiveTable, event_line
 from tunetrade.verbs_live import Show
 
 RUNS = "runs/small/EURUSD-D1"
@@ -174,6 +174,19 @@ def test_the_table_shows_each_client_with_its_newest_forecast_and_percentiles() 
     assert all(len(line) <= 40 for line in table.lines(0, 40))
     table.take({"event": "forgotten", "ts_ms": 0, "client": "ea-1"})
     assert len(table.lines(0, 200)) == 2
+
+
+def test_strangers_have_few_lines_and_take_none_from_those_who_were_welcomed() -> None:
+    table = LiveTable()
+    table.take(WELCOME)
+    for number in range(STRANGERS + 3):
+        table.take({"event": "error", "ts_ms": 0, "client": f"stranger-{number}", "code": "json", "text": ""})
+    assert list(table.clients) == ["ea-1", *(f"stranger-{number}" for number in range(3, STRANGERS + 3))]
+    for number in range(CLIENTS - 1):
+        table.take({**WELCOME, "client": f"ea-1-{number}"})
+    assert len(table.clients) == CLIENTS and "ea-1" in table.clients
+    table.take({**WELCOME, "client": "one more"})
+    assert len(table.clients) == CLIENTS and "ea-1" not in table.clients
 
 
 def test_elsewhere_each_event_is_a_line_or_json() -> None:

@@ -15,7 +15,7 @@
 #define LINK_REFUSED_MS  10000
 #define LINK_MOST_BARS   20000
 #define LINK_LOOK_MS     1000
-#define LINK_BACKOFF_MS  2000
+#define LINK_BACKOFF_MS  2000    // where connecting holds up the terminal
 
 enum ENUM_LINK_STATE
   {
@@ -79,6 +79,7 @@ private:
    int               m_silent_beats;
    ulong             m_next_hello;
    ulong             m_next_look;
+   ulong             m_bar_due;       // until then the terminal's history may still lack the bar that has closed
    ulong             m_retry;
    long              m_waiting;       // seq of the message whose answer comes next; 0 for none
    long              m_bars_seq;      // of the last bars sent, until they are answered
@@ -148,6 +149,7 @@ CLink::CLink(void)
    m_silent_beats=0;
    m_next_hello=0;
    m_next_look=0;
+   m_bar_due=0;
    m_retry=0;
    m_waiting=0;
    m_bars_seq=0;
@@ -349,6 +351,7 @@ void CLink::Tick(const datetime bar,const double lots_held)
      {
       m_before=m_now;
       m_next_look=0;
+      m_bar_due=GetTickCount64()+LINK_LOOK_MS;
      }
    m_now.bar=bar;
    m_now.equity=AccountInfoDouble(ACCOUNT_EQUITY);
@@ -560,7 +563,7 @@ ENUM_LINK_EVENT CLink::Pump(const CState &state)
       Backfill();
    if(m_state==LINK_LIVE && m_waiting==0 && now>=m_next_look && now>=m_retry)
      {
-      m_next_look=now+LINK_LOOK_MS;
+      m_next_look=(now<m_bar_due ? now : now+LINK_LOOK_MS);
       SendDue();
      }
    Beat();

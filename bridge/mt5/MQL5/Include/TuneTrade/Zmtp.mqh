@@ -20,6 +20,7 @@
 #define ZMTP_CONNECT_MS    250
 #define ZMTP_SEND_MS       100
 #define ZMTP_HANDSHAKE_MS  3000
+#define ZMTP_HELD_UP_MS    50
 
 enum ENUM_ZMTP_STATE
   {
@@ -491,6 +492,7 @@ private:
    uint              m_backoff;
    uint              m_backoff_min;
    uint              m_backoff_max;
+   bool              m_held_up;
    int               m_connections;
 
    void              Connect(void);
@@ -533,6 +535,7 @@ CZmtpDealer::CZmtpDealer(void)
    m_backoff_min=1000;
    m_backoff_max=30000;
    m_backoff=m_backoff_min;
+   m_held_up=false;
    m_connections=0;
   }
 //+------------------------------------------------------------------+
@@ -575,7 +578,9 @@ void CZmtpDealer::Close(const string reason)
    if(lasted)
       return;                            // a good connection is sought again at once
    m_next_try+=m_backoff;
-   m_backoff=MathMin(m_backoff*2,m_backoff_max);
+   // An address that answers at once, be it with a refusal, costs nothing and is asked again as soon as the first time;
+   // one that does not answer holds up the terminal at every try.
+   m_backoff=(m_held_up ? MathMin(m_backoff*2,m_backoff_max) : m_backoff_min);
   }
 //+------------------------------------------------------------------+
 bool CZmtpDealer::Lost(const string reason)
@@ -593,9 +598,12 @@ void CZmtpDealer::Connect(void)
       Close("SocketCreate: error "+IntegerToString(GetLastError()));
       return;
      }
-   if(!SocketConnect(m_socket,m_host,m_port,ZMTP_CONNECT_MS))
+   ulong begun=GetTickCount64();
+   bool connected=SocketConnect(m_socket,m_host,m_port,ZMTP_CONNECT_MS);
+   int error=GetLastError();
+   m_held_up=(GetTickCount64()>=begun+ZMTP_HELD_UP_MS);
+   if(!connected)
      {
-      int error=GetLastError();
       string where=m_host+":"+IntegerToString(m_port);
       if(error==4014)
          Close("address "+m_host+" is not allowed: add it in Tools > Options > Expert Advisors");
