@@ -21,8 +21,8 @@ FUNCTIONS = _words(
     SocketIsReadable SocketRead SocketSend SocketTimeouts FileClose FileDelete FileFlush FileIsEnding
     FileIsExist FileMove FileOpen FileReadArray FileReadString FileSize FileWriteArray FileWriteString Bars
     CopyRates PeriodSeconds SymbolInfoDouble SymbolInfoInteger SymbolInfoString SymbolInfoTick
-    AccountInfoDouble AccountInfoInteger AccountInfoString OrderCalcMargin OrderCalcProfit OrderSend
-    PositionGetDouble PositionGetInteger PositionGetString PositionGetTicket PositionSelectByTicket
+    AccountInfoDouble AccountInfoInteger AccountInfoString OrderCalcMargin OrderCalcProfit OrderSelect
+    OrderSend PositionGetDouble PositionGetInteger PositionGetString PositionGetTicket PositionSelectByTicket
     PositionsTotal HistoryDealGetDouble HistoryDealGetInteger HistoryDealGetString HistoryDealGetTicket
     HistoryDealSelect HistoryDealsTotal HistorySelect
     """

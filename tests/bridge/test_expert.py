@@ -196,7 +196,7 @@ def test_the_filling_mode_is_the_symbols_own(tmp_path, filling, execution):
 
 
 def test_a_refusal_of_the_broker_is_told(tmp_path):
-    outcome = one(tmp_path, reject=10018)
+    outcome = one(tmp_path, answer=[10018])
     assert outcome.codes == ["FAILED"] and "10018" in outcome.texts[0]
 
 

@@ -36,11 +36,15 @@ inline ulong tick_micros = 0;
 inline volatile sig_atomic_t clock_jump = 0;    // s; the clock of the machine is set by $MQL_JUMP_S on SIGUSR1, back on SIGUSR2
 inline ulong GetMicrosecondCount() { return micros(); }
 inline ulong GetTickCount64() { return micros() / 1000; }
-inline datetime TimeTradeServer() {
+inline long broker_time(long ahead_ms) {
     long jump = (long)clock_jump;
-    return tick_time ? datetime(tick_time + jump + (long)((micros() - tick_micros) / 1000000)) : datetime((long)time(nullptr) + jump + broker_offset);
+    return tick_time ? tick_time + jump + ((long)(micros() - tick_micros) / 1000 + ahead_ms) / 1000 : (long)time(nullptr) + jump + broker_offset;
 }
-inline datetime TimeGMT() { return datetime(TimeTradeServer().v - broker_offset); }
+inline datetime TimeTradeServer() {             // whose seconds begin $MQL_AHEAD_MS before those of the machine's clock
+    static const long ahead_ms = env("MQL_AHEAD_MS", 0);
+    return datetime(broker_time(ahead_ms));
+}
+inline datetime TimeGMT() { return datetime(broker_time(0) - broker_offset); }
 inline datetime TimeLocal() { return TimeGMT(); }
 inline datetime TimeCurrent() { return tick_time ? datetime(tick_time) : TimeTradeServer(); }
 inline ulong longest_call_us = 0;               // for the promise that no call holds the terminal

@@ -65,6 +65,7 @@ double       g_ask=0.0;
 double       g_equity=0.0;      // after it; as a bar begins, that of the close before
 double       g_decided_on=0.0;  // equity of the last close
 double       g_known=0.0;       // lots held when last looked at
+int          g_leave=0;         // side that the last forecast gave up, until nothing of it is held
 int          g_stopped=0;       // side that was stopped since this bar opened
 datetime     g_stop_bar=0;      // the bar in which something was stopped before
 bool         g_deals_due=true;
@@ -126,7 +127,7 @@ int OnInit(void)
    rules.stop_always=InpStopAlways;
    rules.default_stop=InpDefaultStop;
    g_guards.Set(rules,_Symbol,(ulong)InpMagic);
-   g_execution.Set(_Symbol,(ulong)InpMagic,rules.dry_run,InpSizing,InpLots,InpRiskPercent,InpMaxLots,InpDefaultStop);
+   g_execution.Set(_Symbol,(ulong)InpMagic,rules.dry_run,InpSizing,InpLots,InpRiskPercent,InpMaxLots,InpDefaultStop,InpClock);
    string name=_Symbol+"-"+PeriodName()+"-"+IntegerToString(InpMagic);
    g_state.SetFile("TuneTrade\\"+name+(rules.dry_run ? ".dry" : "")+".state");
    if(g_tester)
@@ -167,6 +168,7 @@ void OnDeinit(const int reason)
    g_bar=0;
    g_equity=0.0;
    g_known=0.0;
+   g_leave=0;
    g_stopped=0;
    g_stop_bar=0;
    g_shown="";
@@ -216,27 +218,63 @@ string Guarded(const SForecast &forecast,const double held)
    return(code);
   }
 //+------------------------------------------------------------------+
+datetime ClosesAt(const MqlRates &bar)
+  {
+   return((datetime)((long)bar.time+PeriodSeconds(_Period)));
+  }
+//+------------------------------------------------------------------+
+// Opens, enlarges or turns round. Where only that is forbidden, what is held on the other side is closed all the same.
+string Enter(const SForecast &forecast,const MqlRates &bar,const int wanted,const double lots,const double held)
+  {
+   bool same=(held*wanted>0.0);
+   // What a stop has closed since the forecast was made is not opened again on it.
+   bool stopped=(wanted==g_stopped || (forecast.decided>0 && forecast.decided<g_stop_bar));
+   if(lots==0.0 || stopped || !forecast.may_open)
+     {
+      g_last="too small to open: "+forecast.reason;
+      if(!forecast.may_open)
+         g_last="no entry now: "+forecast.reason;
+      else
+         if(stopped)
+            g_last="stopped just now; only a later forecast opens again";
+      if(held==0.0 || same)
+         return("NOOP");
+      return(Closed(g_execution.CloseAll("signal",forecast.bar_time_ms,g_state),g_last));
+     }
+   bool hedging=(AccountInfoInteger(ACCOUNT_MARGIN_MODE)==ACCOUNT_MARGIN_MODE_RETAIL_HEDGING);
+   bool adds=(held==0.0 || (same && hedging));
+   if(g_guards.NoEntry(forecast,ClosesAt(bar),g_state,adds))
+      return(Guarded(forecast,same ? 0.0 : held));
+   return(Closed(g_execution.Open(wanted,lots,forecast,"signal",g_state),forecast.reason));
+  }
+//+------------------------------------------------------------------+
+// Written before any order: after a crash in between, an order is missed, never doubled.
+bool Noted(const SForecast &forecast)
+  {
+   g_state.decided_ms=forecast.bar_time_ms;
+   g_state.expiry_ms=forecast.expiry_ms;
+   g_state.last_epoch=forecast.epoch;
+   g_state.last_seq=forecast.seq;
+   return(g_tester || g_state.Save());
+  }
+//+------------------------------------------------------------------+
 // Orders for a forecast of the bar that closed last, if nothing forbids them. What was done, as ack says it.
 string Decide(const SForecast &forecast,const MqlRates &bar)
   {
-   datetime closed=(datetime)((long)bar.time+PeriodSeconds(_Period));
    if(g_guards.Forbidden(forecast,bar.close))
      {
       g_last=g_guards.Text();
       return("GUARD:"+g_guards.Rule());
      }
-   // Written before any order: after a crash in between, an order is missed, never doubled.
-   g_state.decided_ms=forecast.bar_time_ms;
-   g_state.expiry_ms=forecast.expiry_ms;
-   g_state.last_epoch=forecast.epoch;
-   g_state.last_seq=forecast.seq;
-   if(!g_tester && !g_state.Save())
+   if(!Noted(forecast))
      {
       g_last="the state cannot be written, so nothing is traded";
       return("GUARD:state");
      }
    double held=g_execution.Held(g_state);
    int wanted=(forecast.position>0.0 ? 1 : (forecast.position<0.0 ? -1 : 0));
+   bool same=(held*wanted>0.0);
+   g_leave=(same || held==0.0 ? 0 : (held>0.0 ? 1 : -1));
    if(wanted==0)
      {
       g_last=forecast.reason;
@@ -244,37 +282,21 @@ string Decide(const SForecast &forecast,const MqlRates &bar)
          return("NOOP");
       return(Closed(g_execution.CloseAll("signal",forecast.bar_time_ms,g_state),forecast.reason));
      }
-   bool same=(held*wanted>0.0);
-   // What a stop has closed since the forecast was made is not opened again on it.
-   bool may_open=(forecast.may_open && wanted!=g_stopped && !(forecast.decided>0 && forecast.decided<g_stop_bar));
    if(same && g_guards.NearWeekend())
      {
-      g_guards.NoEntry(forecast,closed,g_state,false);
+      g_guards.NoEntry(forecast,ClosesAt(bar),g_state,false);
       return(Guarded(forecast,held));
      }
    double lots=g_execution.LotsFor(forecast,g_decided_on);
-   double change=lots;
-   if(same)
-     {
-      change=g_execution.Floored(MathAbs(lots-MathAbs(held)));
-      g_last="held: "+forecast.reason;
-      if(!forecast.resize || lots==0.0 || change==0.0)
-         return("NOOP");
-      if(lots<MathAbs(held))
-         return(Closed(g_execution.Reduce(change,forecast,g_state),forecast.reason));
-     }
-   if(change==0.0 || !may_open)
-     {
-      g_last=(may_open ? "too small to open: "+forecast.reason : (forecast.may_open ? "stopped just now; only a later forecast opens again" : "no entry now: "+forecast.reason));
-      if(held==0.0 || same)
-         return("NOOP");
-      return(Closed(g_execution.CloseAll("signal",forecast.bar_time_ms,g_state),g_last));
-     }
-   bool hedging=(AccountInfoInteger(ACCOUNT_MARGIN_MODE)==ACCOUNT_MARGIN_MODE_RETAIL_HEDGING);
-   bool adds=(held==0.0 || (same && hedging));
-   if(g_guards.NoEntry(forecast,closed,g_state,adds))
-      return(Guarded(forecast,same ? 0.0 : held));
-   return(Closed(g_execution.Open(wanted,change,forecast,"signal",g_state),forecast.reason));
+   if(!same)
+      return(Enter(forecast,bar,wanted,lots,held));
+   double change=g_execution.Floored(MathAbs(lots-MathAbs(held)));
+   g_last="held: "+forecast.reason;
+   if(!forecast.resize || lots==0.0 || change==0.0)
+      return("NOOP");
+   if(lots<MathAbs(held))
+      return(Closed(g_execution.Reduce(change,forecast,g_state),forecast.reason));
+   return(Enter(forecast,bar,wanted,change,held));
   }
 //+------------------------------------------------------------------+
 string Judge(const SForecast &forecast)
@@ -306,6 +328,8 @@ string Judge(const SForecast &forecast)
    LookForStops();
    string code=Decide(forecast,last[0]);
    g_known=g_execution.Held(g_state);
+   if(g_leave*g_known>0.0)
+      g_next_close=GetTickCount64()+RETRY_MS;
    return(code);
   }
 //+------------------------------------------------------------------+
@@ -313,7 +337,8 @@ string Judge(const SForecast &forecast)
 //+------------------------------------------------------------------+
 void CloseBecause(const string reason,const string text)
   {
-   if(g_execution.Held(g_state)==0.0 || GetTickCount64()<g_next_close)
+   // In the tester many bars pass within that time.
+   if(g_execution.Held(g_state)==0.0 || (!g_tester && GetTickCount64()<g_next_close))
       return;
    g_next_close=GetTickCount64()+RETRY_MS;
    if(g_execution.CloseAll(reason,0,g_state))
@@ -337,6 +362,10 @@ void Watch(void)
      }
    if(!InpAllowReal && !InpDryRun && AccountInfoInteger(ACCOUNT_TRADE_MODE)==ACCOUNT_TRADE_MODE_REAL)
       return;
+   if(g_leave*g_execution.Held(g_state)<=0.0)
+      g_leave=0;
+   else
+      CloseBecause("signal","the last forecast gave up what is held");
    if(g_state.halted)
       CloseBecause("guard","the daily loss is reached");
    if(g_guards.NearWeekend())
@@ -443,7 +472,7 @@ void OnTimer(void)
          g_link.Ack(forecast,code,g_last);
          g_last=code+" "+g_last;
          if(code!="NOOP" && code!="DUP")
-            Print(code," ",g_last);
+            Print(g_last);
         }
       if(event==LINK_CONFIRMED)
         {
