@@ -61,7 +61,8 @@ struct Late { ulong due, order; bool active; MqlTradeRequest request; }; // done
 struct Market {
     std::string symbol = "EURUSD", server = "Simulated-Demo", currency = "USD";
     long digits = 5, warm = 0, period = 16385, hedging = 1, demo = 1, filling = 3, execution = 2, trade_mode = 4, stops_level = 0,
-         trade_allowed = 1, offset = 7200, close_at_end = 1, close_only = 0, in_price = 0, nights_end = 0, prelude = 0, login = 1;
+         trade_allowed = 1, offset = 7200, close_at_end = 1, close_only = 0, in_price = 0, nights_end = 0, prelude = 0, login = 1,
+         connect_ms = 0, sync_ms = 0;
     double point = 1e-5, contract = 100000, lot_min = 0.01, lot_step = 0.01, lot_max = 100, balance = 10000, commission = 0,
            leverage = 30, swap_long = 0, swap_short = 0, stop_out = 0.5;
     std::vector<Bar> bars;
@@ -93,7 +94,7 @@ inline void load_market(const std::string &path) {
     Market &m = market;
     std::map<std::string, long *> whole{{"digits", &m.digits}, {"warm", &m.warm}, {"period", &m.period}, {"hedging", &m.hedging}, {"demo", &m.demo},
         {"filling", &m.filling}, {"execution", &m.execution}, {"trade_mode", &m.trade_mode}, {"stops_level", &m.stops_level},
-        {"trade_allowed", &m.trade_allowed}, {"offset", &m.offset}, {"close_at_end", &m.close_at_end}, {"login", &m.login},
+        {"trade_allowed", &m.trade_allowed}, {"offset", &m.offset}, {"close_at_end", &m.close_at_end}, {"login", &m.login}, {"connect_ms", &m.connect_ms}, {"sync_ms", &m.sync_ms},
         {"close_only", &m.close_only}, {"in_price", &m.in_price}, {"nights_end", &m.nights_end}, {"prelude", &m.prelude}};
     std::map<std::string, double *> real{{"point", &m.point}, {"contract", &m.contract}, {"lot_min", &m.lot_min}, {"lot_step", &m.lot_step},
         {"lot_max", &m.lot_max}, {"balance", &m.balance}, {"commission", &m.commission}, {"leverage", &m.leverage},
@@ -444,6 +445,8 @@ inline int PeriodSeconds(ENUM_TIMEFRAMES p = PERIOD_CURRENT) {
     }
     throw Critical{"PeriodSeconds"};
 }
+// A terminal that has just been started knows its account and its symbols only after a while.
+inline bool connected() { return market.connect_ms == 0 || micros() - started >= 1000ul * (ulong)market.connect_ms; }
 inline long SymbolInfoInteger(const string &, ENUM_SYMBOL_INFO_INTEGER p) {
     switch (p) {
         case SYMBOL_DIGITS: return market.digits;
@@ -457,6 +460,7 @@ inline long SymbolInfoInteger(const string &, ENUM_SYMBOL_INFO_INTEGER p) {
     return 0;
 }
 inline double SymbolInfoDouble(const string &, ENUM_SYMBOL_INFO_DOUBLE p) {
+    if (!connected()) return 0;
     switch (p) {
         case SYMBOL_BID: return market.bid();
         case SYMBOL_ASK: return market.ask();
@@ -479,7 +483,7 @@ inline bool SymbolInfoTick(const string &, MqlTick &t) {
 }
 inline long AccountInfoInteger(ENUM_ACCOUNT_INFO_INTEGER p) {
     switch (p) {
-        case ACCOUNT_LOGIN: return market.login;
+        case ACCOUNT_LOGIN: return connected() ? market.login : 0;
         case ACCOUNT_TRADE_MODE: return market.demo ? ACCOUNT_TRADE_MODE_DEMO : ACCOUNT_TRADE_MODE_REAL;
         case ACCOUNT_TRADE_ALLOWED: case ACCOUNT_TRADE_EXPERT: return 1;
         case ACCOUNT_MARGIN_MODE: return market.hedging ? ACCOUNT_MARGIN_MODE_RETAIL_HEDGING : ACCOUNT_MARGIN_MODE_RETAIL_NETTING;
@@ -493,11 +497,16 @@ inline double AccountInfoDouble(ENUM_ACCOUNT_INFO_DOUBLE p) {
 }
 inline string AccountInfoString(ENUM_ACCOUNT_INFO_STRING p) { return wide(p == ACCOUNT_CURRENCY ? market.currency : market.server); }
 inline long MQLInfoInteger(ENUM_MQL_INFO_INTEGER p) { return p == MQL_TRADE_ALLOWED ? market.trade_allowed : p == MQL_TESTER ? env("MQL_IN_TESTER", 0) : 0; }
-inline long TerminalInfoInteger(ENUM_TERMINAL_INFO_INTEGER p) { return p == TERMINAL_TRADE_ALLOWED ? market.trade_allowed : p == TERMINAL_CONNECTED ? 1 : 5000; }
+inline long TerminalInfoInteger(ENUM_TERMINAL_INFO_INTEGER p) { return p == TERMINAL_TRADE_ALLOWED ? market.trade_allowed : p == TERMINAL_CONNECTED ? connected() : 5000; }
 inline string TerminalInfoString(ENUM_TERMINAL_INFO_STRING) { return wide("simulated"); }
 
+// Whether all ticks of the bar before have come, as they have not at once after a time without the broker.
+inline bool synchronized() { return market.sync_ms == 0 || micros() - tick_micros >= 1000ul * (ulong)market.sync_ms; }
+enum ENUM_SERIES_INFO_INTEGER { SERIES_SYNCHRONIZED };
+inline long SeriesInfoInteger(const string &, ENUM_TIMEFRAMES, ENUM_SERIES_INFO_INTEGER) { return synchronized(); }
 inline MqlRates rates_of(int i) {
     const Bar &b = market.bars[(size_t)i];
+    if (i == market.now - 1 && !synchronized()) return {datetime(b.time), b.open, b.open, b.open, b.open, 1, (int)std::lround(b.spread / market.point), 0};
     if (i == market.now && !market.closing) return {datetime(b.time), b.open, b.open, b.open, b.open, 1, (int)std::lround(market.spread / market.point), 0};
     return {datetime(b.time), b.open, b.high, b.low, b.close, b.volume, (int)std::lround(b.spread / market.point), 0};
 }

@@ -10,6 +10,7 @@
 #include <TuneTrade/Execution.mqh>
 #include <TuneTrade/Guards.mqh>
 #include <TuneTrade/Link.mqh>
+#include <TuneTrade/Platform.mqh>
 #include <TuneTrade/State.mqh>
 #include <TuneTrade/Status.mqh>
 #include <TuneTrade/Targets.mqh>
@@ -48,6 +49,7 @@ input string            InpTargets="";                   // File of targets in t
 
 #define EXPIRY_GRACE_MS 10000
 #define RETRY_MS        5000
+#define MOST_MAGIC      9007199254740991      // what travels as a number of JSON
 
 CLink        g_link;
 CState       g_state;
@@ -56,6 +58,7 @@ CGuards      g_guards;
 CExecution   g_execution;
 CTargets     g_targets;
 bool         g_tester=false;
+bool         g_begun=false;     // the account is known, its state is read
 string       g_series="";
 datetime     g_bar=0;
 ulong        g_bar_ms=0;
@@ -65,7 +68,6 @@ double       g_ask=0.0;
 double       g_equity=0.0;      // after it; as a bar begins, that of the close before
 double       g_decided_on=0.0;  // equity of the last close
 double       g_known=0.0;       // lots held when last looked at
-int          g_leave=0;         // side that the last forecast gave up, until nothing of it is held
 int          g_stopped=0;       // side that was stopped since this bar opened
 datetime     g_stop_bar=0;      // the bar in which something was stopped before
 bool         g_deals_due=true;
@@ -91,8 +93,14 @@ bool CheckInputs(void)
    string wrong="";
    if(InpTimerMs<1 || InpTimerMs>1000)
       wrong="the timer must be 1 to 1000 ms";
-   if(InpMagic<0)
-      wrong="the magic number must not be negative";
+   if(InpPort<1 || InpPort>65535 || InpBackoffMs<1)
+      wrong="the port must be 1 to 65535, the first wait at least 1 ms";
+   if(InpMagic<1 || InpMagic>MOST_MAGIC)
+      wrong="the magic number must be above 0, which is that of trades by hand";
+   if(InpMaxLots<0.0 || (InpSizing==SIZING_FIXED && InpLots<=0.0))
+      wrong="lots must be above 0";
+   if(InpDailyLoss<0.0 || InpDailyLoss>=100.0)
+      wrong="the daily loss must be from 0 to below 100 percent";
    if(!ValidSpan(InpHours))
       wrong="hours read 08:00-20:00";
    if(InpFridayClose!="" && MinuteOfDay(InpFridayClose)<0)
@@ -106,15 +114,33 @@ bool CheckInputs(void)
    return(wrong=="");
   }
 //+------------------------------------------------------------------+
-int OnInit(void)
+string ChartName(void)
   {
-   if(!CheckInputs())
-      return(INIT_PARAMETERS_INCORRECT);
-   g_tester=(MQLInfoInteger(MQL_TESTER)!=0);
-   g_series=(InpSeries!="" ? InpSeries : _Symbol+"-"+PeriodName());
-   MathSrand((int)(GetTickCount64()&0x7FFFFFFF));
+   return(_Symbol+"-"+PeriodName()+"-"+IntegerToString(InpMagic));
+  }
+//+------------------------------------------------------------------+
+bool IsConnected(void)
+  {
+   return(TerminalInfoInteger(TERMINAL_CONNECTED)!=0 && AccountInfoInteger(ACCOUNT_LOGIN)!=0);
+  }
+//+------------------------------------------------------------------+
+bool LoadTargets(void)
+  {
+   string file=(InpTargets!="" ? InpTargets : "TuneTrade\\"+FileName(g_series)+".csv");
+   if(!g_targets.Load(file,g_series))
+     {
+      Print(g_targets.Reason());
+      return(false);
+     }
+   Print(g_targets.Count()," targets of ",file);
+   return(true);
+  }
+//+------------------------------------------------------------------+
+void SetGuards(void)
+  {
    SGuardRules rules;
    rules.dry_run=InpDryRun && !g_tester;
+   rules.tester=g_tester;
    rules.allow_real=InpAllowReal;
    rules.kill=InpKill;
    rules.feed_points=InpFeedPoints;
@@ -127,22 +153,23 @@ int OnInit(void)
    rules.stop_always=InpStopAlways;
    rules.default_stop=InpDefaultStop;
    g_guards.Set(rules,_Symbol,(ulong)InpMagic);
-   g_execution.Set(_Symbol,(ulong)InpMagic,rules.dry_run,InpSizing,InpLots,InpRiskPercent,InpMaxLots,InpDefaultStop,InpClock);
-   string name=_Symbol+"-"+PeriodName()+"-"+IntegerToString(InpMagic);
-   g_state.SetFile("TuneTrade\\"+name+(rules.dry_run ? ".dry" : "")+".state");
+  }
+//+------------------------------------------------------------------+
+// What needs a terminal that knows its account, as one that has just been started does not. Each account has a state of its
+// own: another one's deals, equity and positions would be taken for those of this.
+bool Begin(void)
+  {
+   bool dry_run=(InpDryRun && !g_tester);
+   if(!g_execution.Set(_Symbol,(ulong)InpMagic,dry_run,InpSizing,InpLots,InpRiskPercent,InpMaxLots,InpDefaultStop,InpClock))
+      return(false);
+   g_begun=true;
+   g_state.SetFile("");
    if(g_tester)
-     {
-      string file=(InpTargets!="" ? InpTargets : "TuneTrade\\"+g_series+".csv");
-      if(!g_targets.Load(file,g_series))
-        {
-         Print(g_targets.Reason());
-         return(INIT_FAILED);
-        }
-      Print(g_targets.Count()," targets of ",file);
-      return(INIT_SUCCEEDED);
-     }
+      return(true);
+   string login=IntegerToString(AccountInfoInteger(ACCOUNT_LOGIN));
+   g_state.SetFile("TuneTrade\\"+FileName(ChartName()+"-"+login)+(dry_run ? ".dry" : "")+".state");
    if(!g_state.Load())
-      Print("no state of an earlier run");
+      Print("no state of an earlier run that can be read");
    SLinkRules link;
    link.host=InpHost;
    link.port=InpPort;
@@ -153,12 +180,31 @@ int OnInit(void)
    link.period=_Period;
    link.clock=InpClock;
    link.magic=(ulong)InpMagic;
-   link.dry_run=rules.dry_run;
-   g_status.Set("TuneTrade\\"+name+".status",g_series,InpHost,InpPort,rules.dry_run);
-   g_link.Start(link,"ea-"+IntegerToString(AccountInfoInteger(ACCOUNT_LOGIN))+"-"+name,InpBackoffMs);
-   if(!EventSetMillisecondTimer(InpTimerMs))
+   link.dry_run=dry_run;
+   g_link.Start(link,"ea-"+login+"-"+ChartName(),InpBackoffMs);
+   return(true);
+  }
+//+------------------------------------------------------------------+
+int OnInit(void)
+  {
+   if(!CheckInputs())
+      return(INIT_PARAMETERS_INCORRECT);
+   string unlike=Unlike();
+   if(unlike!="")
+     {
+      Print("this terminal treats ",unlike," otherwise than its reference says, so nothing is traded; please tell us its build");
       return(INIT_FAILED);
-   return(INIT_SUCCEEDED);
+     }
+   g_tester=(MQLInfoInteger(MQL_TESTER)!=0);
+   g_series=(InpSeries!="" ? InpSeries : _Symbol+"-"+PeriodName());
+   MathSrand((int)(GetTickCount64()&0x7FFFFFFF));
+   SetGuards();
+   if(g_tester)
+      return(Begin() && LoadTargets() ? INIT_SUCCEEDED : INIT_FAILED);
+   g_status.Set("TuneTrade\\"+FileName(ChartName())+".status",g_series,InpHost,InpPort,InpDryRun);
+   if(IsConnected())
+      Begin();
+   return(EventSetMillisecondTimer(InpTimerMs) ? INIT_SUCCEEDED : INIT_FAILED);
   }
 //+------------------------------------------------------------------+
 void OnDeinit(const int reason)
@@ -168,15 +214,14 @@ void OnDeinit(const int reason)
    g_bar=0;
    g_equity=0.0;
    g_known=0.0;
-   g_leave=0;
    g_stopped=0;
    g_stop_bar=0;
    g_shown="";
-   if(!g_tester)
-     {
+   if(g_begun)
       g_state.Save();
+   if(!g_tester)
       g_status.Stop();
-     }
+   g_begun=false;
    Comment("");
   }
 //+------------------------------------------------------------------+
@@ -255,7 +300,7 @@ bool Noted(const SForecast &forecast)
    g_state.expiry_ms=forecast.expiry_ms;
    g_state.last_epoch=forecast.epoch;
    g_state.last_seq=forecast.seq;
-   return(g_tester || g_state.Save());
+   return(g_state.Save());
   }
 //+------------------------------------------------------------------+
 // Orders for a forecast of the bar that closed last, if nothing forbids them. What was done, as ack says it.
@@ -274,7 +319,7 @@ string Decide(const SForecast &forecast,const MqlRates &bar)
    double held=g_execution.Held(g_state);
    int wanted=(forecast.position>0.0 ? 1 : (forecast.position<0.0 ? -1 : 0));
    bool same=(held*wanted>0.0);
-   g_leave=(same || held==0.0 ? 0 : (held>0.0 ? 1 : -1));
+   g_state.leave=(same || held==0.0 ? 0 : (held>0.0 ? 1 : -1));
    if(wanted==0)
      {
       g_last=forecast.reason;
@@ -328,8 +373,10 @@ string Judge(const SForecast &forecast)
    LookForStops();
    string code=Decide(forecast,last[0]);
    g_known=g_execution.Held(g_state);
-   if(g_leave*g_known>0.0)
+   if(g_state.leave*g_known>0.0)
       g_next_close=GetTickCount64()+RETRY_MS;
+   if(code!="NOOP")
+      g_state.Save();                    // the paper, the trailing distance, what is still to be left
    return(code);
   }
 //+------------------------------------------------------------------+
@@ -354,16 +401,14 @@ void Watch(void)
    g_guards.NewDay(g_state);
    if(g_guards.LostTooMuch(g_state))
       Print("the daily loss is reached: nothing is opened before tomorrow");
-   if(g_guards.Killed())
+   if(g_guards.Barred())
      {
-      if(InpKillCloses)
+      if(g_guards.Rule()=="kill" && InpKillCloses)
          CloseBecause("guard","the kill switch is on");
       return;
      }
-   if(!InpAllowReal && !InpDryRun && AccountInfoInteger(ACCOUNT_TRADE_MODE)==ACCOUNT_TRADE_MODE_REAL)
-      return;
-   if(g_leave*g_execution.Held(g_state)<=0.0)
-      g_leave=0;
+   if(g_state.leave*g_execution.Held(g_state)<=0.0)
+      g_state.leave=0;
    else
       CloseBecause("signal","the last forecast gave up what is held");
    if(g_state.halted)
@@ -407,7 +452,7 @@ void OnTick(void)
   {
    MqlRates forming[];
    MqlTick tick;
-   if(CopyRates(_Symbol,_Period,0,2,forming)!=2 || !SymbolInfoTick(_Symbol,tick))
+   if(!g_begun || CopyRates(_Symbol,_Period,0,2,forming)!=2 || !SymbolInfoTick(_Symbol,tick))
       return;
    bool begun=(forming[1].time!=g_bar);
    if(begun)
@@ -416,7 +461,7 @@ void OnTick(void)
          g_stop_bar=g_bar;
       g_stopped=0;
       LookForStops();
-      int leapt=(g_bar!=0 ? g_execution.Trail(g_bid,g_ask,g_state) : 0);
+      int leapt=(g_bar!=0 && !g_guards.Barred() ? g_execution.Trail(g_bid,g_ask,g_state) : 0);
       if(leapt!=0)
          g_stopped=leapt;
       g_known=g_execution.Held(g_state);
@@ -429,7 +474,8 @@ void OnTick(void)
       LookForStops();
    g_bid=tick.bid;
    g_ask=tick.ask;
-   g_execution.PaperStops(g_state);
+   if(g_execution.PaperStops(g_state))
+      g_state.Save();
    if(g_tester)
      {
       if(begun)
@@ -455,7 +501,7 @@ void OnTimer(void)
   {
    if(g_tester)
       return;
-   if(TerminalInfoInteger(TERMINAL_CONNECTED)==0)
+   if(!IsConnected() || (!g_begun && !Begin()))
      {
       g_status.Tell("no broker");
       return;                            // without the broker the terminal knows neither time nor prices

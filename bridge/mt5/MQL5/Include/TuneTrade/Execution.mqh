@@ -84,7 +84,7 @@ private:
 
 public:
                      CExecution(void);
-   void              Set(const string symbol,const ulong magic,const bool dry,const ENUM_SIZING sizing,const double fixed_lots,const double risk,const double max_lots,const int default_stop,const ENUM_BROKER_CLOCK clock);
+   bool              Set(const string symbol,const ulong magic,const bool dry,const ENUM_SIZING sizing,const double fixed_lots,const double risk,const double max_lots,const int default_stop,const ENUM_BROKER_CLOCK clock);
    double            Held(const CState &state) { return(m_dry ? state.paper_lots : Real()); }
    double            Floored(const double lots) const;
    double            LotsFor(const SForecast &forecast,const double equity) const;
@@ -93,7 +93,7 @@ public:
    bool              Open(const int side,const double lots,const SForecast &forecast,const string reason,CState &state);
    bool              Reduce(const double lots,const SForecast &forecast,CState &state);
    int               Trail(const double bid,const double ask,CState &state);
-   void              PaperStops(CState &state);
+   bool              PaperStops(CState &state);
    string            Failure(void) const { return(m_failure); }
    bool              NextDeal(const CState &state,SDeal &deal) const;
    void              Reported(const ulong deal);
@@ -125,7 +125,8 @@ CExecution::CExecution(void)
    m_lag_ends=0;
   }
 //+------------------------------------------------------------------+
-void CExecution::Set(const string symbol,const ulong magic,const bool dry,const ENUM_SIZING sizing,const double fixed_lots,const double risk,const double max_lots,const int default_stop,const ENUM_BROKER_CLOCK clock)
+// False where the terminal does not know the symbol's sizes yet.
+bool CExecution::Set(const string symbol,const ulong magic,const bool dry,const ENUM_SIZING sizing,const double fixed_lots,const double risk,const double max_lots,const int default_stop,const ENUM_BROKER_CLOCK clock)
   {
    m_symbol=symbol;
    m_clock=clock;
@@ -144,6 +145,7 @@ void CExecution::Set(const string symbol,const ulong magic,const bool dry,const 
    m_step=SymbolInfoDouble(symbol,SYMBOL_VOLUME_STEP);
    m_least=SymbolInfoDouble(symbol,SYMBOL_VOLUME_MIN);
    m_most=SymbolInfoDouble(symbol,SYMBOL_VOLUME_MAX);
+   return(m_point>0.0 && m_step>0.0 && m_most>0.0);
   }
 //+------------------------------------------------------------------+
 bool CExecution::Mine(const int index) const
@@ -553,17 +555,18 @@ bool CExecution::PaperDeal(const bool buy,const double lots,const double price,c
    return(true);
   }
 //+------------------------------------------------------------------+
-void CExecution::PaperStops(CState &state)
+// Whether one was reached.
+bool CExecution::PaperStops(CState &state)
   {
    if(!m_dry || state.paper_lots==0.0)
-      return;
+      return(false);
    int side=(state.paper_lots>0.0 ? 1 : -1);
    double leaves=Quote(side<0);
    if(state.paper_stop>0.0 && side*(leaves-state.paper_stop)<=0.0)
-      PaperDeal(side<0,MathAbs(state.paper_lots),leaves,0.0,0.0,"stop",0,state);
-   else
-      if(state.paper_profit>0.0 && side*(leaves-state.paper_profit)>=0.0)
-         PaperDeal(side<0,MathAbs(state.paper_lots),state.paper_profit,0.0,0.0,"take_profit",0,state);
+      return(PaperDeal(side<0,MathAbs(state.paper_lots),leaves,0.0,0.0,"stop",0,state));
+   if(state.paper_profit>0.0 && side*(leaves-state.paper_profit)>=0.0)
+      return(PaperDeal(side<0,MathAbs(state.paper_lots),state.paper_profit,0.0,0.0,"take_profit",0,state));
+   return(false);
   }
 //+------------------------------------------------------------------+
 //| Deals to be told                                                 |
