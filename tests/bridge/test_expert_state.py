@@ -102,7 +102,7 @@ def test_a_symbol_that_no_file_can_be_called_is_traded(tmp_path):
     outcome = traded(tmp_path, script, {"InpSeries": "EURUSD-H1"}, symbol="EUR/USD:x")
     assert outcome.codes == ["TAKEN"]
     assert kept(tmp_path, "EUR_USD_x-H1-20240101-1.state").exists()
-    assert script.of("hello")[0]["symbol"] == "EUR/USD:x" and HOUR == script.of("hello")[0]["tf_sec"]
+    assert script.of("hello")[0]["symbol"] == "EUR/USD:x" and script.of("hello")[0]["tf_sec"] == HOUR
 
 
 def test_a_bar_whose_ticks_have_not_all_come_is_not_sent(tmp_path):
