@@ -226,7 +226,7 @@ class State(Message):
     equity: Money
     balance: Money
     position: Held = 0.0
-    conversion: Units = 1.0
+    conversion: Price = 1.0
 
 
 @dataclass(frozen=True, kw_only=True)

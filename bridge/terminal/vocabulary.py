@@ -20,9 +20,9 @@ FUNCTIONS = _words(
     TerminalInfoString ZeroMemory IsStopped SocketClose SocketConnect SocketCreate SocketIsConnected
     SocketIsReadable SocketRead SocketSend SocketTimeouts FileClose FileDelete FileFlush FileIsEnding
     FileIsExist FileMove FileOpen FileReadArray FileReadString FileSize FileWriteArray FileWriteString Bars
-    CopyRates PeriodSeconds SymbolInfoDouble SymbolInfoInteger SymbolInfoString SymbolInfoTick
-    AccountInfoDouble AccountInfoInteger AccountInfoString OrderCalcMargin OrderCalcProfit OrderSend
-    PositionGetDouble PositionGetInteger PositionGetString PositionGetTicket PositionSelectByTicket
+    CopyRates PeriodSeconds SeriesInfoInteger SymbolInfoDouble SymbolInfoInteger SymbolInfoString SymbolInfoTick
+    AccountInfoDouble AccountInfoInteger AccountInfoString OrderCalcMargin OrderCalcProfit OrderSelect
+    OrderSend PositionGetDouble PositionGetInteger PositionGetString PositionGetTicket PositionSelectByTicket
     PositionsTotal HistoryDealGetDouble HistoryDealGetInteger HistoryDealGetString HistoryDealGetTicket
     HistoryDealSelect HistoryDealsTotal HistorySelect
     """

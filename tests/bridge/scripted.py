@@ -34,8 +34,8 @@ def close_ms(opens: int) -> int:
 
 
 def market_file(path: Path, rows, warm: int, **settings) -> Path:
-    lines = [f"{name} {value}" for name, value in settings.items() if name != "held"]
-    lines += [f"held {text}" for text in settings.get("held", [])]
+    lines = [f"{name} {value}" for name, value in settings.items() if not isinstance(value, list)]
+    lines += [f"{name} {text}" for name, texts in settings.items() if isinstance(texts, list) for text in texts]
     lines += [f"warm {warm}", f"offset {OFFSET}"]
     lines += ["bar " + " ".join(repr(value) for value in row) for row in rows]
     path.write_text("\n".join(lines) + "\n")

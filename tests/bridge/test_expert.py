@@ -196,7 +196,7 @@ def test_the_filling_mode_is_the_symbols_own(tmp_path, filling, execution):
 
 
 def test_a_refusal_of_the_broker_is_told(tmp_path):
-    outcome = one(tmp_path, reject=10018)
+    outcome = one(tmp_path, answer=[10018])
     assert outcome.codes == ["FAILED"] and "10018" in outcome.texts[0]
 
 
@@ -232,16 +232,16 @@ def test_a_stop_that_is_leapt_over_closes_and_the_same_side_waits_for_the_next_b
 
 def test_each_position_keeps_its_own_trailing_distance_over_a_restart(tmp_path):
     """Positions 1 and 2, 50 and 30 points behind the closes, as a state file says that an earlier run left."""
-    state = tmp_path / "local" / "TuneTrade" / "EURUSD-H1-20240101.state"
+    state = tmp_path / "local" / "TuneTrade" / "EURUSD-H1-20240101-1.state"
     state.parent.mkdir(parents=True)
-    state.write_text("2;0;0;0;0;0;0;0;0;0;0;0;0;0;0;2;1;0.0005;2;0.0003;end")
+    state.write_text("3;0;0;0;0;0;0;0;0;0;0;0;0;0;0;0;2;1;0.0005;2;0.0003;end")
     rows = [(*row[:3], round(row[1] - 1e-4, 5), *row[4:]) for row in bars(7)]
     outcome = traded(tmp_path, Script(rows), held=["1 0.1 1.1 20240101"] * 2)
     moved = [[float(word) for word in text.split()[:2]] for text in outcome.journal.of("modify")]
     levels = [[ticket, round(rows[at][4] - away, 5)] for at in (4, 5) for ticket, away in ((1, 5e-4), (2, 3e-4))]
     assert sorted(moved) == sorted(levels)
     kept = state.read_text().split(";")
-    assert kept[15:] == ["2", "1", "0.00050000000000000001", "2", "0.00029999999999999997", "end"]
+    assert kept[16:] == ["2", "1", "0.00050000000000000001", "2", "0.00029999999999999997", "end"]
 
 
 def test_an_expired_target_waits_a_moment_for_the_forecast_that_may_renew_it(tmp_path):

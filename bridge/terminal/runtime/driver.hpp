@@ -28,8 +28,8 @@ inline void tell(const Handlers &h) {
         h.trade(t, MqlTradeRequest{}, MqlTradeResult{});
     }
 }
-inline void on_tick(const Handlers &h) { ulong from = micros(); h.tick(); timed(from); tell(h); }
-inline void on_timer(const Handlers &h) { ulong from = micros(); h.timer(); timed(from); tell(h); }
+inline void on_tick(const Handlers &h) { do_what_is_late(); ulong from = micros(); h.tick(); timed(from); tell(h); }
+inline void on_timer(const Handlers &h) { do_what_is_late(); ulong from = micros(); h.timer(); timed(from); tell(h); }
 // Called early when something has come in, where replayed bars are to pass as fast as they can ($MQL_EAGER).
 inline bool eager_wait() {
     static const bool eager = env("MQL_EAGER", 0) != 0;

@@ -1,6 +1,7 @@
 // A market and an account, after docs/EXECUTION.md: bars hold bids, a purchase pays the spread, what a bar's open lies
 // beyond acts before the program hears of the bar, the rest is gone through pessimistically. Sums are done in the order
-// of strategies/account.py, so that prices agree to the bit. Not simulated: partial fills, pending orders, ticks.
+// of strategies/account.py, so that prices agree to the bit. What a broker may answer against all rules (a requote, a
+// partial fill, silence, books that lag behind) is scripted. Not simulated: pending orders, ticks.
 #pragma once
 #include "platform.hpp"
 #include <cmath>
@@ -25,10 +26,11 @@ enum ENUM_DEAL_TYPE { DEAL_TYPE_BUY = 0, DEAL_TYPE_SELL = 1, DEAL_TYPE_BALANCE =
 enum ENUM_DEAL_ENTRY { DEAL_ENTRY_IN = 0, DEAL_ENTRY_OUT = 1, DEAL_ENTRY_INOUT = 2, DEAL_ENTRY_OUT_BY = 3 };
 enum ENUM_DEAL_REASON { DEAL_REASON_CLIENT = 0, DEAL_REASON_EXPERT = 3, DEAL_REASON_SL = 4, DEAL_REASON_TP = 5, DEAL_REASON_SO = 6 };
 enum ENUM_TRADE_TRANSACTION_TYPE { TRADE_TRANSACTION_ORDER_ADD = 0, TRADE_TRANSACTION_DEAL_ADD = 6, TRADE_TRANSACTION_REQUEST = 10 };
-enum { TRADE_RETCODE_DONE = 10009, TRADE_RETCODE_PLACED = 10008, TRADE_RETCODE_INVALID = 10013, TRADE_RETCODE_INVALID_VOLUME = 10014,
+enum { TRADE_RETCODE_REQUOTE = 10004, TRADE_RETCODE_PLACED = 10008, TRADE_RETCODE_DONE = 10009, TRADE_RETCODE_DONE_PARTIAL = 10010,
+       TRADE_RETCODE_ERROR = 10011, TRADE_RETCODE_TIMEOUT = 10012, TRADE_RETCODE_INVALID = 10013, TRADE_RETCODE_INVALID_VOLUME = 10014,
        TRADE_RETCODE_INVALID_STOPS = 10016, TRADE_RETCODE_TRADE_DISABLED = 10017, TRADE_RETCODE_NO_MONEY = 10019,
-       TRADE_RETCODE_INVALID_FILL = 10030, TRADE_RETCODE_DONE_PARTIAL = 10010, TRADE_RETCODE_NO_CHANGES = 10025,
-       TRADE_RETCODE_CLIENT_DISABLES_AT = 10027, TRADE_RETCODE_POSITION_CLOSED = 10036 };
+       TRADE_RETCODE_PRICE_CHANGED = 10020, TRADE_RETCODE_NO_CHANGES = 10025, TRADE_RETCODE_CLIENT_DISABLES_AT = 10027,
+       TRADE_RETCODE_INVALID_FILL = 10030, TRADE_RETCODE_CONNECTION = 10031, TRADE_RETCODE_POSITION_CLOSED = 10036 };
 
 struct MqlRates { datetime time; double open, high, low, close; long tick_volume; int spread; long real_volume; MQL_STRUCT(MqlRates) };
 struct MqlTick { datetime time; double bid, ask, last; ulong volume; long time_msc; uint flags; double volume_real; MQL_STRUCT(MqlTick) };
@@ -54,10 +56,13 @@ struct Piece { double open, high, low; };           // a bar within a bar
 struct Bar { long time; double open, high, low, close, spread, conversion, slippage; long nights, volume; std::vector<Piece> finer; };
 struct Position { ulong ticket; int side; double lots, price, sl, tp, margin, commission, swap; ulong magic; long time; string comment; };
 struct Deal { ulong ticket, order, position; long time; int side; ENUM_DEAL_ENTRY entry; double lots, price, commission, swap, profit; ulong magic; ENUM_DEAL_REASON reason; string comment; };
+struct Answer { uint code; double share; long late_ms; };             // to an order; the share of it done, and when
+struct Late { ulong due, order; bool active; MqlTradeRequest request; }; // done at that time; active: in the list of orders till then
 struct Market {
     std::string symbol = "EURUSD", server = "Simulated-Demo", currency = "USD";
     long digits = 5, warm = 0, period = 16385, hedging = 1, demo = 1, filling = 3, execution = 2, trade_mode = 4, stops_level = 0,
-         trade_allowed = 1, offset = 7200, close_at_end = 1, reject = 0, close_only = 0, in_price = 0, nights_end = 0, prelude = 0;
+         trade_allowed = 1, offset = 7200, close_at_end = 1, close_only = 0, in_price = 0, nights_end = 0, prelude = 0, login = 1,
+         connect_ms = 0, sync_ms = 0;
     double point = 1e-5, contract = 100000, lot_min = 0.01, lot_step = 0.01, lot_max = 100, balance = 10000, commission = 0,
            leverage = 30, swap_long = 0, swap_short = 0, stop_out = 0.5;
     std::vector<Bar> bars;
@@ -68,6 +73,8 @@ struct Market {
     std::vector<Position> positions;
     std::vector<Deal> deals;
     ulong next_ticket = 1;
+    std::vector<Answer> answers;
+    std::vector<Late> late;
     std::vector<ulong> news;                       // deals the program has not been told of yet
     double left_at(double price, int side) const { return price - side * (close_only ? spread / 2 : side > 0 ? 0.0 : spread); }
     double exit_price(int side) const { return left_at(shown, side); }
@@ -87,7 +94,7 @@ inline void load_market(const std::string &path) {
     Market &m = market;
     std::map<std::string, long *> whole{{"digits", &m.digits}, {"warm", &m.warm}, {"period", &m.period}, {"hedging", &m.hedging}, {"demo", &m.demo},
         {"filling", &m.filling}, {"execution", &m.execution}, {"trade_mode", &m.trade_mode}, {"stops_level", &m.stops_level},
-        {"trade_allowed", &m.trade_allowed}, {"offset", &m.offset}, {"close_at_end", &m.close_at_end}, {"reject", &m.reject},
+        {"trade_allowed", &m.trade_allowed}, {"offset", &m.offset}, {"close_at_end", &m.close_at_end}, {"login", &m.login}, {"connect_ms", &m.connect_ms}, {"sync_ms", &m.sync_ms},
         {"close_only", &m.close_only}, {"in_price", &m.in_price}, {"nights_end", &m.nights_end}, {"prelude", &m.prelude}};
     std::map<std::string, double *> real{{"point", &m.point}, {"contract", &m.contract}, {"lot_min", &m.lot_min}, {"lot_step", &m.lot_step},
         {"lot_max", &m.lot_max}, {"balance", &m.balance}, {"commission", &m.commission}, {"leverage", &m.leverage},
@@ -118,6 +125,13 @@ inline void load_market(const std::string &path) {
             Position p{m.next_ticket++, 1, 0, 0, 0, 0, 0, 0, 0, 0, 0, {}};
             words >> p.side >> p.lots >> p.price >> p.magic;
             m.positions.push_back(p);
+        } else if (key == "answer") {
+            Answer a{0, 0, 0};
+            words >> a.code;
+            if (!words) throw Critical{"answer: " + line};
+            if (!(words >> a.share)) a.share = a.code == TRADE_RETCODE_DONE || a.code == TRADE_RETCODE_PLACED;
+            else if (!(words >> a.late_ms)) a.late_ms = 0;
+            m.answers.push_back(a);
         } else if (whole.count(key)) words >> *whole[key];
         else if (real.count(key)) words >> *real[key];
         else if (text.count(key)) words >> *text[key];
@@ -161,7 +175,7 @@ inline ulong book(const Deal &d) {
     return d.ticket;
 }
 inline double tidy(double lots) { return std::round(lots * 1e8) / 1e8; }
-inline ulong close_part(size_t i, double lots, double price, ENUM_DEAL_REASON reason, ENUM_DEAL_ENTRY entry = DEAL_ENTRY_OUT) {
+inline ulong close_part(size_t i, double lots, double price, ENUM_DEAL_REASON reason, ulong order = 0) {
     Market &m = market;
     Position p = m.positions[i];
     Position part = p, &left = m.positions[i];
@@ -173,7 +187,7 @@ inline ulong close_part(size_t i, double lots, double price, ENUM_DEAL_REASON re
     left.swap -= swap;
     if (left.lots <= 0) m.positions.erase(m.positions.begin() + (long)i);
     ulong t = m.next_ticket++;
-    return book({t, t, p.ticket, tick_time, -p.side, entry, lots, price, -m.commission * lots, swap, profit, p.magic, reason, p.comment});
+    return book({t, order ? order : t, p.ticket, tick_time, -p.side, DEAL_ENTRY_OUT, lots, price, -m.commission * lots, swap, profit, p.magic, reason, p.comment});
 }
 inline Position opened(ulong ticket, int side, double lots, double price, double sl, double tp, ulong magic, const string &comment) {
     Market &m = market;
@@ -278,8 +292,10 @@ inline size_t position_at(ulong ticket) {
     for (size_t i = 0; i < market.positions.size(); i++) if (market.positions[i].ticket == ticket) return i;
     return (size_t)-1;
 }
-inline uint deal_request(const MqlTradeRequest &q, MqlTradeResult &r) {
+// order: its number where it has one already, which is that of its deal else.
+inline uint deal_request(const MqlTradeRequest &q, MqlTradeResult &r, ulong order = 0) {
     Market &m = market;
+    auto told = [&](ulong deal) { r.deal = deal; r.order = order ? order : deal; };
     int side = q.type == ORDER_TYPE_BUY ? 1 : -1;
     double steps = q.volume / m.lot_step;
     if (q.volume <= 0 || q.volume > m.lot_max + 1e-9 || std::fabs(steps - std::round(steps)) > 1e-6) return TRADE_RETCODE_INVALID_VOLUME;
@@ -296,7 +312,7 @@ inline uint deal_request(const MqlTradeRequest &q, MqlTradeResult &r) {
         r.price = price;
         if (m.hedging && left > 0) return TRADE_RETCODE_INVALID_VOLUME;
         ulong ticket = m.positions[held].ticket;
-        if (left <= 0) { r.deal = r.order = close_part(held, closing, price, DEAL_REASON_EXPERT); return TRADE_RETCODE_DONE; }
+        if (left <= 0) { told(close_part(held, closing, price, DEAL_REASON_EXPERT, order)); return TRADE_RETCODE_DONE; }
         // a reversal is one deal: the close and the new position share it
         Position old = m.positions[held];
         double profit = m.money_of(old, price);
@@ -305,13 +321,13 @@ inline uint deal_request(const MqlTradeRequest &q, MqlTradeResult &r) {
         if (m.balance + profit + old.swap - m.commission * lots - turned.margin < 0) return TRADE_RETCODE_NO_MONEY;
         m.positions[held] = turned;
         ulong t = m.next_ticket++;
-        r.deal = r.order = book({t, t, ticket, tick_time, side, DEAL_ENTRY_INOUT, lots, price, -m.commission * lots, old.swap, profit, q.magic, DEAL_REASON_EXPERT, q.comment});
+        told(book({t, order ? order : t, ticket, tick_time, side, DEAL_ENTRY_INOUT, lots, price, -m.commission * lots, old.swap, profit, q.magic, DEAL_REASON_EXPERT, q.comment}));
         return TRADE_RETCODE_DONE;
     }
     if (lots < m.lot_min - 1e-9) return TRADE_RETCODE_INVALID_VOLUME;
     if (uint bad = check_stops(side, q.sl, q.tp)) return bad;
-    ulong t = m.next_ticket, position = t;
-    Position fresh = opened(t, side, lots, price, q.sl, q.tp, q.magic, q.comment);
+    ulong t = m.next_ticket, position = order ? order : t;
+    Position fresh = opened(position, side, lots, price, q.sl, q.tp, q.magic, q.comment);
     if (m.balance + m.floating() - m.margin() - fresh.margin - fresh.commission < 0) return TRADE_RETCODE_NO_MONEY;
     m.next_ticket++;
     if (!m.hedging && !m.positions.empty()) {
@@ -324,14 +340,49 @@ inline uint deal_request(const MqlTradeRequest &q, MqlTradeResult &r) {
         if (q.sl > 0) p.sl = q.sl;
         if (q.tp > 0) p.tp = q.tp;
     } else m.positions.push_back(fresh);
-    r.deal = r.order = book({t, t, position, tick_time, side, DEAL_ENTRY_IN, lots, price, -m.commission * lots, 0, 0, q.magic, DEAL_REASON_EXPERT, q.comment});
+    told(book({t, order ? order : t, position, tick_time, side, DEAL_ENTRY_IN, lots, price, -m.commission * lots, 0, 0, q.magic, DEAL_REASON_EXPERT, q.comment}));
     return TRADE_RETCODE_DONE;
+}
+inline uint executed(const MqlTradeRequest &q, MqlTradeResult &r, ulong order = 0) {
+    uint code = refuse(r, deal_request(q, r, order));
+    if (code != TRADE_RETCODE_DONE) journal("refused", std::to_string(code) + " " + number(q.volume));
+    return code;
+}
+// The next answer of the script, and so much of the order as it says; a refusal tells nothing of what was done.
+inline bool scripted(const MqlTradeRequest &q, MqlTradeResult &r) {
+    Market &m = market;
+    Answer said = m.answers.front();
+    m.answers.erase(m.answers.begin());
+    journal("answered", std::to_string(said.code) + " " + number(q.volume));
+    MqlTradeRequest part = q;
+    part.volume = tidy(std::floor(q.volume * said.share / m.lot_step + 1e-9) * m.lot_step);
+    if (part.volume > 0 && said.late_ms) {
+        r.order = m.next_ticket++;
+        r.volume = part.volume;
+        m.late.push_back({micros() + 1000ul * (ulong)said.late_ms, r.order, said.code == TRADE_RETCODE_PLACED, part});
+    } else if (part.volume > 0 && executed(part, r) != TRADE_RETCODE_DONE) return false;
+    bool taken = said.code == TRADE_RETCODE_DONE || said.code == TRADE_RETCODE_PLACED || said.code == TRADE_RETCODE_DONE_PARTIAL;
+    if (!taken) r = MqlTradeResult{};
+    refuse(r, said.code);
+    return taken;
+}
+inline void do_what_is_late() {
+    auto &all = market.late;
+    while (!all.empty() && all.front().due <= micros()) {
+        Late one = all.front();
+        all.erase(all.begin());
+        MqlTradeResult unheard{};
+        executed(one.request, unheard, one.order);
+    }
+}
+inline bool OrderSelect(ulong order) {
+    for (auto &one : market.late) if (one.active && one.order == order) return true;
+    return false;
 }
 inline bool OrderSend(const MqlTradeRequest &q, MqlTradeResult &r) {
     Market &m = market;
     r = MqlTradeResult{};
     if (!m.trade_allowed) return refuse(r, TRADE_RETCODE_CLIENT_DISABLES_AT) == 0;
-    if (m.reject) return refuse(r, (uint)m.reject) == 0;
     if (m.now < 0 || narrow(q.symbol) != m.symbol) return refuse(r, TRADE_RETCODE_INVALID) == 0;
     if (m.trade_mode == 0) return refuse(r, TRADE_RETCODE_TRADE_DISABLED) == 0;
     if (q.action == TRADE_ACTION_SLTP) {
@@ -347,10 +398,7 @@ inline bool OrderSend(const MqlTradeRequest &q, MqlTradeResult &r) {
         return refuse(r, TRADE_RETCODE_DONE) != 0;
     }
     if (q.action != TRADE_ACTION_DEAL) return refuse(r, TRADE_RETCODE_INVALID) == 0;
-    uint code = deal_request(q, r);
-    refuse(r, code);
-    if (code != TRADE_RETCODE_DONE) journal("refused", std::to_string(code) + " " + number(q.volume));
-    return code == TRADE_RETCODE_DONE;
+    return m.answers.empty() ? executed(q, r) == TRADE_RETCODE_DONE : scripted(q, r);
 }
 inline bool OrderCalcProfit(ENUM_ORDER_TYPE type, const string &, double lots, double from, double to, double &profit) {
     profit = (type == ORDER_TYPE_BUY ? 1 : -1) * (to - from) * lots * market.contract * market.conversion;
@@ -397,6 +445,8 @@ inline int PeriodSeconds(ENUM_TIMEFRAMES p = PERIOD_CURRENT) {
     }
     throw Critical{"PeriodSeconds"};
 }
+// A terminal that has just been started knows its account and its symbols only after a while.
+inline bool connected() { return market.connect_ms == 0 || micros() - started >= 1000ul * (ulong)market.connect_ms; }
 inline long SymbolInfoInteger(const string &, ENUM_SYMBOL_INFO_INTEGER p) {
     switch (p) {
         case SYMBOL_DIGITS: return market.digits;
@@ -410,6 +460,7 @@ inline long SymbolInfoInteger(const string &, ENUM_SYMBOL_INFO_INTEGER p) {
     return 0;
 }
 inline double SymbolInfoDouble(const string &, ENUM_SYMBOL_INFO_DOUBLE p) {
+    if (!connected()) return 0;
     switch (p) {
         case SYMBOL_BID: return market.bid();
         case SYMBOL_ASK: return market.ask();
@@ -432,7 +483,7 @@ inline bool SymbolInfoTick(const string &, MqlTick &t) {
 }
 inline long AccountInfoInteger(ENUM_ACCOUNT_INFO_INTEGER p) {
     switch (p) {
-        case ACCOUNT_LOGIN: return 1;
+        case ACCOUNT_LOGIN: return connected() ? market.login : 0;
         case ACCOUNT_TRADE_MODE: return market.demo ? ACCOUNT_TRADE_MODE_DEMO : ACCOUNT_TRADE_MODE_REAL;
         case ACCOUNT_TRADE_ALLOWED: case ACCOUNT_TRADE_EXPERT: return 1;
         case ACCOUNT_MARGIN_MODE: return market.hedging ? ACCOUNT_MARGIN_MODE_RETAIL_HEDGING : ACCOUNT_MARGIN_MODE_RETAIL_NETTING;
@@ -446,11 +497,16 @@ inline double AccountInfoDouble(ENUM_ACCOUNT_INFO_DOUBLE p) {
 }
 inline string AccountInfoString(ENUM_ACCOUNT_INFO_STRING p) { return wide(p == ACCOUNT_CURRENCY ? market.currency : market.server); }
 inline long MQLInfoInteger(ENUM_MQL_INFO_INTEGER p) { return p == MQL_TRADE_ALLOWED ? market.trade_allowed : p == MQL_TESTER ? env("MQL_IN_TESTER", 0) : 0; }
-inline long TerminalInfoInteger(ENUM_TERMINAL_INFO_INTEGER p) { return p == TERMINAL_TRADE_ALLOWED ? market.trade_allowed : p == TERMINAL_CONNECTED ? 1 : 5000; }
+inline long TerminalInfoInteger(ENUM_TERMINAL_INFO_INTEGER p) { return p == TERMINAL_TRADE_ALLOWED ? market.trade_allowed : p == TERMINAL_CONNECTED ? connected() : 5000; }
 inline string TerminalInfoString(ENUM_TERMINAL_INFO_STRING) { return wide("simulated"); }
 
+// Whether all ticks of the bar before have come, as they have not at once after a time without the broker.
+inline bool synchronized() { return market.sync_ms == 0 || micros() - tick_micros >= 1000ul * (ulong)market.sync_ms; }
+enum ENUM_SERIES_INFO_INTEGER { SERIES_SYNCHRONIZED };
+inline long SeriesInfoInteger(const string &, ENUM_TIMEFRAMES, ENUM_SERIES_INFO_INTEGER) { return synchronized(); }
 inline MqlRates rates_of(int i) {
     const Bar &b = market.bars[(size_t)i];
+    if (i == market.now - 1 && !synchronized()) return {datetime(b.time), b.open, b.open, b.open, b.open, 1, (int)std::lround(b.spread / market.point), 0};
     if (i == market.now && !market.closing) return {datetime(b.time), b.open, b.open, b.open, b.open, 1, (int)std::lround(market.spread / market.point), 0};
     return {datetime(b.time), b.open, b.high, b.low, b.close, b.volume, (int)std::lround(b.spread / market.point), 0};
 }

@@ -30,17 +30,22 @@ inline ulong micros() {
     clock_gettime(CLOCK_MONOTONIC, &t);
     return (ulong)t.tv_sec * 1000000ul + (ulong)t.tv_nsec / 1000;
 }
+inline const ulong started = micros();
 inline long broker_offset = 7200;
 inline long tick_time = 0;                      // broker's time of the last tick, 0 where no market is simulated
 inline ulong tick_micros = 0;
 inline volatile sig_atomic_t clock_jump = 0;    // s; the clock of the machine is set by $MQL_JUMP_S on SIGUSR1, back on SIGUSR2
 inline ulong GetMicrosecondCount() { return micros(); }
 inline ulong GetTickCount64() { return micros() / 1000; }
-inline datetime TimeTradeServer() {
+inline long broker_time(long ahead_ms) {
     long jump = (long)clock_jump;
-    return tick_time ? datetime(tick_time + jump + (long)((micros() - tick_micros) / 1000000)) : datetime((long)time(nullptr) + jump + broker_offset);
+    return tick_time ? tick_time + jump + ((long)(micros() - tick_micros) / 1000 + ahead_ms) / 1000 : (long)time(nullptr) + jump + broker_offset;
 }
-inline datetime TimeGMT() { return datetime(TimeTradeServer().v - broker_offset); }
+inline datetime TimeTradeServer() {             // whose seconds begin $MQL_AHEAD_MS before those of the machine's clock
+    static const long ahead_ms = env("MQL_AHEAD_MS", 0);
+    return datetime(broker_time(ahead_ms));
+}
+inline datetime TimeGMT() { return datetime(broker_time(0) - broker_offset); }
 inline datetime TimeLocal() { return TimeGMT(); }
 inline datetime TimeCurrent() { return tick_time ? datetime(tick_time) : TimeTradeServer(); }
 inline ulong longest_call_us = 0;               // for the promise that no call holds the terminal
@@ -114,6 +119,7 @@ inline uint FileReadArray(int h, MqlArray<uchar> &a, int at = 0, int n = WHOLE_A
 }
 inline uint FileWriteArray(int h, const MqlArray<uchar> &a, int at = 0, int n = WHOLE_ARRAY) {
     if (n < 0) n = a.size() - at;
+    if (env("MQL_DISK_FULL", 0)) n = std::min(n, 9);                // the rest finds no room
     for (int i = 0; i < n; i++) fputc(a[at + i], file_of(h));
     return (uint)(n < 0 ? 0 : n);
 }

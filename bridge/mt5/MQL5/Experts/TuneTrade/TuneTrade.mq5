@@ -10,6 +10,7 @@
 #include <TuneTrade/Execution.mqh>
 #include <TuneTrade/Guards.mqh>
 #include <TuneTrade/Link.mqh>
+#include <TuneTrade/Platform.mqh>
 #include <TuneTrade/State.mqh>
 #include <TuneTrade/Status.mqh>
 #include <TuneTrade/Targets.mqh>
@@ -48,6 +49,7 @@ input string            InpTargets="";                   // File of targets in t
 
 #define EXPIRY_GRACE_MS 10000
 #define RETRY_MS        5000
+#define MOST_MAGIC      9007199254740991      // what travels as a number of JSON
 
 CLink        g_link;
 CState       g_state;
@@ -56,6 +58,7 @@ CGuards      g_guards;
 CExecution   g_execution;
 CTargets     g_targets;
 bool         g_tester=false;
+bool         g_begun=false;     // the account is known, its state is read
 string       g_series="";
 datetime     g_bar=0;
 ulong        g_bar_ms=0;
@@ -90,8 +93,14 @@ bool CheckInputs(void)
    string wrong="";
    if(InpTimerMs<1 || InpTimerMs>1000)
       wrong="the timer must be 1 to 1000 ms";
-   if(InpMagic<0)
-      wrong="the magic number must not be negative";
+   if(InpPort<1 || InpPort>65535 || InpBackoffMs<1)
+      wrong="the port must be 1 to 65535, the first wait at least 1 ms";
+   if(InpMagic<1 || InpMagic>MOST_MAGIC)
+      wrong="the magic number must be above 0, which is that of trades by hand";
+   if(InpMaxLots<0.0 || (InpSizing==SIZING_FIXED && InpLots<=0.0))
+      wrong="lots must be above 0";
+   if(InpDailyLoss<0.0 || InpDailyLoss>=100.0)
+      wrong="the daily loss must be from 0 to below 100 percent";
    if(!ValidSpan(InpHours))
       wrong="hours read 08:00-20:00";
    if(InpFridayClose!="" && MinuteOfDay(InpFridayClose)<0)
@@ -105,15 +114,33 @@ bool CheckInputs(void)
    return(wrong=="");
   }
 //+------------------------------------------------------------------+
-int OnInit(void)
+string ChartName(void)
   {
-   if(!CheckInputs())
-      return(INIT_PARAMETERS_INCORRECT);
-   g_tester=(MQLInfoInteger(MQL_TESTER)!=0);
-   g_series=(InpSeries!="" ? InpSeries : _Symbol+"-"+PeriodName());
-   MathSrand((int)(GetTickCount64()&0x7FFFFFFF));
+   return(_Symbol+"-"+PeriodName()+"-"+IntegerToString(InpMagic));
+  }
+//+------------------------------------------------------------------+
+bool IsConnected(void)
+  {
+   return(TerminalInfoInteger(TERMINAL_CONNECTED)!=0 && AccountInfoInteger(ACCOUNT_LOGIN)!=0);
+  }
+//+------------------------------------------------------------------+
+bool LoadTargets(void)
+  {
+   string file=(InpTargets!="" ? InpTargets : "TuneTrade\\"+FileName(g_series)+".csv");
+   if(!g_targets.Load(file,g_series))
+     {
+      Print(g_targets.Reason());
+      return(false);
+     }
+   Print(g_targets.Count()," targets of ",file);
+   return(true);
+  }
+//+------------------------------------------------------------------+
+void SetGuards(void)
+  {
    SGuardRules rules;
    rules.dry_run=InpDryRun && !g_tester;
+   rules.tester=g_tester;
    rules.allow_real=InpAllowReal;
    rules.kill=InpKill;
    rules.feed_points=InpFeedPoints;
@@ -126,22 +153,23 @@ int OnInit(void)
    rules.stop_always=InpStopAlways;
    rules.default_stop=InpDefaultStop;
    g_guards.Set(rules,_Symbol,(ulong)InpMagic);
-   g_execution.Set(_Symbol,(ulong)InpMagic,rules.dry_run,InpSizing,InpLots,InpRiskPercent,InpMaxLots,InpDefaultStop);
-   string name=_Symbol+"-"+PeriodName()+"-"+IntegerToString(InpMagic);
-   g_state.SetFile("TuneTrade\\"+name+(rules.dry_run ? ".dry" : "")+".state");
+  }
+//+------------------------------------------------------------------+
+// What needs a terminal that knows its account, as one that has just been started does not. Each account has a state of its
+// own: another one's deals, equity and positions would be taken for those of this.
+bool Begin(void)
+  {
+   bool dry_run=(InpDryRun && !g_tester);
+   if(!g_execution.Set(_Symbol,(ulong)InpMagic,dry_run,InpSizing,InpLots,InpRiskPercent,InpMaxLots,InpDefaultStop,InpClock))
+      return(false);
+   g_begun=true;
+   g_state.SetFile("");
    if(g_tester)
-     {
-      string file=(InpTargets!="" ? InpTargets : "TuneTrade\\"+g_series+".csv");
-      if(!g_targets.Load(file,g_series))
-        {
-         Print(g_targets.Reason());
-         return(INIT_FAILED);
-        }
-      Print(g_targets.Count()," targets of ",file);
-      return(INIT_SUCCEEDED);
-     }
+      return(true);
+   string login=IntegerToString(AccountInfoInteger(ACCOUNT_LOGIN));
+   g_state.SetFile("TuneTrade\\"+FileName(ChartName()+"-"+login)+(dry_run ? ".dry" : "")+".state");
    if(!g_state.Load())
-      Print("no state of an earlier run");
+      Print("no state of an earlier run that can be read");
    SLinkRules link;
    link.host=InpHost;
    link.port=InpPort;
@@ -152,12 +180,31 @@ int OnInit(void)
    link.period=_Period;
    link.clock=InpClock;
    link.magic=(ulong)InpMagic;
-   link.dry_run=rules.dry_run;
-   g_status.Set("TuneTrade\\"+name+".status",g_series,InpHost,InpPort,rules.dry_run);
-   g_link.Start(link,"ea-"+IntegerToString(AccountInfoInteger(ACCOUNT_LOGIN))+"-"+name,InpBackoffMs);
-   if(!EventSetMillisecondTimer(InpTimerMs))
+   link.dry_run=dry_run;
+   g_link.Start(link,"ea-"+login+"-"+ChartName(),InpBackoffMs);
+   return(true);
+  }
+//+------------------------------------------------------------------+
+int OnInit(void)
+  {
+   if(!CheckInputs())
+      return(INIT_PARAMETERS_INCORRECT);
+   string unlike=Unlike();
+   if(unlike!="")
+     {
+      Print("this terminal treats ",unlike," otherwise than its reference says, so nothing is traded; please tell us its build");
       return(INIT_FAILED);
-   return(INIT_SUCCEEDED);
+     }
+   g_tester=(MQLInfoInteger(MQL_TESTER)!=0);
+   g_series=(InpSeries!="" ? InpSeries : _Symbol+"-"+PeriodName());
+   MathSrand((int)(GetTickCount64()&0x7FFFFFFF));
+   SetGuards();
+   if(g_tester)
+      return(Begin() && LoadTargets() ? INIT_SUCCEEDED : INIT_FAILED);
+   g_status.Set("TuneTrade\\"+FileName(ChartName())+".status",g_series,InpHost,InpPort,InpDryRun);
+   if(IsConnected())
+      Begin();
+   return(EventSetMillisecondTimer(InpTimerMs) ? INIT_SUCCEEDED : INIT_FAILED);
   }
 //+------------------------------------------------------------------+
 void OnDeinit(const int reason)
@@ -170,11 +217,11 @@ void OnDeinit(const int reason)
    g_stopped=0;
    g_stop_bar=0;
    g_shown="";
-   if(!g_tester)
-     {
+   if(g_begun)
       g_state.Save();
+   if(!g_tester)
       g_status.Stop();
-     }
+   g_begun=false;
    Comment("");
   }
 //+------------------------------------------------------------------+
@@ -216,27 +263,63 @@ string Guarded(const SForecast &forecast,const double held)
    return(code);
   }
 //+------------------------------------------------------------------+
+datetime ClosesAt(const MqlRates &bar)
+  {
+   return((datetime)((long)bar.time+PeriodSeconds(_Period)));
+  }
+//+------------------------------------------------------------------+
+// Opens, enlarges or turns round. Where only that is forbidden, what is held on the other side is closed all the same.
+string Enter(const SForecast &forecast,const MqlRates &bar,const int wanted,const double lots,const double held)
+  {
+   bool same=(held*wanted>0.0);
+   // What a stop has closed since the forecast was made is not opened again on it.
+   bool stopped=(wanted==g_stopped || (forecast.decided>0 && forecast.decided<g_stop_bar));
+   if(lots==0.0 || stopped || !forecast.may_open)
+     {
+      g_last="too small to open: "+forecast.reason;
+      if(!forecast.may_open)
+         g_last="no entry now: "+forecast.reason;
+      else
+         if(stopped)
+            g_last="stopped just now; only a later forecast opens again";
+      if(held==0.0 || same)
+         return("NOOP");
+      return(Closed(g_execution.CloseAll("signal",forecast.bar_time_ms,g_state),g_last));
+     }
+   bool hedging=(AccountInfoInteger(ACCOUNT_MARGIN_MODE)==ACCOUNT_MARGIN_MODE_RETAIL_HEDGING);
+   bool adds=(held==0.0 || (same && hedging));
+   if(g_guards.NoEntry(forecast,ClosesAt(bar),g_state,adds))
+      return(Guarded(forecast,same ? 0.0 : held));
+   return(Closed(g_execution.Open(wanted,lots,forecast,"signal",g_state),forecast.reason));
+  }
+//+------------------------------------------------------------------+
+// Written before any order: after a crash in between, an order is missed, never doubled.
+bool Noted(const SForecast &forecast)
+  {
+   g_state.decided_ms=forecast.bar_time_ms;
+   g_state.expiry_ms=forecast.expiry_ms;
+   g_state.last_epoch=forecast.epoch;
+   g_state.last_seq=forecast.seq;
+   return(g_state.Save());
+  }
+//+------------------------------------------------------------------+
 // Orders for a forecast of the bar that closed last, if nothing forbids them. What was done, as ack says it.
 string Decide(const SForecast &forecast,const MqlRates &bar)
   {
-   datetime closed=(datetime)((long)bar.time+PeriodSeconds(_Period));
    if(g_guards.Forbidden(forecast,bar.close))
      {
       g_last=g_guards.Text();
       return("GUARD:"+g_guards.Rule());
      }
-   // Written before any order: after a crash in between, an order is missed, never doubled.
-   g_state.decided_ms=forecast.bar_time_ms;
-   g_state.expiry_ms=forecast.expiry_ms;
-   g_state.last_epoch=forecast.epoch;
-   g_state.last_seq=forecast.seq;
-   if(!g_tester && !g_state.Save())
+   if(!Noted(forecast))
      {
       g_last="the state cannot be written, so nothing is traded";
       return("GUARD:state");
      }
    double held=g_execution.Held(g_state);
    int wanted=(forecast.position>0.0 ? 1 : (forecast.position<0.0 ? -1 : 0));
+   bool same=(held*wanted>0.0);
+   g_state.leave=(same || held==0.0 ? 0 : (held>0.0 ? 1 : -1));
    if(wanted==0)
      {
       g_last=forecast.reason;
@@ -244,37 +327,21 @@ string Decide(const SForecast &forecast,const MqlRates &bar)
          return("NOOP");
       return(Closed(g_execution.CloseAll("signal",forecast.bar_time_ms,g_state),forecast.reason));
      }
-   bool same=(held*wanted>0.0);
-   // What a stop has closed since the forecast was made is not opened again on it.
-   bool may_open=(forecast.may_open && wanted!=g_stopped && !(forecast.decided>0 && forecast.decided<g_stop_bar));
    if(same && g_guards.NearWeekend())
      {
-      g_guards.NoEntry(forecast,closed,g_state,false);
+      g_guards.NoEntry(forecast,ClosesAt(bar),g_state,false);
       return(Guarded(forecast,held));
      }
    double lots=g_execution.LotsFor(forecast,g_decided_on);
-   double change=lots;
-   if(same)
-     {
-      change=g_execution.Floored(MathAbs(lots-MathAbs(held)));
-      g_last="held: "+forecast.reason;
-      if(!forecast.resize || lots==0.0 || change==0.0)
-         return("NOOP");
-      if(lots<MathAbs(held))
-         return(Closed(g_execution.Reduce(change,forecast,g_state),forecast.reason));
-     }
-   if(change==0.0 || !may_open)
-     {
-      g_last=(may_open ? "too small to open: "+forecast.reason : (forecast.may_open ? "stopped just now; only a later forecast opens again" : "no entry now: "+forecast.reason));
-      if(held==0.0 || same)
-         return("NOOP");
-      return(Closed(g_execution.CloseAll("signal",forecast.bar_time_ms,g_state),g_last));
-     }
-   bool hedging=(AccountInfoInteger(ACCOUNT_MARGIN_MODE)==ACCOUNT_MARGIN_MODE_RETAIL_HEDGING);
-   bool adds=(held==0.0 || (same && hedging));
-   if(g_guards.NoEntry(forecast,closed,g_state,adds))
-      return(Guarded(forecast,same ? 0.0 : held));
-   return(Closed(g_execution.Open(wanted,change,forecast,"signal",g_state),forecast.reason));
+   if(!same)
+      return(Enter(forecast,bar,wanted,lots,held));
+   double change=g_execution.Floored(MathAbs(lots-MathAbs(held)));
+   g_last="held: "+forecast.reason;
+   if(!forecast.resize || lots==0.0 || change==0.0)
+      return("NOOP");
+   if(lots<MathAbs(held))
+      return(Closed(g_execution.Reduce(change,forecast,g_state),forecast.reason));
+   return(Enter(forecast,bar,wanted,change,held));
   }
 //+------------------------------------------------------------------+
 string Judge(const SForecast &forecast)
@@ -306,6 +373,10 @@ string Judge(const SForecast &forecast)
    LookForStops();
    string code=Decide(forecast,last[0]);
    g_known=g_execution.Held(g_state);
+   if(g_state.leave*g_known>0.0)
+      g_next_close=GetTickCount64()+RETRY_MS;
+   if(code!="NOOP")
+      g_state.Save();                    // the paper, the trailing distance, what is still to be left
    return(code);
   }
 //+------------------------------------------------------------------+
@@ -313,7 +384,8 @@ string Judge(const SForecast &forecast)
 //+------------------------------------------------------------------+
 void CloseBecause(const string reason,const string text)
   {
-   if(g_execution.Held(g_state)==0.0 || GetTickCount64()<g_next_close)
+   // In the tester many bars pass within that time.
+   if(g_execution.Held(g_state)==0.0 || (!g_tester && GetTickCount64()<g_next_close))
       return;
    g_next_close=GetTickCount64()+RETRY_MS;
    if(g_execution.CloseAll(reason,0,g_state))
@@ -329,14 +401,16 @@ void Watch(void)
    g_guards.NewDay(g_state);
    if(g_guards.LostTooMuch(g_state))
       Print("the daily loss is reached: nothing is opened before tomorrow");
-   if(g_guards.Killed())
+   if(g_guards.Barred())
      {
-      if(InpKillCloses)
+      if(g_guards.Rule()=="kill" && InpKillCloses)
          CloseBecause("guard","the kill switch is on");
       return;
      }
-   if(!InpAllowReal && !InpDryRun && AccountInfoInteger(ACCOUNT_TRADE_MODE)==ACCOUNT_TRADE_MODE_REAL)
-      return;
+   if(g_state.leave*g_execution.Held(g_state)<=0.0)
+      g_state.leave=0;
+   else
+      CloseBecause("signal","the last forecast gave up what is held");
    if(g_state.halted)
       CloseBecause("guard","the daily loss is reached");
    if(g_guards.NearWeekend())
@@ -378,7 +452,7 @@ void OnTick(void)
   {
    MqlRates forming[];
    MqlTick tick;
-   if(CopyRates(_Symbol,_Period,0,2,forming)!=2 || !SymbolInfoTick(_Symbol,tick))
+   if(!g_begun || CopyRates(_Symbol,_Period,0,2,forming)!=2 || !SymbolInfoTick(_Symbol,tick))
       return;
    bool begun=(forming[1].time!=g_bar);
    if(begun)
@@ -387,7 +461,7 @@ void OnTick(void)
          g_stop_bar=g_bar;
       g_stopped=0;
       LookForStops();
-      int leapt=(g_bar!=0 ? g_execution.Trail(g_bid,g_ask,g_state) : 0);
+      int leapt=(g_bar!=0 && !g_guards.Barred() ? g_execution.Trail(g_bid,g_ask,g_state) : 0);
       if(leapt!=0)
          g_stopped=leapt;
       g_known=g_execution.Held(g_state);
@@ -400,7 +474,8 @@ void OnTick(void)
       LookForStops();
    g_bid=tick.bid;
    g_ask=tick.ask;
-   g_execution.PaperStops(g_state);
+   if(g_execution.PaperStops(g_state))
+      g_state.Save();
    if(g_tester)
      {
       if(begun)
@@ -426,7 +501,7 @@ void OnTimer(void)
   {
    if(g_tester)
       return;
-   if(TerminalInfoInteger(TERMINAL_CONNECTED)==0)
+   if(!IsConnected() || (!g_begun && !Begin()))
      {
       g_status.Tell("no broker");
       return;                            // without the broker the terminal knows neither time nor prices
@@ -443,7 +518,7 @@ void OnTimer(void)
          g_link.Ack(forecast,code,g_last);
          g_last=code+" "+g_last;
          if(code!="NOOP" && code!="DUP")
-            Print(code," ",g_last);
+            Print(g_last);
         }
       if(event==LINK_CONFIRMED)
         {

@@ -4,13 +4,20 @@
 //+------------------------------------------------------------------+
 // Closing comes before opening; a netting account turns round in one deal. A dry run keeps a position on paper, at the
 // quotes of the moment, so that what it tells is what would have been.
+//
+// A broker's answer is not yet a deal: the account's list of positions may follow it later, an order may be done in part,
+// or done although no answer came. So what is held is what the list says, but for a moment after an order what it has to
+// say next; while an order is being filled no other is sent; and where an answer did not come nothing is sent to mend it.
 #ifndef TUNETRADE_EXECUTION_MQH
 #define TUNETRADE_EXECUTION_MQH
+#include <TuneTrade/Clock.mqh>
 #include <TuneTrade/Protocol.mqh>
 #include <TuneTrade/State.mqh>
 
 #define EXECUTION_DEVIATION 20
 #define EXECUTION_KEPT      64
+#define EXECUTION_SENDS     3      // of an order that is requoted
+#define EXECUTION_LAG_MS    2000   // longest that the list of positions is taken to be behind an answer
 
 enum ENUM_SIZING
   {
@@ -22,7 +29,8 @@ enum ENUM_SIZING
 // What an order was sent for, kept until its deal has been told.
 struct SAsked
   {
-   ulong             deal;
+   ulong             order;
+   ulong             deal;           // 0 where the broker did not know it when it answered
    double            requested;
    ulong             sent_us;
    double            latency_ms;
@@ -48,7 +56,13 @@ private:
    double            m_least;
    double            m_most;
    string            m_failure;
-   ulong             m_order;         // that was done last
+   ENUM_BROKER_CLOCK m_clock;
+   ulong             m_order;         // that was taken last
+   ulong             m_working;       // the same, where it may not be filled yet
+   double            m_left;          // lots of it that are not done
+   bool              m_doubtful;      // the last order may have been done although it failed
+   double            m_expected;      // lots held once the list of positions has caught up
+   ulong             m_lag_ends;      // until when that is waited for; 0 where it has
    SAsked            m_asked[];
    SDeal             m_paper[];
 
@@ -58,14 +72,20 @@ private:
    bool              Deal(const bool buy,const double lots,const ulong ticket,const double stop,const double profit,const string reason,const long bar_time_ms);
    bool              PaperDeal(const bool buy,const double lots,const double price,const double stop,const double profit,const string reason,const long bar_time_ms,CState &state);
    bool              Mine(const int index) const;
+   double            Listed(void) const;
+   double            Real(void);
+   bool              Working(void) const { return(m_working!=0 && OrderSelect(m_working)); }
+   void              Expect(const double lots);
+   bool              Turn(const int side,const double lots,const double held,const double stop,const double profit,const SForecast &forecast,const string reason,CState &state);
+   bool              CloseOne(const string reason,const long bar_time_ms);
    void              Follow(const ulong opened,const double distance,CState &state) const;
    void              KeepLevels(const CState &state,double &stop,double &profit) const;
    void              Remember(const SAsked &asked);
 
 public:
                      CExecution(void);
-   void              Set(const string symbol,const ulong magic,const bool dry,const ENUM_SIZING sizing,const double fixed_lots,const double risk,const double max_lots,const int default_stop);
-   double            Held(const CState &state) const;
+   bool              Set(const string symbol,const ulong magic,const bool dry,const ENUM_SIZING sizing,const double fixed_lots,const double risk,const double max_lots,const int default_stop,const ENUM_BROKER_CLOCK clock);
+   double            Held(const CState &state) { return(m_dry ? state.paper_lots : Real()); }
    double            Floored(const double lots) const;
    double            LotsFor(const SForecast &forecast,const double equity) const;
    double            StopFor(const SForecast &forecast,const int side) const;
@@ -73,7 +93,7 @@ public:
    bool              Open(const int side,const double lots,const SForecast &forecast,const string reason,CState &state);
    bool              Reduce(const double lots,const SForecast &forecast,CState &state);
    int               Trail(const double bid,const double ask,CState &state);
-   void              PaperStops(CState &state);
+   bool              PaperStops(CState &state);
    string            Failure(void) const { return(m_failure); }
    bool              NextDeal(const CState &state,SDeal &deal) const;
    void              Reported(const ulong deal);
@@ -96,12 +116,22 @@ CExecution::CExecution(void)
    m_least=0.0;
    m_most=0.0;
    m_failure="";
+   m_clock=CLOCK_FIXED;
    m_order=0;
+   m_working=0;
+   m_left=0.0;
+   m_doubtful=false;
+   m_expected=0.0;
+   m_lag_ends=0;
   }
 //+------------------------------------------------------------------+
-void CExecution::Set(const string symbol,const ulong magic,const bool dry,const ENUM_SIZING sizing,const double fixed_lots,const double risk,const double max_lots,const int default_stop)
+// False where the terminal does not know the symbol's sizes yet.
+bool CExecution::Set(const string symbol,const ulong magic,const bool dry,const ENUM_SIZING sizing,const double fixed_lots,const double risk,const double max_lots,const int default_stop,const ENUM_BROKER_CLOCK clock)
   {
    m_symbol=symbol;
+   m_clock=clock;
+   m_working=0;
+   m_lag_ends=0;
    m_magic=magic;
    m_dry=dry;
    m_sizing=sizing;
@@ -115,6 +145,7 @@ void CExecution::Set(const string symbol,const ulong magic,const bool dry,const 
    m_step=SymbolInfoDouble(symbol,SYMBOL_VOLUME_STEP);
    m_least=SymbolInfoDouble(symbol,SYMBOL_VOLUME_MIN);
    m_most=SymbolInfoDouble(symbol,SYMBOL_VOLUME_MAX);
+   return(m_point>0.0 && m_step>0.0 && m_most>0.0);
   }
 //+------------------------------------------------------------------+
 bool CExecution::Mine(const int index) const
@@ -124,16 +155,34 @@ bool CExecution::Mine(const int index) const
    return(PositionGetString(POSITION_SYMBOL)==m_symbol && (ulong)PositionGetInteger(POSITION_MAGIC)==m_magic);
   }
 //+------------------------------------------------------------------+
-// Lots held, negative is short.
-double CExecution::Held(const CState &state) const
+// Lots held, negative is short, as the terminal lists them.
+double CExecution::Listed(void) const
   {
-   if(m_dry)
-      return(state.paper_lots);
    double lots=0.0;
    for(int i=PositionsTotal()-1; i>=0; i--)
       if(Mine(i))
          lots+=(PositionGetInteger(POSITION_TYPE)==POSITION_TYPE_BUY ? 1.0 : -1.0)*PositionGetDouble(POSITION_VOLUME);
    return(NormalizeDouble(lots,8));
+  }
+//+------------------------------------------------------------------+
+double CExecution::Real(void)
+  {
+   double listed=Listed();
+   if(m_lag_ends==0)
+      return(listed);
+   if(MathAbs(listed-m_expected)<1e-9 || (GetTickCount64()>=m_lag_ends && !Working()))
+     {
+      m_lag_ends=0;
+      return(listed);
+     }
+   return(m_expected);
+  }
+//+------------------------------------------------------------------+
+void CExecution::Expect(const double lots)
+  {
+   m_expected=NormalizeDouble(lots,8);
+   bool late=(MathAbs(Listed()-m_expected)>1e-9 && MQLInfoInteger(MQL_TESTER)==0);
+   m_lag_ends=(late ? GetTickCount64()+EXECUTION_LAG_MS : 0);
   }
 //+------------------------------------------------------------------+
 // Whole steps, at most the broker's and our own limit; 0 where that is too small to open.
@@ -186,27 +235,44 @@ ENUM_ORDER_TYPE_FILLING CExecution::Filling(void) const
    return(ORDER_FILLING_RETURN);
   }
 //+------------------------------------------------------------------+
+// True where the broker took the order. A requote refuses for certain, so the order is sent again at the new price.
 bool CExecution::Send(MqlTradeRequest &request,const string reason,const long bar_time_ms)
   {
    MqlTradeResult result;
-   ZeroMemory(result);
    SAsked asked;
-   asked.deal=0;
-   asked.requested=request.price;
-   asked.sent_us=GetMicrosecondCount();
-   asked.latency_ms=0.0;
-   asked.reason=reason;
-   asked.bar_time_ms=bar_time_ms;
-   ResetLastError();
-   bool sent=OrderSend(request,result);
-   if(!sent || (result.retcode!=TRADE_RETCODE_DONE && result.retcode!=TRADE_RETCODE_PLACED && result.retcode!=TRADE_RETCODE_DONE_PARTIAL))
+   bool buy=(request.type==ORDER_TYPE_BUY);
+   double held=Real();
+   bool taken=false;
+   bool again=true;
+   for(int i=0; i<EXECUTION_SENDS && again; i++)
      {
-      m_failure=StringFormat("the broker refused: code %d, error %d",(int)result.retcode,GetLastError());
+      ZeroMemory(result);
+      request.price=Quote(buy);
+      asked.sent_us=GetMicrosecondCount();
+      ResetLastError();
+      bool sent=OrderSend(request,result);
+      uint code=result.retcode;
+      taken=(sent && (code==TRADE_RETCODE_DONE || code==TRADE_RETCODE_PLACED || code==TRADE_RETCODE_DONE_PARTIAL));
+      again=(code==TRADE_RETCODE_REQUOTE || code==TRADE_RETCODE_PRICE_CHANGED);
+      m_doubtful=(!taken && (code==0 || code==TRADE_RETCODE_ERROR || code==TRADE_RETCODE_TIMEOUT || code==TRADE_RETCODE_CONNECTION));
+     }
+   if(!taken)
+     {
+      m_failure=StringFormat("the broker %s: code %d, error %d",m_doubtful ? "gave no clear answer" : "refused",(int)result.retcode,GetLastError());
       return(false);
      }
+   bool whole=(result.retcode!=TRADE_RETCODE_DONE_PARTIAL);
+   double done=(whole ? request.volume : result.volume);
+   m_left=NormalizeDouble(request.volume-done,8);
    m_order=result.order;
+   m_working=(result.retcode==TRADE_RETCODE_DONE ? 0 : result.order);
+   Expect(held+(buy ? done : -done));
+   asked.order=result.order;
    asked.deal=result.deal;
+   asked.requested=request.price;
    asked.latency_ms=(double)(GetMicrosecondCount()-asked.sent_us)/1000.0;
+   asked.reason=reason;
+   asked.bar_time_ms=bar_time_ms;
    Remember(asked);
    return(true);
   }
@@ -226,6 +292,12 @@ void CExecution::Remember(const SAsked &asked)
 //+------------------------------------------------------------------+
 bool CExecution::Deal(const bool buy,const double lots,const ulong ticket,const double stop,const double profit,const string reason,const long bar_time_ms)
   {
+   if(Working())
+     {
+      m_failure="the order before is still being filled";
+      m_doubtful=true;
+      return(false);
+     }
    MqlTradeRequest request;
    ZeroMemory(request);
    request.action=TRADE_ACTION_DEAL;
@@ -233,7 +305,6 @@ bool CExecution::Deal(const bool buy,const double lots,const ulong ticket,const 
    request.magic=m_magic;
    request.volume=lots;
    request.type=(buy ? ORDER_TYPE_BUY : ORDER_TYPE_SELL);
-   request.price=Quote(buy);
    request.sl=stop;
    request.tp=profit;
    request.deviation=EXECUTION_DEVIATION;
@@ -251,13 +322,20 @@ bool CExecution::CloseAll(const string reason,const long bar_time_ms,CState &sta
    bool done=true;
    for(int i=PositionsTotal()-1; i>=0; i--)
       if(Mine(i))
-        {
-         bool buy=(PositionGetInteger(POSITION_TYPE)==POSITION_TYPE_SELL);
-         double lots=PositionGetDouble(POSITION_VOLUME);
-         ulong ticket=(ulong)PositionGetInteger(POSITION_TICKET);
-         done=Deal(buy,lots,ticket,0.0,0.0,reason,bar_time_ms) && done;
-        }
+         done=CloseOne(reason,bar_time_ms) && done;
    return(done);
+  }
+//+------------------------------------------------------------------+
+// Of the position that is selected.
+bool CExecution::CloseOne(const string reason,const long bar_time_ms)
+  {
+   bool buy=(PositionGetInteger(POSITION_TYPE)==POSITION_TYPE_SELL);
+   double lots=PositionGetDouble(POSITION_VOLUME);
+   if(!Deal(buy,lots,(ulong)PositionGetInteger(POSITION_TICKET),0.0,0.0,reason,bar_time_ms))
+      return(false);
+   if(m_left>0.0)
+      m_failure=StringFormat("%.2f of %.2f lots are still held",m_left,lots);
+   return(m_left==0.0);
   }
 //+------------------------------------------------------------------+
 // Opens or enlarges. On a netting account a position of the other side is turned round by the same order.
@@ -291,40 +369,58 @@ bool CExecution::Open(const int side,const double lots,const SForecast &forecast
          state.paper_trailing=forecast.trailing;
       return(PaperDeal(side>0,lots,Quote(side>0),stop,profit,reason,forecast.bar_time_ms,state));
      }
-   double both=NormalizeDouble(lots+MathAbs(held),8);
-   bool at_once=(turn && !m_hedging && both<=m_most+m_step/2.0);
-   if(turn && !at_once && !CloseAll(reason,forecast.bar_time_ms,state))
+   bool at_once=(turn && !m_hedging && NormalizeDouble(lots+MathAbs(held),8)<=m_most+m_step/2.0);
+   if(at_once)
+      return(Turn(side,lots,held,stop,profit,forecast,reason,state));
+   if(turn && !CloseAll(reason,forecast.bar_time_ms,state))
       return(false);
-   if(!Deal(side>0,at_once ? both : lots,0,stop,profit,reason,forecast.bar_time_ms))
-     {
-      // A broker that refuses a reversal has closed nothing; what is held is not wanted either way.
-      string why=m_failure;
-      if(at_once)
-         CloseAll(reason,forecast.bar_time_ms,state);
-      m_failure=why;
+   if(!Deal(side>0,lots,0,stop,profit,reason,forecast.bar_time_ms))
       return(false);
-     }
    if(!enlarges)
       Follow(m_order,forecast.trailing,state);
    return(true);
   }
 //+------------------------------------------------------------------+
-// Notes how far behind the stop of a new position follows; a hedging account has a position for each order.
+// A netting account's position to the other side by one order. A broker that refuses it has closed nothing, and what is
+// held is not wanted either way.
+bool CExecution::Turn(const int side,const double lots,const double held,const double stop,const double profit,const SForecast &forecast,const string reason,CState &state)
+  {
+   if(!Deal(side>0,NormalizeDouble(lots+MathAbs(held),8),0,stop,profit,reason,forecast.bar_time_ms))
+     {
+      string why=m_failure;
+      if(!m_doubtful)
+         CloseAll(reason,forecast.bar_time_ms,state);
+      m_failure=why;
+      return(false);
+     }
+   if(m_left>lots+m_step/2.0)
+     {
+      m_failure=StringFormat("%.2f of %.2f lots are still held",m_left-lots,MathAbs(held));
+      return(false);
+     }
+   Follow(m_order,forecast.trailing,state);
+   return(true);
+  }
+//+------------------------------------------------------------------+
+// Notes how far behind the stop of a new position follows. A position has the number of the order that opened it, under
+// which it is noted since it may not be listed yet; on a netting account whatever is held follows.
 void CExecution::Follow(const ulong opened,const double distance,CState &state) const
   {
    ulong open[];
    int total=PositionsTotal();
-   ArrayResize(open,total);
+   ArrayResize(open,total+1);
    int count=0;
    for(int i=0; i<total; i++)
       if(Mine(i))
         {
          open[count]=(ulong)PositionGetInteger(POSITION_IDENTIFIER);
-         if(!m_hedging || open[count]==opened)
+         if(!m_hedging)
             state.SetTrailing(open[count],distance);
          count++;
         }
-   state.ForgetTrailing(open,count);
+   open[count]=opened;
+   state.SetTrailing(opened,distance);
+   state.ForgetTrailing(open,count+1);
   }
 //+------------------------------------------------------------------+
 // On a netting account an order's levels become those of the whole position; enlarging must not move them.
@@ -459,17 +555,18 @@ bool CExecution::PaperDeal(const bool buy,const double lots,const double price,c
    return(true);
   }
 //+------------------------------------------------------------------+
-void CExecution::PaperStops(CState &state)
+// Whether one was reached.
+bool CExecution::PaperStops(CState &state)
   {
    if(!m_dry || state.paper_lots==0.0)
-      return;
+      return(false);
    int side=(state.paper_lots>0.0 ? 1 : -1);
    double leaves=Quote(side<0);
    if(state.paper_stop>0.0 && side*(leaves-state.paper_stop)<=0.0)
-      PaperDeal(side<0,MathAbs(state.paper_lots),leaves,0.0,0.0,"stop",0,state);
-   else
-      if(state.paper_profit>0.0 && side*(leaves-state.paper_profit)>=0.0)
-         PaperDeal(side<0,MathAbs(state.paper_lots),state.paper_profit,0.0,0.0,"take_profit",0,state);
+      return(PaperDeal(side<0,MathAbs(state.paper_lots),leaves,0.0,0.0,"stop",0,state));
+   if(state.paper_profit>0.0 && side*(leaves-state.paper_profit)>=0.0)
+      return(PaperDeal(side<0,MathAbs(state.paper_lots),state.paper_profit,0.0,0.0,"take_profit",0,state));
+   return(false);
   }
 //+------------------------------------------------------------------+
 //| Deals to be told                                                 |
@@ -517,12 +614,13 @@ bool CExecution::NextDeal(const CState &state,SDeal &deal) const
    deal.commission=HistoryDealGetDouble(found,DEAL_COMMISSION)+HistoryDealGetDouble(found,DEAL_FEE);
    deal.swap=HistoryDealGetDouble(found,DEAL_SWAP);
    deal.profit=HistoryDealGetDouble(found,DEAL_PROFIT);
-   deal.time_ms=HistoryDealGetInteger(found,DEAL_TIME_MSC)-((long)TimeTradeServer()-(long)TimeGMT())*1000;
+   long done_ms=HistoryDealGetInteger(found,DEAL_TIME_MSC);
+   deal.time_ms=UtcOf((datetime)(done_ms/1000),m_clock)*1000+done_ms%1000;
    deal.latency_ms=0.0;
    deal.reason=(why==DEAL_REASON_SL ? "stop" : (why==DEAL_REASON_TP ? "take_profit" : (why==DEAL_REASON_SO ? "stop_out" : "user")));
    deal.bar_time_ms=0;
    for(int i=0; i<ArraySize(m_asked); i++)
-      if(m_asked[i].deal==found)
+      if(m_asked[i].deal==found || (m_asked[i].order!=0 && m_asked[i].order==deal.order))
         {
          deal.requested=m_asked[i].requested;
          deal.slippage=(deal.buy ? 1.0 : -1.0)*(deal.price-m_asked[i].requested)/m_point;

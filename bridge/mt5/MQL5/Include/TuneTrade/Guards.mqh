@@ -11,10 +11,12 @@
 #include <TuneTrade/State.mqh>
 
 #define GUARD_KILL_FILE "TuneTrade.kill"
+#define GUARD_LOOK_MS   200
 
 struct SGuardRules
   {
    bool              dry_run;
+   bool              tester;
    bool              allow_real;
    bool              kill;
    double            feed_points;
@@ -36,6 +38,8 @@ private:
    ulong             m_magic;
    string            m_rule;
    string            m_text;
+   bool              m_kill_file;
+   ulong             m_next_look;    // for that file, which a tester's ticks are too many for
 
    bool              Says(const string rule,const string text);
 
@@ -44,7 +48,8 @@ public:
    void              Set(const SGuardRules &rules,const string symbol,const ulong magic);
    string            Rule(void) const { return(m_rule); }
    string            Text(void) const { return(m_text); }
-   bool              Killed(void) const;
+   bool              Killed(void);
+   bool              Barred(void);
    bool              Forbidden(const SForecast &forecast,const double own_close);
    bool              NoEntry(const SForecast &forecast,const datetime bar_closed,const CState &state,const bool adds_position);
    void              NewDay(CState &state) const;
@@ -59,6 +64,8 @@ CGuards::CGuards(void)
    m_magic=0;
    m_rule="";
    m_text="";
+   m_kill_file=false;
+   m_next_look=0;
    ZeroMemory(m_rules);
   }
 //+------------------------------------------------------------------+
@@ -67,6 +74,7 @@ void CGuards::Set(const SGuardRules &rules,const string symbol,const ulong magic
    m_rules=rules;
    m_symbol=symbol;
    m_magic=magic;
+   m_next_look=0;
   }
 //+------------------------------------------------------------------+
 bool CGuards::Says(const string rule,const string text)
@@ -77,19 +85,27 @@ bool CGuards::Says(const string rule,const string text)
   }
 //+------------------------------------------------------------------+
 // By input, or by a file of that name in the folder of files, the terminal's own or the one all terminals share.
-bool CGuards::Killed(void) const
+bool CGuards::Killed(void)
   {
-   return(m_rules.kill || FileIsExist(GUARD_KILL_FILE) || FileIsExist(GUARD_KILL_FILE,FILE_COMMON));
+   ulong now=GetTickCount64();
+   if(now>=m_next_look)
+     {
+      m_kill_file=(FileIsExist(GUARD_KILL_FILE) || FileIsExist(GUARD_KILL_FILE,FILE_COMMON));
+      m_next_look=now+GUARD_LOOK_MS;
+     }
+   return(m_rules.kill || m_kill_file);
   }
 //+------------------------------------------------------------------+
-bool CGuards::Forbidden(const SForecast &forecast,const double own_close)
+// What forbids every order for as long as it lasts. The tester's account is nobody's money, whatever it is called.
+bool CGuards::Barred(void)
   {
+   bool sends=(!m_rules.dry_run && !m_rules.tester);
+   if(sends && AccountInfoInteger(ACCOUNT_TRADE_MODE)==ACCOUNT_TRADE_MODE_REAL && !m_rules.allow_real)
+      return(Says("demo_only","a real account, and real money is not allowed by the inputs"));
    if(Killed())
       return(Says("kill","the kill switch is on (input or file "+GUARD_KILL_FILE+")"));
-   if(!m_rules.dry_run)
+   if(sends)
      {
-      if(AccountInfoInteger(ACCOUNT_TRADE_MODE)==ACCOUNT_TRADE_MODE_REAL && !m_rules.allow_real)
-         return(Says("demo_only","a real account, and real money is not allowed by the inputs"));
       if(TerminalInfoInteger(TERMINAL_TRADE_ALLOWED)==0 || MQLInfoInteger(MQL_TRADE_ALLOWED)==0)
          return(Says("not_allowed","algorithmic trading is switched off in the terminal or for this chart"));
       if(AccountInfoInteger(ACCOUNT_TRADE_ALLOWED)==0 || AccountInfoInteger(ACCOUNT_TRADE_EXPERT)==0)
@@ -97,6 +113,14 @@ bool CGuards::Forbidden(const SForecast &forecast,const double own_close)
       if(SymbolInfoInteger(m_symbol,SYMBOL_TRADE_MODE)==SYMBOL_TRADE_MODE_DISABLED)
          return(Says("not_allowed","the broker has closed "+m_symbol+" to trading"));
      }
+   return(false);
+  }
+//+------------------------------------------------------------------+
+bool CGuards::Forbidden(const SForecast &forecast,const double own_close)
+  {
+   m_next_look=0;
+   if(Barred())
+      return(true);
    double point=SymbolInfoDouble(m_symbol,SYMBOL_POINT);
    double apart=MathAbs(forecast.close_ref-own_close);
    if(apart>m_rules.feed_points*point*1.0000001)
@@ -134,10 +158,11 @@ bool CGuards::NoEntry(const SForecast &forecast,const datetime bar_closed,const 
 void CGuards::NewDay(CState &state) const
   {
    long today=(long)TimeTradeServer()/CLOCK_DAY;
-   if(today==state.day)
+   double equity=AccountInfoDouble(ACCOUNT_EQUITY);
+   if(today==state.day || equity==0.0)      // 0 before the account is known: the day's loss would have no measure
       return;
    state.day=today;
-   state.day_equity=AccountInfoDouble(ACCOUNT_EQUITY);
+   state.day_equity=equity;
    state.halted=false;
    state.Save();
   }
@@ -147,7 +172,8 @@ bool CGuards::LostTooMuch(CState &state) const
   {
    if(m_rules.daily_loss<=0.0 || state.halted || state.day_equity<=0.0)
       return(false);
-   if(AccountInfoDouble(ACCOUNT_EQUITY)>state.day_equity*(1.0-m_rules.daily_loss/100.0))
+   double equity=AccountInfoDouble(ACCOUNT_EQUITY);
+   if(equity==0.0 || equity>state.day_equity*(1.0-m_rules.daily_loss/100.0))
       return(false);
    state.halted=true;
    state.Save();

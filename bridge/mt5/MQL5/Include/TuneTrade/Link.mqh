@@ -107,6 +107,7 @@ private:
    void              SendDue(void);
    void              AddAccount(CJsonWriter &out,const datetime opens);
    double            SpreadOf(const MqlRates &bar) const;
+   bool              HistoryIsWhole(void) const;
    void              Beat(void);
    void              Resync(void);
    void              Trouble(const string text);
@@ -386,6 +387,12 @@ void CLink::AddAccount(CJsonWriter &out,const datetime opens)
    out.AddNumber("conversion",conversion>0.0 ? conversion : 1.0,10);
   }
 //+------------------------------------------------------------------+
+// A terminal that was without its broker for a while shows a bar as closed that lacks the ticks of that while.
+bool CLink::HistoryIsWhole(void) const
+  {
+   return(SeriesInfoInteger(m_rules.symbol,m_rules.period,SERIES_SYNCHRONIZED)!=0);
+  }
+//+------------------------------------------------------------------+
 // All closed bars the server needs, in as many messages as it takes; the first of them begins anew.
 void CLink::Backfill(void)
   {
@@ -398,7 +405,7 @@ void CLink::Backfill(void)
    count=MathMin(MathMax(count,1),MathMin(LINK_MOST_BARS,Bars(m_rules.symbol,m_rules.period)-1));
    m_state=LINK_FILLING;
    m_fill_at=0;
-   if(count<1 || CopyRates(m_rules.symbol,m_rules.period,1,count,m_fill)<1)
+   if(count<1 || !HistoryIsWhole() || CopyRates(m_rules.symbol,m_rules.period,1,count,m_fill)<1)
      {
       ArrayResize(m_fill,0);
       m_retry=GetTickCount64()+1000;     // the terminal is still loading its history
@@ -462,7 +469,7 @@ void CLink::SendFill(void)
 void CLink::SendDue(void)
   {
    MqlRates newest[];
-   if(CopyRates(m_rules.symbol,m_rules.period,1,1,newest)!=1 || newest[0].time<=m_last_sent)
+   if(!HistoryIsWhole() || CopyRates(m_rules.symbol,m_rules.period,1,1,newest)!=1 || newest[0].time<=m_last_sent)
       return;
    MqlRates due[];
    int count=CopyRates(m_rules.symbol,m_rules.period,m_last_sent,newest[0].time,due);

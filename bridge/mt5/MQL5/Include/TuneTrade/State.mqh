@@ -6,6 +6,18 @@
 #ifndef TUNETRADE_STATE_MQH
 #define TUNETRADE_STATE_MQH
 
+// A text as a file can be called: brokers have symbols like BTC/USD.
+string FileName(const string text)
+  {
+   string name="";
+   for(int i=0; i<StringLen(text); i++)
+     {
+      string c=StringSubstr(text,i,1);
+      name+=(StringFind("\\/:*?\"<>|",c)>=0 ? "_" : c);
+     }
+   return(name);
+  }
+//+------------------------------------------------------------------+
 class CState
   {
 private:
@@ -13,11 +25,14 @@ private:
    ulong             m_positions[];   // identifiers of positions whose stop follows, and how far behind
    double            m_distances[];
 
+   bool              Read(const string name);
+
 public:
    long              last_epoch;
    long              last_seq;
    long              decided_ms;      // bar of the newest forecast decided on: none is decided twice
    long              expiry_ms;       // of the Target that is held; 0 for none
+   int               leave;           // side that the last forecast gave up, until nothing of it is held
    long              last_deal;       // newest deal the server has confirmed
    long              day;             // broker's day, days since 1970
    double            day_equity;      // equity at its begin
@@ -51,6 +66,7 @@ void CState::SetFile(const string file)
    last_seq=0;
    decided_ms=0;
    expiry_ms=0;
+   leave=0;
    last_deal=0;
    day=0;
    day_equity=0.0;
@@ -109,11 +125,17 @@ void CState::ForgetTrailing(const ulong &open[],const int count)
    ArrayResize(m_distances,kept);
   }
 //+------------------------------------------------------------------+
+// A terminal that dies while it moves the new file into place may leave that one alone.
 bool CState::Load(void)
   {
-   if(!FileIsExist(m_file))
+   return(Read(m_file) || Read(m_file+".new"));
+  }
+//+------------------------------------------------------------------+
+bool CState::Read(const string name)
+  {
+   if(!FileIsExist(name))
       return(false);
-   int file=FileOpen(m_file,FILE_READ|FILE_BIN);
+   int file=FileOpen(name,FILE_READ|FILE_BIN);
    if(file==INVALID_HANDLE)
       return(false);
    uchar bytes[];
@@ -121,10 +143,10 @@ bool CState::Load(void)
    FileClose(file);
    string words[];
    int count=StringSplit(CharArrayToString(bytes,0,ArraySize(bytes),CP_UTF8),';',words);
-   if(count<17 || words[0]!="2" || words[count-1]!="end")
+   if(count<18 || words[0]!="3" || words[count-1]!="end")
       return(false);
-   int following=(int)StringToInteger(words[15]);
-   if(following<0 || count!=17+2*following)
+   int following=(int)StringToInteger(words[16]);
+   if(following<0 || count!=18+2*following)
       return(false);
    last_epoch=StringToInteger(words[1]);
    last_seq=StringToInteger(words[2]);
@@ -140,17 +162,21 @@ bool CState::Load(void)
    paper_profit=StringToDouble(words[12]);
    paper_trailing=StringToDouble(words[13]);
    paper_deals=StringToInteger(words[14]);
+   leave=(int)StringToInteger(words[15]);
    for(int i=0; i<following; i++)
-      SetTrailing((ulong)StringToInteger(words[16+2*i]),StringToDouble(words[17+2*i]));
+      SetTrailing((ulong)StringToInteger(words[17+2*i]),StringToDouble(words[18+2*i]));
    return(true);
   }
 //+------------------------------------------------------------------+
+// Without a file, as in the tester, there is nothing to survive.
 bool CState::Save(void) const
   {
-   string text=StringFormat("2;%I64d;%I64d;%I64d;%I64d;",last_epoch,last_seq,decided_ms,expiry_ms);
+   if(m_file=="")
+      return(true);
+   string text=StringFormat("3;%I64d;%I64d;%I64d;%I64d;",last_epoch,last_seq,decided_ms,expiry_ms);
    text+=StringFormat("%I64d;%I64d;%.17g;%s;",last_deal,day,day_equity,halted ? "1" : "0");
    text+=StringFormat("%.17g;%.17g;%.17g;%.17g;%.17g;",paper_lots,paper_price,paper_stop,paper_profit,paper_trailing);
-   text+=StringFormat("%I64d;%d;",paper_deals,ArraySize(m_positions));
+   text+=StringFormat("%I64d;%d;%d;",paper_deals,leave,ArraySize(m_positions));
    for(int i=0; i<ArraySize(m_positions); i++)
       text+=StringFormat("%I64u;%.17g;",m_positions[i],m_distances[i]);
    text+="end";
@@ -159,9 +185,11 @@ bool CState::Save(void) const
    int file=FileOpen(m_file+".new",FILE_WRITE|FILE_BIN);
    if(file==INVALID_HANDLE)
       return(false);
-   FileWriteArray(file,bytes,0,size);
+   bool whole=(FileWriteArray(file,bytes,0,size)==(uint)size);
+   FileFlush(file);
+   whole=whole && FileSize(file)==(ulong)size;
    FileClose(file);
-   return(FileMove(m_file+".new",0,m_file,FILE_REWRITE));
+   return(whole && FileMove(m_file+".new",0,m_file,FILE_REWRITE));
   }
 #endif
 //+------------------------------------------------------------------+
