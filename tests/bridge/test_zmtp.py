@@ -208,7 +208,7 @@ def test_a_peer_that_asks_and_does_not_read_is_heard_no_more_and_then_closed(ser
             while taken < 200_000_000 and time.monotonic() - begun < 15:
                 taken += raw.send(HB * 500)
         assert taken < 40_000_000  # the rest is not even taken: what is, lies in the system's buffers
-        deadline = time.monotonic() + 5
+        deadline = time.monotonic() + 60
         while not any("took no answer" in event.get("text", "") for event in events) and time.monotonic() < deadline:
             time.sleep(0.02)
     assert any("took no answer" in event.get("text", "") for event in events)
