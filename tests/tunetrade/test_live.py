@@ -162,9 +162,10 @@ def test_the_table_shows_each_client_with_its_newest_forecast_and_percentiles() 
     table.take(BARS)
     for latency in range(1, 101):
         table.take({**FORECAST, "latency_ms": float(latency)})
-    table.take({"event": "error", "ts_ms": 0, "client": "ea-1", "code": "gap", "text": ""})
+    table.take({"event": "error", "ts_ms": 0, "client": "ea-1", "code": "gap", "text": "bars are missing"})
     table.take({"event": "ack", "ts_ms": 0, "client": "ea-1", "code": "GUARD:hours"})
-    head, heads, row = table.lines(31_000, 200)
+    head, heads, row, trouble = table.lines(31_000, 200)
+    assert trouble == "last error 00:00:00 ea-1, gap: bars are missing"
     assert head.startswith("listening on 127.0.0.1:5757")
     for wanted in ("2023-11-14 22:20", "1.0671", "short 0.1 -> 1.0702", "30s", "50.0", "99.0", "GUARD:hours"):
         assert wanted in row
@@ -173,7 +174,44 @@ def test_the_table_shows_each_client_with_its_newest_forecast_and_percentiles() 
     assert "late" in table.lines(51_000, 200)[2]
     assert all(len(line) <= 40 for line in table.lines(0, 40))
     table.take({"event": "forgotten", "ts_ms": 0, "client": "ea-1"})
-    assert len(table.lines(0, 200)) == 2
+    assert len(table.lines(0, 200)) == 3
+
+
+def words(lines: list[str]) -> list[str]:
+    return " ".join(lines).split()
+
+
+def test_a_narrow_terminal_shows_every_column_in_several_lines() -> None:
+    table = LiveTable()
+    for event in (WELCOME, BARS, FORECAST, {"event": "ack", "ts_ms": 0, "client": "ea-1", "code": "GUARD:max_spread"}):
+        table.take(event)
+    wide = table.lines(31_000, 300)
+    assert len(wide) == 2
+    for width in (80, 60, 40):
+        narrow = table.lines(31_000, width)
+        assert len(narrow) > 2 and max(map(len, narrow)) <= width
+        assert words(narrow) == words(wide)
+
+
+def test_where_there_is_no_room_the_clients_heard_last_are_shown() -> None:
+    table = LiveTable()
+    for number in range(30):
+        table.take({**WELCOME, "client": f"ea-{number}", "ts_ms": number})
+    table.take({"event": "ack", "ts_ms": 99, "client": "ea-3", "code": "NOOP"})
+    lines = table.lines(100, 200, 8)
+    assert [line.split()[0] for line in lines] == ["client", "ea-3", "ea-25", "ea-26", "ea-27", "ea-28", "ea-29", "and"]
+    assert lines[-1] == "and 24 more"
+    assert len(table.lines(100, 40, 8)) <= 8
+
+
+def test_who_has_no_session_has_no_row_but_the_newest_error_is_told() -> None:
+    table = LiveTable()
+    table.take({**WELCOME, "client": "00ab", "unique_id": "doctor-M1", "accepted": False, "reason": "not served"})
+    assert len(table.lines(0, 200)) == 1
+    table.take({"event": "error", "ts_ms": 61_000, "client": "00ac", "code": "auth", "text": "the proof is wrong"})
+    assert table.lines(0, 200)[1:] == ["last error 00:01:01 00ac, auth: the proof is wrong"]
+    table.take({**WELCOME, "accepted": False, "reason": "X-H1 is not served here", "ts_ms": 0})
+    assert table.lines(0, 200)[1:] == ["last error 00:00:00 ea-1, X-H1 is not served here"]
 
 
 def test_elsewhere_each_event_is_a_line_or_json() -> None:
