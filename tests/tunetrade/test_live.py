@@ -177,6 +177,15 @@ def test_the_table_shows_each_client_with_its_newest_forecast_and_percentiles() 
     assert len(table.lines(0, 200)) == 3
 
 
+@pytest.mark.parametrize(("text", "words"), [("{", "not JSON"), ("[]", "a JSON object"), ("{}", "it lacks 'config'")])
+def test_a_damaged_run_json_is_told_with_its_cure(tmp_path: Path, text: str, words: str) -> None:
+    folder = tmp_path / "EURUSD-D1" / "full" / "1"
+    folder.mkdir(parents=True)
+    (folder / "run.json").write_text(text)
+    with pytest.raises(UserError, match=rf"run.json cannot be read \({words}.*; run the study again$"):
+        desks([str(folder)])
+
+
 def words(lines: list[str]) -> list[str]:
     return " ".join(lines).split()
 

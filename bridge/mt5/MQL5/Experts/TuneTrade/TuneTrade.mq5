@@ -443,7 +443,7 @@ void OnTimer(void)
          g_link.Ack(forecast,code,g_last);
          g_last=code+" "+g_last;
          if(code!="NOOP" && code!="DUP")
-            Print(code," ",g_last);
+            Print(g_last);
         }
       if(event==LINK_CONFIRMED)
         {
