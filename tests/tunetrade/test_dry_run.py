@@ -7,6 +7,7 @@ import time
 from collections import Counter
 from contextlib import closing
 from pathlib import Path
+from typing import Any
 
 import numpy as np
 import pytest
@@ -20,7 +21,7 @@ RUN = f"{RUNS}/full/1"
 BARS = 6
 
 
-def asked(journal: Path, query: str) -> list[tuple[int, str]]:
+def asked(journal: Path, query: str) -> list[tuple[Any, ...]]:
     with closing(sqlite3.connect(journal)) as base:
         return base.execute(query).fetchall()
 

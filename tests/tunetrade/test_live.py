@@ -38,9 +38,12 @@ def serving(folder: Path, journal: Path, *options: str) -> Iterator[tuple[int, l
     events: list[dict[str, Any]] = []
     try:
         assert child.stdout is not None
-        first = child.stdout.readline()
-        assert first, child.stderr and child.stderr.read()
-        yield json.loads(first)["port"], events
+        port = None
+        while port is None:  # who waited while the models loaded is welcomed before the server says where it listens
+            line = child.stdout.readline()
+            assert line, child.stderr and child.stderr.read()
+            port = json.loads(line).get("port")
+        yield port, events
         child.send_signal(signal.SIGINT)
         rest, errors = child.communicate(timeout=20)
         assert child.returncode == 0, errors
