@@ -22,6 +22,7 @@ from pathlib import Path
 import numpy as np
 import zmq
 
+from benchmarks.bridge_terminal import terminal_claims
 from benchmarks.claims import Claim, main
 from bridge.client import Client, ClosedBar, LinkError
 from bridge.desk import Desk
@@ -38,6 +39,7 @@ def measure(quick: bool) -> dict[str, Claim]:
         journal = Path(folder) / "journal.sqlite"
         with _process("echo", "0") as (echo, _), _process("serve", str(journal)) as (port, pid):
             claims = _round_trips(echo, port, 400 if quick else 2_000)
+            claims |= terminal_claims(port, journal, "WALK-M1", 100 if quick else 400)
             claims |= _crowd(port, pid, 5 if quick else 60)
             return claims | _with_model(port, 25 if quick else 150)
 

@@ -16,8 +16,16 @@ from bridge.service import Row
 from forecasting.errors import UserError
 from forecasting.sources.journal import SCHEMA_VERSION
 
-_TABLES = """
-CREATE TABLE IF NOT EXISTS runs (epoch INTEGER PRIMARY KEY, models TEXT NOT NULL);
+_ACKS = """
+CREATE TABLE IF NOT EXISTS acks (
+    epoch INTEGER, client TEXT, seq INTEGER, re INTEGER NOT NULL, unique_id TEXT NOT NULL, bar_time_ms INTEGER NOT NULL,
+    code TEXT NOT NULL, text TEXT NOT NULL, dry_run INTEGER NOT NULL, latency_ms REAL NOT NULL,
+    received_ms INTEGER NOT NULL, PRIMARY KEY (epoch, client, seq, bar_time_ms, code)) WITHOUT ROWID;
+"""
+# A terminal that starts again counts its messages from 1 again within the same epoch, so `seq` alone is no key.
+
+_TABLES = f"""
+{_ACKS}CREATE TABLE IF NOT EXISTS runs (epoch INTEGER PRIMARY KEY, models TEXT NOT NULL);
 CREATE TABLE IF NOT EXISTS series (
     feed TEXT, unique_id TEXT, symbol TEXT NOT NULL, tf_sec INTEGER NOT NULL, digits INTEGER NOT NULL,
     PRIMARY KEY (feed, unique_id)) WITHOUT ROWID;
@@ -30,10 +38,6 @@ CREATE TABLE IF NOT EXISTS forecasts (
     bar_time_ms INTEGER NOT NULL, issued_ms INTEGER NOT NULL, sent_ms INTEGER NOT NULL, model_ms REAL NOT NULL,
     position REAL NOT NULL, lots REAL NOT NULL, body TEXT NOT NULL,
     PRIMARY KEY (epoch, client, seq, sent_ms)) WITHOUT ROWID;
-CREATE TABLE IF NOT EXISTS acks (
-    epoch INTEGER, client TEXT, seq INTEGER, re INTEGER NOT NULL, unique_id TEXT NOT NULL, bar_time_ms INTEGER NOT NULL,
-    code TEXT NOT NULL, text TEXT NOT NULL, dry_run INTEGER NOT NULL, latency_ms REAL NOT NULL,
-    received_ms INTEGER NOT NULL, PRIMARY KEY (epoch, client, seq)) WITHOUT ROWID;
 CREATE TABLE IF NOT EXISTS fills (
     feed TEXT, magic INTEGER, dry_run INTEGER, deal INTEGER, time_ms INTEGER, client TEXT NOT NULL,
     unique_id TEXT NOT NULL, bar_time_ms INTEGER NOT NULL, "order" INTEGER NOT NULL, ticket INTEGER NOT NULL,
@@ -42,6 +46,9 @@ CREATE TABLE IF NOT EXISTS fills (
     latency_ms REAL NOT NULL, reason TEXT NOT NULL, received_ms INTEGER NOT NULL,
     PRIMARY KEY (feed, magic, dry_run, deal, time_ms)) WITHOUT ROWID;
 """
+
+_OLD_ACKS = "PRIMARY KEY (epoch, client, seq)"
+"""The key that journals had before: it lost acks of a terminal that was started again within one epoch."""
 
 _ADD_BAR = "INSERT OR REPLACE INTO bars VALUES (?, ?, ?, ?, ?, ?, ?, ?, ?)"
 
@@ -72,6 +79,7 @@ class Journal:
                     f"{path} is a journal of version {version}, not {SCHEMA_VERSION}; give another --journal"
                 )
             self._base.executescript(_TABLES)
+            self._renew_acks()
             self._base.execute(f"PRAGMA user_version={SCHEMA_VERSION}")
         except (sqlite3.Error, OSError) as error:
             raise UserError(f"cannot keep a journal in {path}: {error}; give another file with --journal") from None
@@ -126,6 +134,16 @@ class Journal:
             ack.latency_ms, now_ms,
         )  # fmt: skip
         self._base.execute("INSERT OR IGNORE INTO acks VALUES (?, ?, ?, ?, ?, ?, ?, ?, ?, ?, ?)", row)
+
+    def _renew_acks(self) -> None:
+        """Give a journal of before the key that acks have now; its rows stay."""
+        (made,) = self._base.execute("SELECT sql FROM sqlite_master WHERE name = 'acks'").fetchone()
+        if _OLD_ACKS in made:
+            with self._transaction():
+                self._base.execute("ALTER TABLE acks RENAME TO old_acks")
+                self._base.execute(_ACKS)
+                self._base.execute("INSERT INTO acks SELECT * FROM old_acks")
+                self._base.execute("DROP TABLE old_acks")
 
     def add_fill(self, client: str, feed: str, magic: int, fill: Exec, now_ms: int) -> bool:
         """A fill, on the disk when this returns; False where it was known already."""

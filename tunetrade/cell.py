@@ -17,7 +17,7 @@ from typing import TYPE_CHECKING, Any
 import numpy as np
 
 from forecasting.bars import Bars, load_bars
-from forecasting.files import read_json, remove_partials, sha256_of, write_json, write_parquet
+from forecasting.files import read_json, read_record, reading, remove_partials, sha256_of, write_json, write_parquet
 from strategies.user_signal import signal_sha
 from tunetrade.audit.rows import rows_record
 from tunetrade.beside import series_beside, sha_until
@@ -60,9 +60,12 @@ class Cell:
 
 
 def read_cell(folder: Path) -> Cell:
-    """The cell whose run.json the study wrote."""
-    run = read_json(folder / "run.json")
-    return Cell(CellPaths(folder), study_from(run["config"]), run["source"], run["kind"], run["method"], run["seed"])
+    """The cell whose run.json the study wrote; CheckpointError for one that cannot be read."""
+    file = folder / "run.json"
+    with reading(file, "run the study again"):
+        run = read_record(file)
+        config, facts = run["config"], (run["source"], run["kind"], run["method"], run["seed"])
+    return Cell(CellPaths(folder), study_from(config), *facts)
 
 
 def stages(cell: Cell) -> dict[str, Stage]:

@@ -2,17 +2,19 @@
 
 import math
 from collections import deque
-from collections.abc import Mapping
+from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, field
 from datetime import UTC, datetime
 from typing import Any
+
+from tunetrade.doctor_live import PROBE
 
 Event = Mapping[str, Any]
 
 RECENT = 1_000
 """Forecasts that the percentiles are of."""
-CLIENTS, STRANGERS = 1_024, 16
-"""Most lines, and most of those whose clients were never welcomed."""
+CLIENTS = 1_024
+"""Most clients shown; the one silent longest gives way."""
 
 _HEADS = (
     "client",
@@ -42,7 +44,29 @@ class Line:
     valid_until_ms: int = 0
     last: str = ""
     errors: int = 0
+    heard_ms: int = 0
     latencies: deque[float] = field(default_factory=lambda: deque(maxlen=RECENT))
+
+    def take(self, event: Event) -> None:
+        """Note what happened to this client."""
+        self.heard_ms = event["ts_ms"]
+        match event["event"]:
+            case "welcome" if event["accepted"]:
+                self.unique_id, self.model_id = event["unique_id"], event["model_id"]
+            case "welcome":
+                self.errors += 1
+            case "bars":
+                self.bar_time_ms, self.close = event["bar_time_ms"], event["close"]
+            case "forecast":
+                self.told, self.told_ms = forecast_text(event), event["ts_ms"]
+                self.valid_until_ms, self.last = event["valid_until_ms"], ""
+                self.latencies.append(event["latency_ms"])
+            case "ack" | "exec" as kind:
+                self.last = (
+                    event["code"] if kind == "ack" else f"{event['side']} {event['lots']:g} @ {event['price']:g}"
+                )
+            case "error":
+                self.errors += 1
 
 
 class LiveTable:
@@ -51,6 +75,7 @@ class LiveTable:
     def __init__(self) -> None:
         self.clients: dict[str, Line] = {}
         self.head = ""
+        self.trouble = ""
 
     def take(self, event: Event) -> None:
         """Note an event."""
@@ -62,41 +87,39 @@ class LiveTable:
         if not client or kind == "forgotten":
             self.clients.pop(client, None)
             return
+        if kind == "welcome" and event["unique_id"] == PROBE:
+            return  # an examination, not a client
+        refused = kind == "welcome" and not event["accepted"]
+        if kind == "error" or refused:
+            why = event["reason"] if refused else f"{event['code']}: {event['text']}"
+            self.trouble = f"last error {_clock(event)} {client[:24]}, {why}"
         if client not in self.clients:
-            self._make_room()
-        line = self.clients.setdefault(client, Line())
-        match kind:
-            case "welcome" if event["accepted"]:
-                line.unique_id, line.model_id = event["unique_id"], event["model_id"]
-            case "welcome":
-                line.errors += 1
-            case "bars":
-                line.bar_time_ms, line.close = event["bar_time_ms"], event["close"]
-            case "forecast":
-                line.told, line.told_ms = forecast_text(event), event["ts_ms"]
-                line.valid_until_ms, line.last = event["valid_until_ms"], ""
-                line.latencies.append(event["latency_ms"])
-            case "ack" | "exec":
-                line.last = (
-                    event["code"] if kind == "ack" else f"{event['side']} {event['lots']:g} @ {event['price']:g}"
-                )
-            case "error":
-                line.errors += 1
+            if kind != "welcome" or refused:
+                return  # nobody who has a session
+            if len(self.clients) >= CLIENTS:
+                del self.clients[min(self.clients, key=lambda name: self.clients[name].heard_ms)]
+        self.clients.setdefault(client, Line()).take(event)
 
-    def _make_room(self) -> None:
-        """For one more line; clients that were never welcomed are but a few, and give way first."""
-        strangers = [name for name, line in self.clients.items() if not line.unique_id]
-        if len(strangers) >= STRANGERS:
-            del self.clients[strangers[0]]
-        elif len(self.clients) >= CLIENTS:
-            del self.clients[strangers[0] if strangers else next(iter(self.clients))]
+    def lines(self, now_ms: int, width: int, height: int = 1_000) -> list[str]:
+        """The table as text of at most `width` columns and `height` lines.
 
-    def lines(self, now_ms: int, width: int) -> list[str]:
-        """The table as text, each line at most `width` columns."""
+        On a narrow terminal a client has several lines; where there is no room for all clients, those heard last stay.
+        """
         rows = [_HEADS, *(self._row(name, line, now_ms) for name, line in self.clients.items())]
         widths = [max(len(row[at]) for row in rows) for at in range(len(_HEADS))]
-        table = ["  ".join(cell.ljust(wide) for cell, wide in zip(row, widths, strict=True)) for row in rows]
-        return [line.rstrip()[:width] for line in ([self.head] if self.head else []) + table]
+        parts = _parted(widths, width)
+        room = max(1, (height - bool(self.head) - bool(self.trouble) - 1) // len(parts) - 1)
+        heard = sorted(range(len(self.clients)), key=[line.heard_ms for line in self.clients.values()].__getitem__)
+        shown = [rows[0], *(rows[1 + at] for at in sorted(heard[-room:]))]
+        table = [
+            ("  " if part.start else "") + "  ".join(row[at].ljust(widths[at]) for at in part)
+            for row in shown
+            for part in parts
+        ]
+        left = len(rows) - len(shown)
+        rest = [f"and {left} more"] if left else []
+        ends = [[text] if text else [] for text in (self.head, self.trouble)]
+        return [line.rstrip()[:width] for line in (*ends[0], *table, *rest, *ends[1])][:height]
 
     def _row(self, name: str, line: Line, now_ms: int) -> tuple[str, ...]:
         done = len(line.latencies) > 0
@@ -130,8 +153,7 @@ def event_line(event: Event) -> str:
         )
     else:
         what = ", ".join(f"{name} {_plain(value)}" for name, value in rest.items() if value != "")
-    moment = datetime.fromtimestamp(event["ts_ms"] / 1000, UTC).strftime("%H:%M:%S")
-    return f"{moment} {event['event']:<9} {what}".rstrip()
+    return f"{_clock(event)} {event['event']:<9} {what}".rstrip()
 
 
 def forecast_text(event: Event) -> str:
@@ -167,6 +189,27 @@ def percentile(values: "deque[float] | list[float]", percent: float) -> float:
     """
     ordered = sorted(values)
     return ordered[max(0, math.ceil(len(ordered) * percent / 100) - 1)]
+
+
+def _parted(widths: Sequence[int], width: int) -> list[range]:
+    """Columns, two blanks between, as they go into lines of `width`, each line but the first indented by two.
+
+    >>> _parted([3, 3, 3, 9], 8)
+    [range(0, 2), range(2, 3), range(3, 4)]
+    """
+    parts, first, used = [], 0, 0
+    for at, wide in enumerate(widths):
+        if at > first and used + 2 + wide > width:
+            parts.append(range(first, at))
+            first, used = at, 2 + wide
+        else:
+            used += wide + (2 if at > first else 0)
+    return [*parts, range(first, len(widths))]
+
+
+def _clock(event: Event) -> str:
+    """When something happened, UTC."""
+    return datetime.fromtimestamp(event["ts_ms"] / 1000, UTC).strftime("%H:%M:%S")
 
 
 def _plain(value: Any) -> str:

@@ -209,7 +209,7 @@ class Show:
                 text.append(json.dumps(event, allow_nan=False) if self._json else event_line(event))
         if self._live:
             size = shutil.get_terminal_size()
-            text = self._table.lines(time.time_ns() // 1_000_000, size.columns)[: max(1, size.lines - 1)]
+            text = self._table.lines(time.time_ns() // 1_000_000, size.columns, max(1, size.lines - 1))
             self._stream.write(f"\x1b[{self._drawn}F" if self._drawn else "")
             self._stream.write("\x1b[J")
             self._drawn = len(text)

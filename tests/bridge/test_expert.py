@@ -320,6 +320,23 @@ def test_a_server_that_does_not_know_the_secret_is_not_trusted(tmp_path):
     assert any("does not know the secret" in text for text in outcome.journal.prints)
 
 
+@pytest.mark.parametrize("secret", ["", "correct horse battery"])
+def test_only_the_answer_to_the_last_hello_counts(tmp_path, secret):
+    """A server whose models still load keeps every hello, and then answers them all: one backfill, and one proof."""
+
+    def earlier_too(answer):
+        if answer["type"] == "challenge":
+            return [{**answer, "re": answer["re"] - 1, "nonce": "0" * 32}, answer]
+        if answer["type"] == "welcome":
+            return [{**answer, "re": answer["re"] - 1}, answer]
+        return [answer]
+
+    script = Script(bars(6), secret=secret, spoil=earlier_too)
+    outcome = traded(tmp_path, script, {"InpSecret": secret})
+    assert [len(script.of(kind)) for kind in ("hello", "proof", "bars")] == [1, bool(secret), 1]
+    assert outcome.codes == ["TAKEN", "NOOP"]
+
+
 def csv_of(script, series="EURUSD-H1"):
     lines = [f"{HEADER} {series}", ",".join(COLUMNS)]
     for row in script.rows:

@@ -9,7 +9,7 @@ from live import running
 
 from bridge.client import Account, Client, ClosedBar, LinkError
 from bridge.journal import Journal
-from bridge.messages import Exec
+from bridge.messages import Ack, Exec
 from forecasting.bars import load_bars
 from forecasting.errors import DataError, UserError
 
@@ -66,6 +66,36 @@ def test_everything_that_passed_is_kept_once_and_found_again_after_a_restart(fil
     assert f'"input_sha":"{forecast.input_sha}"' in kept[1][1]
     assert rows(file, "SELECT re, code, text FROM acks") == [(forecast.seq, "GUARD:max_spread", "31 points")]
     assert rows(file, "SELECT feed, deal, price, requested FROM fills") == [("Demo", 51, 1.1, None)]
+
+
+def ack(seq, bar, code="NOOP"):
+    return Ack(unique_id="EURUSD-H1", bar_time_ms=bar * HOUR, code=code, text="", dry_run=True, epoch=7, seq=seq, re=2)
+
+
+def test_a_terminal_started_again_counts_from_one_and_none_of_its_acks_is_lost(file):
+    with Journal(file) as journal:
+        for told in (ack(3, 1, "TAKEN"), ack(3, 1, "TAKEN"), ack(3, 1, "DUP"), ack(3, 2)):
+            journal.add_ack("ea", told, 0)
+    assert rows(file, "SELECT bar_time_ms, code FROM acks ORDER BY 1, 2") == [
+        (HOUR, "DUP"),
+        (HOUR, "TAKEN"),
+        (2 * HOUR, "NOOP"),
+    ]
+
+
+def test_a_journal_of_before_gets_the_new_key_of_acks_and_keeps_its_rows(file):
+    with Journal(file) as journal:
+        journal.add_ack("ea", ack(3, 1, "TAKEN"), 0)
+    with sqlite3.connect(file) as base:
+        (made,) = base.execute("SELECT sql FROM sqlite_master WHERE name = 'acks'").fetchone()
+        base.execute("ALTER TABLE acks RENAME TO moved")
+        base.execute(made.replace("(epoch, client, seq, bar_time_ms, code)", "(epoch, client, seq)"))
+        base.execute("INSERT INTO acks SELECT * FROM moved")
+        base.execute("DROP TABLE moved")
+    for _ in range(2):
+        with Journal(file) as journal:
+            journal.add_ack("ea", ack(3, 2), 0)
+    assert rows(file, "SELECT bar_time_ms, code FROM acks ORDER BY 1") == [(HOUR, "TAKEN"), (2 * HOUR, "NOOP")]
 
 
 def test_bars_of_the_journal_are_a_source(file):

@@ -21,7 +21,7 @@ from forecasting.bars import load_bars
 from forecasting.errors import UserError
 from tunetrade.cli import main
 from tunetrade.live import desks, usual_spread
-from tunetrade.live_table import CLIENTS, STRANGERS, LiveTable, event_line
+from tunetrade.live_table import CLIENTS, LiveTable, event_line
 from tunetrade.verbs_live import Show
 
 RUNS = "runs/small/EURUSD-D1"
@@ -38,9 +38,12 @@ def serving(folder: Path, journal: Path, *options: str) -> Iterator[tuple[int, l
     events: list[dict[str, Any]] = []
     try:
         assert child.stdout is not None
-        first = child.stdout.readline()
-        assert first, child.stderr and child.stderr.read()
-        yield json.loads(first)["port"], events
+        port = None
+        while port is None:  # who waited while the models loaded is welcomed before the server says where it listens
+            line = child.stdout.readline()
+            assert line, child.stderr and child.stderr.read()
+            port = json.loads(line).get("port")
+        yield port, events
         child.send_signal(signal.SIGINT)
         rest, errors = child.communicate(timeout=20)
         assert child.returncode == 0, errors
@@ -162,9 +165,10 @@ def test_the_table_shows_each_client_with_its_newest_forecast_and_percentiles() 
     table.take(BARS)
     for latency in range(1, 101):
         table.take({**FORECAST, "latency_ms": float(latency)})
-    table.take({"event": "error", "ts_ms": 0, "client": "ea-1", "code": "gap", "text": ""})
+    table.take({"event": "error", "ts_ms": 0, "client": "ea-1", "code": "gap", "text": "bars are missing"})
     table.take({"event": "ack", "ts_ms": 0, "client": "ea-1", "code": "GUARD:hours"})
-    head, heads, row = table.lines(31_000, 200)
+    head, heads, row, trouble = table.lines(31_000, 200)
+    assert trouble == "last error 00:00:00 ea-1, gap: bars are missing"
     assert head.startswith("listening on 127.0.0.1:5757")
     for wanted in ("2023-11-14 22:20", "1.0671", "short 0.1 -> 1.0702", "30s", "50.0", "99.0", "GUARD:hours"):
         assert wanted in row
@@ -173,20 +177,64 @@ def test_the_table_shows_each_client_with_its_newest_forecast_and_percentiles() 
     assert "late" in table.lines(51_000, 200)[2]
     assert all(len(line) <= 40 for line in table.lines(0, 40))
     table.take({"event": "forgotten", "ts_ms": 0, "client": "ea-1"})
-    assert len(table.lines(0, 200)) == 2
+    assert len(table.lines(0, 200)) == 3
 
 
-def test_strangers_have_few_lines_and_take_none_from_those_who_were_welcomed() -> None:
+@pytest.mark.parametrize(("text", "words"), [("{", "not JSON"), ("[]", "a JSON object"), ("{}", "it lacks 'config'")])
+def test_a_damaged_run_json_is_told_with_its_cure(tmp_path: Path, text: str, words: str) -> None:
+    folder = tmp_path / "EURUSD-D1" / "full" / "1"
+    folder.mkdir(parents=True)
+    (folder / "run.json").write_text(text)
+    with pytest.raises(UserError, match=rf"run.json cannot be read \({words}.*; run the study again$"):
+        desks([str(folder)])
+
+
+def words(lines: list[str]) -> list[str]:
+    return " ".join(lines).split()
+
+
+def test_a_narrow_terminal_shows_every_column_in_several_lines() -> None:
     table = LiveTable()
-    table.take(WELCOME)
-    for number in range(STRANGERS + 3):
-        table.take({"event": "error", "ts_ms": 0, "client": f"stranger-{number}", "code": "json", "text": ""})
-    assert list(table.clients) == ["ea-1", *(f"stranger-{number}" for number in range(3, STRANGERS + 3))]
-    for number in range(CLIENTS - 1):
-        table.take({**WELCOME, "client": f"ea-1-{number}"})
-    assert len(table.clients) == CLIENTS and "ea-1" in table.clients
-    table.take({**WELCOME, "client": "one more"})
-    assert len(table.clients) == CLIENTS and "ea-1" not in table.clients
+    for event in (WELCOME, BARS, FORECAST, {"event": "ack", "ts_ms": 0, "client": "ea-1", "code": "GUARD:max_spread"}):
+        table.take(event)
+    wide = table.lines(31_000, 300)
+    assert len(wide) == 2
+    for width in (80, 60, 40):
+        narrow = table.lines(31_000, width)
+        assert len(narrow) > 2 and max(map(len, narrow)) <= width
+        assert words(narrow) == words(wide)
+
+
+def test_where_there_is_no_room_the_clients_heard_last_are_shown() -> None:
+    table = LiveTable()
+    for number in range(30):
+        table.take({**WELCOME, "client": f"ea-{number}", "ts_ms": number})
+    table.take({"event": "ack", "ts_ms": 99, "client": "ea-3", "code": "NOOP"})
+    lines = table.lines(100, 200, 8)
+    assert [line.split()[0] for line in lines] == ["client", "ea-3", "ea-25", "ea-26", "ea-27", "ea-28", "ea-29", "and"]
+    assert lines[-1] == "and 24 more"
+    assert len(table.lines(100, 40, 8)) <= 8
+
+
+def test_who_has_no_session_has_no_row_but_the_newest_error_is_told() -> None:
+    table = LiveTable()
+    table.take({**WELCOME, "client": "00ab", "unique_id": "doctor-M1", "accepted": False, "reason": "not served"})
+    assert len(table.lines(0, 200)) == 1
+    table.take({"event": "error", "ts_ms": 61_000, "client": "00ac", "code": "auth", "text": "the proof is wrong"})
+    assert table.lines(0, 200)[1:] == ["last error 00:01:01 00ac, auth: the proof is wrong"]
+    table.take({**WELCOME, "accepted": False, "reason": "X-H1 is not served here", "ts_ms": 0})
+    assert table.lines(0, 200)[1:] == ["last error 00:00:00 ea-1, X-H1 is not served here"]
+
+
+def test_the_client_silent_longest_gives_way_where_there_are_too_many() -> None:
+    table, welcome = LiveTable(), {"event": "welcome", "accepted": True, "unique_id": "EURUSD-D1", "model_id": "lora"}
+    for number in range(CLIENTS):
+        table.take({**welcome, "ts_ms": number, "client": f"ea-{number}"})
+    table.take({"event": "bars", "ts_ms": CLIENTS, "client": "ea-0", "bar_time_ms": 0, "close": 1.0})
+    table.take({"event": "error", "ts_ms": CLIENTS, "client": "stranger", "code": "json", "text": ""})
+    table.take({**welcome, "ts_ms": CLIENTS, "client": "one-more"})
+    assert len(table.clients) == CLIENTS and {"ea-0", "one-more"} <= set(table.clients)
+    assert not {"ea-1", "stranger"} & set(table.clients)
 
 
 def test_elsewhere_each_event_is_a_line_or_json() -> None:

@@ -81,6 +81,7 @@ private:
    ulong             m_next_look;
    ulong             m_bar_due;       // until then the terminal's history may still lack the bar that has closed
    ulong             m_retry;
+   long              m_hello_seq;     // of the last hello or proof: answers to earlier ones are void
    long              m_waiting;       // seq of the message whose answer comes next; 0 for none
    long              m_bars_seq;      // of the last bars sent, until they are answered
    ulong             m_asked_ms;
@@ -152,6 +153,7 @@ CLink::CLink(void)
    m_next_look=0;
    m_bar_due=0;
    m_retry=0;
+   m_hello_seq=0;
    m_waiting=0;
    m_bars_seq=0;
    m_asked_ms=0;
@@ -235,6 +237,7 @@ void CLink::Hello(const CState &state)
    int digits=(int)SymbolInfoInteger(m_rules.symbol,SYMBOL_DIGITS);
    CJsonWriter out;
    Begin(out,"hello",0);
+   m_hello_seq=m_seq_out;
    out.AddRaw("versions","["+IntegerToString(PROTOCOL_VERSION)+"]");
    out.AddString("unique_id",m_rules.unique_id);
    out.AddString("model",m_rules.model);
@@ -263,6 +266,7 @@ void CLink::Prove(void)
   {
    CJsonWriter out;
    Begin(out,"proof",0);
+   m_hello_seq=m_seq_out;
    out.AddString("proof",ProofOf("client",m_challenge,m_nonce,m_rules.secret));
    Say("proof",out);
   }
@@ -587,6 +591,9 @@ ENUM_LINK_EVENT CLink::OnMessage(const string frame,const CJson &json,const CSta
          OnError(json,head);
       return(LINK_NOTHING);
      }
+   // While its models load a server keeps hellos waiting, and then answers all that were said meanwhile.
+   if((frame=="challenge" || frame=="welcome") && head.re!=m_hello_seq)
+      return(LINK_NOTHING);
    if(frame=="challenge")
      {
       if(m_rules.secret=="")
