@@ -210,7 +210,8 @@ def widened_by_days(value: float, replicates: np.ndarray, influence: np.ndarray)
     overlap = max(1, math.ceil(float(block_length(influence[:, None])[0]) - 0.5))
     used = np.array([max(LEAST, cosines(rows, overlap))])
     error = standard_errors(influence[:, None], used.tolist())
-    return widened(np.array([value]), replicates[:, None], error, used, LEVEL)[:, 0]
+    centred = value + replicates - np.nanmean(replicates)
+    return widened(np.array([value]), centred[:, None], error, used, LEVEL)[:, 0]
 
 
 def sum_of_days(gains: np.ndarray, means: np.ndarray) -> Json:
