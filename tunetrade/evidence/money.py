@@ -202,12 +202,13 @@ def averaged(seeds: Sequence[Estimate]) -> Json:
 def widened_by_days(value: float, replicates: np.ndarray, influence: np.ndarray) -> np.ndarray:
     """Replicates [R] as far from the value as the long-run error of the days' influence [D] asks for.
 
-    The number of cosines follows from the dependence found, as in `bootstrap_t`.
+    The number of cosines follows from the dependence found: those of an overlap a quarter longer than the blocks of
+    Politis and White, which are short for it. Replicates are centred first: a ratio is resampled with a bias.
     """
     rows = len(influence)
     if cosines(rows) < LEAST or not np.isfinite(influence).all():
         return replicates
-    overlap = max(1, math.ceil(float(block_length(influence[:, None])[0]) - 0.5))
+    overlap = max(1, math.ceil(1.25 * float(block_length(influence[:, None])[0]) - 0.5))
     used = np.array([max(LEAST, cosines(rows, overlap))])
     error = standard_errors(influence[:, None], used.tolist())
     centred = value + replicates - np.nanmean(replicates)

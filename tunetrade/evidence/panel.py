@@ -13,7 +13,7 @@ import numpy as np
 
 from forecasting.bootstrap import block_length, indices, means, weights
 from forecasting.bootstrap_t import project
-from forecasting.long_run import LEAST
+from forecasting.long_run import LEAST, basis, resolution
 from forecasting.significance import mean_test
 from forecasting.widening import widened
 from strategies.agreement import chance_of, kendall
@@ -205,14 +205,24 @@ def _influence(panel: Panel, name: str, loss: str) -> np.ndarray:
 def _mean_of_series(panel: Panel, parts: Mapping[str, np.ndarray]) -> np.ndarray:
     """Values [d, M] of each series on its days as values [D, M] on all days, whose mean is the mean over series.
 
-    Each is centred on its own days: a series that ends early is not at zero afterwards, it is not there.
+    Each is centred on its own days: a series that ends early is not at zero afterwards, it is not there. Centring
+    takes a share of what cosines of all days see of it; it is given back, or the long-run variance would be too small.
     """
     days, count = len(panel.days), len(parts)
-    total = np.zeros((days, len(panel.methods)))
-    for name, values in parts.items():
-        mean = values.mean(axis=0)
-        total += (mean + spread_out(panel, name, values - mean) * (days / len(values))) / count
-    return total
+    mean = np.sum([values.mean(axis=0) for values in parts.values()], axis=0) / count
+    centred = {
+        name: spread_out(panel, name, values - values.mean(axis=0)) * (days / len(values) / count)
+        for name, values in parts.items()
+    }
+    total = np.sum(list(centred.values()), axis=0)
+    used, _ = resolution(days, panel.overlap, panel.variances(total))
+    seen = {name: _share_left(basis(days, max(1, used))[panel.rows[name] >= 0]) for name in parts}
+    return np.asarray(mean + np.sum([centred[name] / math.sqrt(seen[name]) for name in parts], axis=0))
+
+
+def _share_left(cosine: np.ndarray) -> float:
+    """Share of a series' variance that cosines [d, B], those of all days on its own, see once it is centred there."""
+    return 1 - len(cosine) * float((cosine.mean(axis=0) ** 2).sum() / (cosine**2).sum())
 
 
 def _log_ratios(panel: Panel, name: str, loss: str, drawn: np.ndarray) -> tuple[np.ndarray, np.ndarray]:
