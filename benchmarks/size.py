@@ -16,7 +16,7 @@ import sys
 import time
 from collections.abc import Callable
 from dataclasses import dataclass
-from functools import cache
+from functools import cache, partial
 
 import numpy as np
 from scipy import stats
@@ -31,11 +31,13 @@ from forecasting.model_sets import (
     model_confidence_set,
     superior_ability,
 )
-from forecasting.significance import clark_west_differences
+from forecasting.significance import clark_west_differences, mean_test
 from strategies.agreement import chance_of, kendall
 from strategies.deflated import moments, probabilistic_sharpe
 from strategies.sharpe import probability_above, sharpe_errors
-from tunetrade.evidence.errors import ratio_of_means
+from tunetrade.evidence.errors import References, ratio_of_means
+from tunetrade.evidence.money import averaged, day_figures
+from tunetrade.evidence.panel import Daily, contributions, panel_of
 
 SIZE, HORIZON, MODELS, RESAMPLED = 0.05, 20, 10, 500
 INDEPENDENT, OVERLAPPING = (4.0, 6.0), (3.0, 8.0)
@@ -75,6 +77,12 @@ def noise(rng: Rng, rows: int, columns: int, overlap: int) -> np.ndarray:
 def order(rows: int, block: int) -> np.ndarray:
     """Rows [R, T] drawn by the bootstrap."""
     return indices(np.random.default_rng(1), rows, block, RESAMPLED)
+
+
+@cache
+def drawn_counts(rows: int, block: int) -> np.ndarray:
+    """How often each row was drawn, [R, T]."""
+    return counts(order(rows, block), rows)
 
 
 def mean_tests(values: np.ndarray, horizon: int) -> np.ndarray:
@@ -173,6 +181,35 @@ def interval(rng: Rng, rows: int, overlap: int, studies: int) -> np.ndarray:
     return found
 
 
+def unequal_series(rng: Rng, rows: int, overlap: int, studies: int) -> np.ndarray:
+    """Two equal forecasters on four series, of which two end early, by the mean over series as evidence has it."""
+    short = max(rows // 8, 125 if overlap > 1 else 30)
+    names, found = ("one", "other"), np.zeros(studies, bool)
+    for study in range(studies):
+        series = {}
+        for number, days in enumerate((rows, rows, short, short)):
+            losses = {"squared": 9 + noise(rng, days, 2, overlap)}
+            series[str(number)] = Daily(
+                np.arange(days), np.ones(days, int), losses, names, References("one", "", ""), overlap
+            )
+        panel = panel_of(series)
+        table = contributions(panel, "squared", "point")
+        found[study] = mean_test(table[:, 1], overlap, panel.variances(table)).p_value < SIZE
+    return found
+
+
+def day_interval(rng: Rng, rows: int, overlap: int, studies: int, name: str, truth: float) -> np.ndarray:
+    """Whether the 95 % interval of a figure of daily gains without drift, as evidence has it, misses the truth."""
+    values, found = 0.005 * noise(rng, rows, studies, overlap), np.zeros(studies, bool)
+    blocks = np.maximum(rows ** (1 / 3), block_length(values)).round().astype(int)
+    for study, block in enumerate(blocks):
+        gains = values[:, study]
+        estimates = day_figures(gains, gains, drawn_counts(rows, int(block)), rows / 252)
+        seen = averaged([estimates[name]])
+        found[study] = not seen["low"] <= truth <= seen["high"]
+    return found
+
+
 def agreement(rng: Rng, rows: int, overlap: int, studies: int) -> np.ndarray:
     """Whether errors and money of ten equal methods, drawn apart, are told to agree by the permutation test."""
     found = np.zeros(studies, bool)
@@ -201,6 +238,12 @@ TESTS = {
     "PSR": dependent_sharpe,
     "Kendall": agreement,
     "interval of a ratio": interval,
+    "series of unequal length": unequal_series,
+    "interval of net profit": partial(day_interval, name="net_profit", truth=0.0),
+    "interval of a Sharpe ratio": partial(day_interval, name="sharpe", truth=0.0),
+    "for information: interval of volatility": partial(
+        day_interval, name="annual_volatility", truth=0.005 * np.sqrt(252)
+    ),
     "for information: MCS by bootstrap": bootstrap_set,
     "for information: PSR for independent gains": sharpe,
     "for information: Kendall's interval": agreement_interval,

@@ -56,8 +56,8 @@ class Mean:
 
     @property
     def p_both(self) -> float:
-        """The chance of a statistic as far from 0 if the true mean is 0."""
-        return float((1 + (np.abs(self.statistics) >= abs(self.statistic)).sum()) / (len(self.statistics) + 1))
+        """Twice the smaller of the two, at most 1: below 0.05 just where `interval` at 95 % leaves out 0."""
+        return min(1.0, 2 * min(self.p_above, self.p_below))
 
     def interval(self, level: float = 0.95) -> tuple[float, float]:
         """Two-sided interval with tails of equal chance."""

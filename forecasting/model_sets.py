@@ -17,7 +17,7 @@ from dataclasses import dataclass
 
 import numpy as np
 
-from forecasting.long_run import LEAST, coefficients, cosines
+from forecasting.long_run import LEAST, coefficients, resolution
 
 
 @dataclass(frozen=True)
@@ -34,14 +34,19 @@ class Chance:
     scale: np.ndarray
 
 
-def cosine_chance(losses: np.ndarray, horizon: int, replications: int, seed: int) -> Chance | None:
-    """Chance for losses [T, M] of overlap `horizon`; None where T is too small for it."""
+def cosine_chance(
+    losses: np.ndarray, horizon: int, replications: int, seed: int, variances: np.ndarray | None = None
+) -> Chance | None:
+    """Chance for losses [T, M] of overlap `horizon`; None where T is too small for it.
+
+    variances [T]: see `long_run.resolution`.
+    """
     rows = len(losses)
-    used = cosines(rows, horizon)
-    if used < LEAST:
+    count, degrees = resolution(rows, horizon, variances)
+    if count < LEAST:
         return None
-    seen = coefficients(losses, used, horizon) / math.sqrt(rows)
-    covariance = seen.T @ seen / used
+    seen = coefficients(losses, count, horizon) / math.sqrt(rows)
+    covariance, used = seen.T @ seen / count, max(1, round(degrees))
     values, vectors = np.linalg.eigh(_less_alike(covariance, used))
     root = vectors * np.sqrt(np.maximum(values, 0.0))
     rng, own = np.random.default_rng(seed), _pairwise(covariance)

@@ -6,7 +6,7 @@ from dataclasses import dataclass
 import numpy as np
 from scipy.special import ndtri, stdtr, stdtrit
 
-from forecasting.long_run import LEAST, cosines, long_run_variance
+from forecasting.long_run import LEAST, long_run_variance, resolution
 
 
 @dataclass(frozen=True)
@@ -20,7 +20,7 @@ class DieboldMariano:
     statistic: float
     p_value: float
     error: float = math.nan
-    degrees: int = 0
+    degrees: float = 0
 
     @property
     def p_worse(self) -> float:
@@ -53,18 +53,22 @@ def diebold_mariano(losses: np.ndarray, others: np.ndarray, horizon: int, lags: 
     return mean_test(difference, horizon)
 
 
-def mean_test(values: np.ndarray, horizon: int) -> DieboldMariano:
-    """Whether the mean of dependent values [T] of overlap `horizon` lies below 0, one-sided; see `diebold_mariano`."""
-    count, used = len(values), cosines(len(values), horizon)
+def mean_test(values: np.ndarray, horizon: int, variances: np.ndarray | None = None) -> DieboldMariano:
+    """Whether the mean of dependent values [T] of overlap `horizon` lies below 0, one-sided; see `diebold_mariano`.
+
+    variances [T]: see `long_run.resolution`.
+    """
+    count = len(values)
+    used, degrees = resolution(count, horizon, variances)
     mean = float(values.mean()) if count else math.nan
     if used < LEAST or not values.any():
         return DieboldMariano(mean, math.nan, math.nan)
     if np.ptp(values) <= 1e-12 * np.abs(values).max():  # the same at every origin: sure
-        return DieboldMariano(mean, math.copysign(math.inf, mean), float(mean > 0), 0.0, used)
+        return DieboldMariano(mean, math.copysign(math.inf, mean), float(mean > 0), 0.0, degrees)
     error = math.sqrt(float(long_run_variance(values, used, horizon)) / count)
     if not error > 0:
         return DieboldMariano(mean, math.nan, math.nan)
-    return DieboldMariano(mean, mean / error, float(stdtr(used, mean / error)), error, used)
+    return DieboldMariano(mean, mean / error, float(stdtr(degrees, mean / error)), error, degrees)
 
 
 def clark_west(truth: np.ndarray, nested: np.ndarray, forecasts: np.ndarray, horizon: int) -> DieboldMariano:

@@ -8,6 +8,9 @@ import numpy as np
 
 PERMUTATIONS = 2_000
 
+_TIE = 1e-12
+"""Difference of two means of taus that is rounding."""
+
 
 def kendall(one: np.ndarray, other: np.ndarray) -> np.ndarray:
     """Tau-b [R] between rows of two arrays [R, M]; NaN where all of a row are equal."""
@@ -23,7 +26,12 @@ def chance_of(errors: np.ndarray, money: np.ndarray, seed: int, permutations: in
     """Chance of a mean tau between -errors and money [S, M] as high, if money were dealt to methods at random.
 
     The same deal in every series S: methods keep what they have in common across series. A permutation test, one-sided,
-    exact for methods that are exchangeable. NaN where no series has a tau.
+    for methods that are exchangeable. NaN where no series has a tau.
+
+    The mid-p of Lancaster ("Significance tests in discrete distributions", Journal of the American Statistical
+    Association 56, 1961): deals that tie with what was observed count half, the observed one itself among them. Tau
+    over few methods takes few values; counting ties whole rejects at 3 to 4 % where 5 % is said. The price is that the
+    size is 5 % on average over such lattices, no longer at most 5 % on each.
     """
     rng = np.random.default_rng(seed)
     dealt = np.stack([rng.permutation(errors.shape[1]) for _ in range(permutations)])
@@ -31,7 +39,8 @@ def chance_of(errors: np.ndarray, money: np.ndarray, seed: int, permutations: in
     drawn = _mean_tau(errors, money[:, dealt])
     if not np.isfinite(found[0]):
         return float("nan")
-    return float((1 + (drawn >= found[0] - 1e-12).sum()) / (permutations + 1))
+    above, tied = (drawn > found[0] + _TIE).sum(), (np.abs(drawn - found[0]) <= _TIE).sum()
+    return float((above + (1 + tied) / 2) / (permutations + 1))
 
 
 def _mean_tau(errors: np.ndarray, money: np.ndarray) -> np.ndarray:

@@ -30,6 +30,7 @@ from tunetrade.walk import learn_folds, parts
 if TYPE_CHECKING:
     from forecasting.base import Base
     from forecasting.forecaster import Forecaster
+    from forecasting.train import TrainingData
     from strategies.backtest import BacktestResult
     from tunetrade.prepared import Prepared
 
@@ -206,55 +207,30 @@ def learn(
     Of several processes that train together, only the first writes. start: file of trained parameters to begin with
     rather than with the base's; keep_trained: file that they are kept in as they end.
     """
-    import torch
-
     from forecasting import methods
     from forecasting import train as training
-    from forecasting.checkpoint import new_model, plan_of, save_checkpoint
     from forecasting.training.processes import joined
-    from forecasting.training.state import load_trained, save_trained
-    from tunetrade.measure import peak_memory_bytes, tensorboard
+    from forecasting.training.state import save_trained
+    from tunetrade.measure import peak_memory_bytes
 
-    study, name = cell.study, cell.method
-    chosen, options = methods.method(name), study.options_of(name)
-    torch.set_num_threads(study.training.threads)
-    os.environ.setdefault("CUBLAS_WORKSPACE_CONFIG", ":4096:8")  # without it CUDA's matrix products are not repeatable
-    torch.use_deterministic_algorithms(True)
-    torch.manual_seed(cell.seed)
-    model = new_model(study.base, name, options)
-    if start:
-        load_trained(start, model)
-    counts = {
+    study, chosen, processes = cell.study, methods.method(cell.method), joined()
+    model = _begun(cell, start)
+    record: dict[str, Any] = {
         "trained_parameters": methods.trained_parameters(model),
         "total_parameters": sum(value.numel() for value in model.parameters()),
     }
     before = peak_memory_bytes()
-    state = cell.paths.folder / f"train-state-{fingerprint[:16]}.safetensors"
-    data = prepared.training_data(bars, study, name)
-    settings, processes = study.training_of(name).for_windows(len(data.train)), joined()
-    epochs = cell.paths.folder / "checkpoints"
+    data = prepared.training_data(bars, study, cell.method)
 
     def save(folder: Path) -> None:
-        save_checkpoint(folder, model, name, options, study.windows, prepared.codec, study.base)
+        from forecasting.checkpoint import save_checkpoint
+
+        options = study.options_of(cell.method)
+        save_checkpoint(folder, model, cell.method, options, study.windows, prepared.codec, study.base)
 
     if chosen.trains:
-        if not state.is_file() and processes.rank == 0:
-            shutil.rmtree(cell.paths.tensorboard, ignore_errors=True)
-            shutil.rmtree(epochs, ignore_errors=True)
-        with tensorboard(cell.paths.tensorboard) if processes.rank == 0 else contextlib.nullcontext() as log:
-
-            def report(step: int, loss: float, validation: float | None) -> None:
-                if log:
-                    log(step, loss, validation)
-                emit({"step": step, "of": settings.steps, "loss": loss, "validation_loss": validation})
-
-            def on_epoch(epoch: int) -> None:
-                save(epochs / f"epoch-{epoch}")
-
-            rate = study.learning_rate_of(name)
-            plan = plan_of(model, study.base, name, options, settings.steps, rate)
-            keep = on_epoch if settings.keep_epochs else None
-            result = training.train(model, data, settings, rate, cell.seed, state, report, plan, keep)
+        state = cell.paths.folder / f"train-state-{fingerprint[:16]}.safetensors"
+        result = _tuned(cell, model, data, state, emit, save, first=processes.rank == 0)
     else:
         result = training.untrained(model, data)
     if processes.rank:
@@ -262,22 +238,65 @@ def learn(
     save(cell.paths.checkpoint)
     if keep_trained:
         save_trained(keep_trained, model)
-    write_json(
-        cell.paths.train,
-        {
-            **counts,
-            **asdict(result),
-            "learning_rate": study.learning_rate_of(name) if chosen.trains else None,
-            "merges": chosen.merges,
-            "stored_bytes": methods.stored_bytes(cell.paths.checkpoint),
-            "peak_memory_bytes": peak_memory_bytes(),
-            "memory_before_training_bytes": before,
-            "threads": study.training.threads,
-            "processes": processes.count,
-            "jobs": _jobs(),
-            "rows": rows_record(bars, study, prepared, data),
-        },
-    )
+    record |= {
+        **asdict(result),
+        "learning_rate": study.learning_rate_of(cell.method) if chosen.trains else None,
+        "merges": chosen.merges,
+        "stored_bytes": methods.stored_bytes(cell.paths.checkpoint),
+        "peak_memory_bytes": peak_memory_bytes(),
+        "memory_before_training_bytes": before,
+        "threads": study.training.threads,
+        "processes": processes.count,
+        "jobs": _jobs(),
+        "rows": rows_record(bars, study, prepared, data),
+    }
+    write_json(cell.paths.train, record)
+
+
+def _begun(cell: Cell, start: Path | None) -> Any:
+    """The model as its training begins, with torch set to repeat itself."""
+    import torch
+
+    from forecasting.checkpoint import new_model
+    from forecasting.training.state import load_trained
+
+    torch.set_num_threads(cell.study.training.threads)
+    os.environ.setdefault("CUBLAS_WORKSPACE_CONFIG", ":4096:8")  # without it CUDA's matrix products are not repeatable
+    torch.use_deterministic_algorithms(True)
+    torch.manual_seed(cell.seed)
+    model = new_model(cell.study.base, cell.method, cell.study.options_of(cell.method))
+    if start:
+        load_trained(start, model)
+    return model
+
+
+def _tuned(
+    cell: Cell, model: Any, data: "TrainingData", state: Path, emit: Emit, save: Callable[[Path], None], first: bool
+) -> Any:
+    """Train the model in place, with its log, its epochs and progress told; first: of processes that train together."""
+    from forecasting import train as training
+    from forecasting.checkpoint import plan_of
+    from tunetrade.measure import tensorboard
+
+    study, name = cell.study, cell.method
+    settings, rate = study.training_of(name).for_windows(len(data.train)), study.learning_rate_of(name)
+    epochs = cell.paths.folder / "checkpoints"
+    if not state.is_file() and first:
+        shutil.rmtree(cell.paths.tensorboard, ignore_errors=True)
+        shutil.rmtree(epochs, ignore_errors=True)
+    with tensorboard(cell.paths.tensorboard) if first else contextlib.nullcontext() as log:
+
+        def report(step: int, loss: float, validation: float | None) -> None:
+            if log:
+                log(step, loss, validation)
+            emit({"step": step, "of": settings.steps, "loss": loss, "validation_loss": validation})
+
+        def on_epoch(epoch: int) -> None:
+            save(epochs / f"epoch-{epoch}")
+
+        plan = plan_of(model, study.base, name, study.options_of(name), settings.steps, rate)
+        keep = on_epoch if settings.keep_epochs else None
+        return training.train(model, data, settings, rate, cell.seed, state, report, plan, keep)
 
 
 def _jobs() -> int:

@@ -41,14 +41,16 @@ def has_baseline(name: str, prepared: Prepared) -> bool:
 def check_baselines(study: StudyConfig, prepared: Mapping[str, Prepared]) -> None:
     """ConfigError for the first baseline that no series of the study has (`prepared`, by unique id).
 
-    One that only some have is left out on the others, which is said on standard error.
+    One that only some have is left out on the others, and so are ensembles of it, which is said on standard error.
     """
     for name in study.baselines:
         without = [unique_id for unique_id, part in prepared.items() if not has_baseline(name, part)]
         if len(without) == len(prepared):
             check_hours(name, prepared[without[0]].hours, without[0])
         for unique_id in without:
-            print(f"tunetrade: warning: {unique_id} has no hour-of-week profile: no {name} there", file=sys.stderr)
+            made_of_it = [other for other, options in study.ensemble.items() if name in options.members]
+            left_out = ", ".join([name, *made_of_it])
+            print(f"tunetrade: warning: {unique_id} has no hour-of-week profile: no {left_out} there", file=sys.stderr)
 
 
 def warn(bars: Bars, options: SourceOptions) -> None:

@@ -13,13 +13,20 @@ from typing import Any
 
 import numpy as np
 
-from forecasting.bootstrap import means, weights
+from forecasting.bootstrap import indices
+from forecasting.bootstrap_t import project
 from forecasting.errors import UserError
 from forecasting.significance import DieboldMariano, diebold_mariano, holm, mean_test
 from tunetrade.evidence.errors import FEWEST
-from tunetrade.evidence.figures import LEVEL, SIZE, figure, plain
+from tunetrade.evidence.figures import LEVEL, SIZE, plain
 from tunetrade.evidence.losses import Losses, read_losses
-from tunetrade.evidence.money import FEWEST_DAYS, money_block, read_accounts
+from tunetrade.evidence.money import (
+    FEWEST_DAYS,
+    money_block,
+    read_accounts,
+    sum_of_days,
+    sum_of_differences,
+)
 from tunetrade.evidence.tables import read_table
 from tunetrade.report.facts import describe, flatten
 from tunetrade.report.leaderboard import FORECAST_KEYS, TRAIN_KEYS
@@ -240,9 +247,8 @@ def _money(cells: Sequence[Cell]) -> Json:
         return {"reason": f"they share {count} days of trading; at least {FEWEST_DAYS} are needed"}
     table = np.column_stack([accounts.gains(A), accounts.gains(B)])
     block = money_block(table)
-    replicates = means(weights(count, block, REPLICATIONS, SEED), table) * count
-    found = mean_test(table[:, 1] - table[:, 0], 1)
-    low, high = found.interval(LEVEL)
+    projected = project(table, indices(np.random.default_rng(SEED), count, block, REPLICATIONS))
+    replicates = table.mean(axis=0) + projected.means
     currencies = {str(cell.backtest.get("currency") or "") for cell in cells}
     deposits = {account.deposit for account in accounts.of}
     alike = len(currencies) == len(deposits) == 1
@@ -253,14 +259,9 @@ def _money(cells: Sequence[Cell]) -> Json:
         "block_length": block,
         "currency": next(iter(currencies)) if alike else None,
         "deposit": next(iter(deposits)) if alike else None,
-        "return_a": figure(float(table[:, 0].sum()), replicates[:, 0]),
-        "return_b": figure(float(table[:, 1].sum()), replicates[:, 1]),
-        "difference": {
-            "value": found.difference * count,
-            "low": low * count,
-            "high": high * count,
-            "p_value": two_sided(found),
-        },
+        "return_a": sum_of_days(table[:, 0], replicates[:, 0]),
+        "return_b": sum_of_days(table[:, 1], replicates[:, 1]),
+        "difference": sum_of_differences(projected, 1, 0),
         "figures_a": _mean_figures(cells, A),
         "figures_b": _mean_figures(cells, B),
     }

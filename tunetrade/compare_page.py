@@ -29,7 +29,7 @@ from tunetrade.report.charts import (
 from tunetrade.report.columns import BY_KEY
 from tunetrade.report.formats import DASH, column_text, column_unit, percent, significant
 from tunetrade.report.interactive import script, theme_button
-from tunetrade.report.load import read_equity
+from tunetrade.report.load import read_columns
 from tunetrade.report.markup import Item, definitions, figure, grid, note, number_item, style
 from tunetrade.report.palette import KNOWN, Style
 
@@ -247,7 +247,7 @@ def _steps(pair: Json, index: int) -> Chart | None:
 def _equity(pair: Pair, index: int) -> Chart | None:
     traces: list[Trace] = []
     for side, cells in (("A", pair.a), ("B", pair.b)):
-        table = read_equity(cells[0])
+        table = read_columns(cells[0], "equity.parquet", ["time", "equity", "equity_before_costs"])
         if table is None or table.empty:
             continue
         curve, look = thin(table), STYLES[side]

@@ -26,8 +26,12 @@ VOLATILE = {
         "jobs",
     ),
     "validation.json": ("seconds", "cached_origins"),
+    "audit.json": ("seconds",),
+    "robustness.json": ("seconds",),
 }
-"""Fields that measure the machine rather than the model; all else in a run folder is the same on every run."""
+"""Fields that measure the machine rather than the model; all else in a run folder is the same on every run.
+
+Of a study, audit.json and robustness.json have such a field too."""
 
 VOLATILE_FOLDERS = ("tensorboard",)
 """Event files carry wall-clock times."""

@@ -63,16 +63,20 @@ class Outcome:
 def cells(study: StudyConfig, runs: Path, loaded: dict[str, Bars]) -> list[Cell]:
     """Every cell of the grid, the longest first."""
     found = []
+    baselines = {source: _baselines(study, loaded[source]) for source in study.series}
     for name in study.methods:
         seeds = study.seeds if method(name).trains else (0,)
         found += [("method", name, source, seed) for seed in seeds for source in study.series]
-    found += [("baseline", name, source, 0) for source in study.series for name in _baselines(study, loaded[source])]
+    found += [("baseline", name, source, 0) for source in study.series for name in baselines[source]]
     found += [("benchmark", name, source, 0) for name in study.benchmarks for source in study.series]
     found.sort(key=lambda cell: cell[0] != "method" or not method(cell[1]).trains)
     for name, options in study.ensemble.items():
         trained = any(member in METHODS and METHODS[member].trains for member in options.members)
         found += [
-            ("ensemble", name, source, seed) for seed in (study.seeds if trained else (0,)) for source in study.series
+            ("ensemble", name, source, seed)
+            for seed in (study.seeds if trained else (0,))
+            for source in study.series
+            if {*study.methods, *baselines[source]}.issuperset(options.members)
         ]
 
     def folder(source: str, name: str, seed: int) -> Path:

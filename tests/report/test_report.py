@@ -75,10 +75,10 @@ def test_when_written_then_every_file_is_there(report):
     plots = {
         f"plots/{series}_{topic}.png"
         for series in ("EURUSD-D1", "NZDUSD-D1")
-        for topic in ("closes", "effort", "equity", "steps", "training")
-    }
-    kinds = ("leaderboard", "steps", "errors_by_step", "calibration", "months", "trades")
-    tables = {f"tables/{name}.csv" for name in ("leaderboard_overall", "cells", "verdicts", "money")} | {
+        for topic in ("closes", "effort", "equity", "steps", "training", "calibration", "money")
+    } | {"plots/skill.png"}
+    kinds = ("leaderboard", "steps", "errors_by_step", "calibration", "months", "trades", "error_and_money")
+    tables = {f"tables/{name}.csv" for name in ("leaderboard_overall", "cells", "verdicts", "skill", "money")} | {
         f"tables/{kind}_{series}.csv" for kind in kinds for series in ("EURUSD-D1", "NZDUSD-D1")
     }
     assert names == plots | tables | {"index.html", "report.md"}

@@ -25,6 +25,7 @@ from tunetrade.audit.run import audit_place
 from tunetrade.cell import backtest, forecast, read_cell, train
 from tunetrade.cli import main
 from tunetrade.config import study_from
+from tunetrade.layout import VOLATILE
 from tunetrade.study import run_study
 
 VALUES: dict[str, Any] = {
@@ -151,9 +152,11 @@ def test_a_study_audits_what_is_new_and_can_be_told_not_to(copy: Path) -> None:
     study = read_cell(copy / FULL).study
     again = run_study(study, copy, runner=in_this_process)
     assert not again.done
+    before = read_json(copy / FULL / "audit.json")
     (copy / FULL / "audit.json").unlink()
     assert run_study(study, copy, runner=in_this_process).done == ("EURUSD-D1/full/1",)
-    assert (copy / FULL / "audit.json").is_file()
+    after = read_json(copy / FULL / "audit.json")
+    assert {key for key in after if after[key] != before[key]} <= set(VOLATILE["audit.json"])
     (copy / FULL / "audit.json").unlink()
     off = replace(study, audit=replace(study.audit, in_study=False))
     assert not run_study(off, copy, runner=in_this_process).done
@@ -233,6 +236,17 @@ def test_a_scale_fitted_on_all_data_is_caught_in_the_run_and_in_the_code(copy: P
         on_all_data(patch)
         found = fails(folder)
     assert {"fit-windows", "training-rows"} <= set(found)
+
+
+def test_of_many_training_windows_a_sample_is_made_again(copy: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr("tunetrade.audit.fitting.MOST_WINDOWS", 20)
+    monkeypatch.setattr("tunetrade.audit.rows.SAMPLED", 16)
+    folder = copy / "hourly/EURUSD-H1/full/1"
+    remake(folder, "train", lambda _: None)
+    found = check_of(audit_place(folder), "training-rows")
+    assert (found["status"], found["said"][:6]) == ("PASS", "16 of ")
+    remake(folder, "train", on_all_data)
+    assert fails(folder)["training-rows"]["offending"][0]["column"] == "train sample_sha"
 
 
 def at_the_decision(patch: pytest.MonkeyPatch) -> None:

@@ -168,15 +168,21 @@ def test_a_seasonal_baseline_is_left_out_where_only_other_series_have_it(
     hourly: Bars, eurusd: Bars, tiny_base: Path, capsys: pytest.CaptureFixture[str]
 ) -> None:
     study = replace(
-        study_of(tiny_base, "methods=[]", "benchmarks=[]", 'baselines=["ewma-t","seasonal-ewma-t"]'),
+        study_of(
+            tiny_base,
+            "methods=[]",
+            "benchmarks=[]",
+            'baselines=["ewma-t","seasonal-ewma-t"]',
+            'ensemble.both.members=["ewma-t","seasonal-ewma-t"]',
+        ),
         series=("hours", "days"),
         split=SplitSpec("2016-02-15", "2016-04-01", "2016-05-01"),
     )
     loaded = {"hours": hourly, "days": eurusd}
     made = [(cell.source, cell.method) for cell in cells(study, Path("runs"), loaded)]
-    assert made == [("hours", "ewma-t"), ("hours", "seasonal-ewma-t"), ("days", "ewma-t")]
+    assert made == [("hours", "ewma-t"), ("hours", "seasonal-ewma-t"), ("days", "ewma-t"), ("hours", "both")]
     check_baselines(study, {name: prepare(study, bars) for name, bars in loaded.items()})
-    assert "warning: days has no hour-of-week profile: no seasonal-ewma-t there" in capsys.readouterr().err
+    assert "warning: days has no hour-of-week profile: no seasonal-ewma-t, both there" in capsys.readouterr().err
     with pytest.raises(ConfigError, match="days has not; use ewma-t"):
         check_baselines(study, {"days": prepare(study, eurusd)})
 

@@ -223,6 +223,8 @@ def test_it_is_written_once_and_anew_when_the_ledger_grows(runs, tmp_path):
     first, stamp = file.read_bytes(), file.stat().st_mtime_ns
     assert write_evidence(own) == file
     assert file.stat().st_mtime_ns == stamp
+    (own / "SIM0-D1/untuned/0/audit.json").write_text("{}")  # says nothing of errors or money
+    assert write_evidence(own).stat().st_mtime_ns == stamp
     file.write_text("{torn")
     assert write_evidence(own).read_bytes() == first
     line = json.loads((own.parent / "ledger.jsonl").read_text().splitlines()[0])

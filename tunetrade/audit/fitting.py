@@ -4,6 +4,7 @@ Prices after a moment are replaced by a random walk: what was fitted before must
 too: what was fitted on them must move, or the check would prove nothing.
 """
 
+from dataclasses import replace
 from typing import Any
 
 import numpy as np
@@ -14,14 +15,14 @@ from forecasting.codecs.rows import rows_of
 from forecasting.files import read_json
 from forecasting.windows import contexts, targets
 from tunetrade.audit.result import Check, Offence, judged, skipped
-from tunetrade.audit.rows import rows_record
+from tunetrade.audit.rows import rows_record, sample_of, sampled_record
 from tunetrade.audit.subject import Subject, other_prices, stamp
 from tunetrade.prepared import prepare
 
 FIT, SCALE, ROWS = "fit-windows", "causal-scale", "training-rows"
 
 MOST_WINDOWS = 40_000
-"""Training windows beyond which their tokens are not made again: that would take longer than all else."""
+"""Training windows beyond which a sample is made again: all would take longer than everything else."""
 
 PROBED = 16
 """Training windows whose tokens are made again with other prices after each of their bars."""
@@ -125,23 +126,28 @@ def training_rows(subject: Subject) -> Check:
         return skipped(ROWS, "train.json of an earlier version does not tell what was trained on; train it again")
     bars, study, prepared = subject.bars, subject.cell.study, subject.prepared
     count = len(prepared.split.train)
-    if count > MOST_WINDOWS:
-        return skipped(ROWS, f"{count:,} windows would take too long to make again")
+    sampled = count > MOST_WINDOWS
+    if sampled and "sample_sha" not in recorded["train"]:
+        return skipped(ROWS, f"train.json of an earlier version has no sample of its {count:,} windows; train it again")
     ends = int(prepared.split.train[-1]) + study.windows.horizon, int(prepared.split.validation[-1])
-    found = []
+    found, of = [], f"{len(sample_of(count))} of " if sampled else ""
     for part, end in (("train", ends[0]), ("validation", ends[1] + study.windows.horizon)):
         other = other_prices(bars, end + 1, len(bars) - 1)
         again = prepare(study, other)
-        made = rows_record(other, study, again, again.training_data(other, study, subject.cell.method))[part]
+        if sampled and part == "train":
+            made = sampled_record(other, study, again, subject.cell.method)
+        else:
+            fewer = replace(again, split=replace(again.split, train=again.split.train[:1])) if sampled else again
+            made = rows_record(other, study, fewer, fewer.training_data(other, study, subject.cell.method))[part]
         found += [
             Offence(str(recorded[part]["last_target"]), f"{part} {key}", recorded[part][key], value)
             for key, value in made.items()
-            if recorded[part].get(key) != value
+            if recorded[part].get(key) != value and (key in recorded[part] or key != "sample_sha")
         ]
     return judged(
         ROWS,
         found,
-        f"{count} windows trained on and those of early stopping are the same with every later price replaced",
+        f"{of}{count} windows trained on and those of early stopping are the same with every later price replaced",
         "what was trained on is not what prices up to the end of its part give",
         windows=count,
     )

@@ -151,6 +151,7 @@ def _summary(place: Path, found: list[dict[str, Any]], missing: dict[str, str]) 
         "verdict": next((v for v in ("FAIL", "WARN") if any(r["verdict"] == v for r in found)), "PASS"),
         "runs": [_line(record) for record in found],
         "not_audited": missing,
+        "seconds": {record["run"]: record["seconds"]["total"] for record in found},
     }
     write_text(place / TEXT, study_text(summary))
     write_json(place / FILE, summary)
@@ -167,5 +168,5 @@ def _line(record: dict[str, Any]) -> dict[str, Any]:
     """A run in the summary of many."""
     of = {status: [c["name"] for c in record["checks"] if c["status"] == status] for status in ("FAIL", "WARN")}
     return {name: record[name] for name in ("run", "verdict", "counts")} | {
-        "failed": of["FAIL"], "warned": of["WARN"], "seconds": record["seconds"]["total"],
+        "failed": of["FAIL"], "warned": of["WARN"],
     }  # fmt: skip

@@ -19,6 +19,9 @@ LEDGER = "ledger.jsonl"
 REPLICATIONS = 1_000
 """Of every bootstrap."""
 
+RECORDS = ("run", "train", "forecast", "backtest")
+"""JSON of a run that evidence reads; an audit made since changes nothing in it."""
+
 
 def write_evidence(study_folder: Path) -> Path:
     """Write evidence.json into a study's folder and return its path; one made of the same files is left alone.
@@ -51,7 +54,8 @@ def inputs_of(study_folder: Path) -> str:
         here / "forecasting" / f"{name}.py"
         for name in ("bootstrap", "bootstrap_t", "long_run", "model_sets", "significance")
     ]
-    found = sorted([*study_folder.glob("*/*/*/*.json"), *study_folder.glob("study.json")])
+    records = [file for name in RECORDS for file in study_folder.glob(f"*/*/*/{name}.json")]
+    found = sorted([*records, *study_folder.glob("study.json")])
     parts = [part for file in found for part in (file.relative_to(study_folder).as_posix(), file)]
     ledger = study_folder.parent / LEDGER
     return sha256_of(*sorted(code), *parts, *([ledger] if ledger.is_file() else []))

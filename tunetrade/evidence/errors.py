@@ -5,12 +5,12 @@ from dataclasses import dataclass
 from statistics import fmean, stdev
 
 import numpy as np
-from scipy import stats
 
 from forecasting.bootstrap import block_length, means, weights
-from forecasting.long_run import LEAST, basis, cosines, share_seen
+from forecasting.long_run import cosines, share_seen, standard_errors
 from forecasting.model_sets import bootstrap_chance, cosine_chance, model_confidence_set, superior_ability
 from forecasting.significance import diebold_mariano, mean_test
+from forecasting.widening import widened
 from tunetrade.evidence.figures import LEVEL, SIZE, Json, as_test, figure, verdicts
 from tunetrade.evidence.losses import LOSSES, Losses
 
@@ -19,6 +19,9 @@ FEWEST = 30
 
 MEASURES = {"point": "squared", "density": "crps"}
 """What is tested, and the loss it is tested by."""
+
+SHARES = ("coverage50", "coverage80", "coverage90", "directional_accuracy")
+"""Figures that cannot exceed 1, nor can an end of their interval."""
 
 BY_STEP = ("mse", "mae", "crps", "coverage80", "directional_accuracy", "mse_ratio", "crps_ratio")
 
@@ -59,6 +62,7 @@ def errors_of(losses: Losses, references: References, groups: Mapping[str, str],
             name: ratio_of_means(own[top], (own | shared)[bottom], replicates[top], (replicates | resampled)[bottom])
             for name, (top, bottom) in ratios.items()
         }
+        pairs_of |= {name: (pairs_of[name][0], np.minimum(pairs_of[name][1], 1.0)) for name in SHARES}
         pairs_of |= _derived(pairs_of, losses)
         found[method] = {
             "figures": {name: figure(value[0], spread[:, 0]) for name, (value, spread) in pairs_of.items()},
@@ -143,34 +147,27 @@ def _ratios(references: References) -> dict[str, tuple[str, str]]:
 
 
 def ratio_of_means(top: np.ndarray, bottom: np.ndarray, tops: np.ndarray, bottoms: np.ndarray) -> Pair:
-    """Ratio of mean sums [N, 1 + H], [1 + H], and its replicates [R, 1 + H], widened for overlap (`widened`)."""
+    """Ratio of mean sums [N, 1 + H], [1 + H], and its replicates [R, 1 + H], widened for overlap; none below 0.
+
+    Column 0 overlaps by H, column h by h.
+    """
+    horizon = top.shape[1] - 1
+    return widened_ratio(top, bottom, tops, bottoms, [horizon, *range(1, horizon + 1)])
+
+
+def widened_ratio(
+    top: np.ndarray, bottom: np.ndarray, tops: np.ndarray, bottoms: np.ndarray, overlaps: Sequence[int]
+) -> Pair:
+    """The same of columns [N, K] that overlap by `overlaps`."""
+    rows = len(top)
+    used = [cosines(rows, overlap) for overlap in overlaps]
+    seen = [share_seen(rows, max(1, count), overlap) for count, overlap in zip(used, overlaps, strict=True)]
     with np.errstate(invalid="ignore", divide="ignore"):
         below = bottom.mean(axis=0)
         value = top.mean(axis=0) / below
         influence = (top - value * bottom) / below
-        return value, np.maximum(widened(value, tops / bottoms, influence), 0.0)
-
-
-def widened(value: np.ndarray, replicates: np.ndarray, influence: np.ndarray) -> np.ndarray:
-    """Replicates [R, 1 + H] as far from the value [1 + H] as Student's t and the long-run error of a figure ask for.
-
-    Blocks that must span overlapping forecasts are few, and percentiles of their means too narrow: of 250 origins 20
-    steps ahead, 95 % intervals hold the truth in 77 % of studies. `influence` [N, 1 + H] is what each origin adds to
-    the figure. Column 0 overlaps by H, column h by h. NaN where there are too few origins; never narrower.
-    """
-    rows, columns = influence.shape
-    seen, found = basis(rows, max(1, cosines(rows))).T @ influence, np.full_like(replicates, np.nan, np.float64)
-    for column in range(columns):
-        horizon = column or columns - 1
-        used = cosines(rows, horizon)
-        if used < LEAST:
-            continue
-        error = np.sqrt(np.mean(seen[:used, column] ** 2) / share_seen(rows, used, horizon) / rows)
-        spread = float(replicates[:, column].std())
-        usual = spread * float(stats.norm.ppf(0.5 + LEVEL / 2))
-        factor = max(1.0, error * float(stats.t.ppf(0.5 + LEVEL / 2, used)) / usual) if usual > 0 else 1.0
-        found[:, column] = value[column] + factor * (replicates[:, column] - value[column])
-    return found
+        errors = standard_errors(influence, used) / np.sqrt(seen)
+        return value, np.maximum(widened(value, tops / bottoms, errors, np.array(used), LEVEL), 0.0)
 
 
 def _derived(found: Mapping[str, Pair], losses: Losses) -> dict[str, Pair]:
@@ -251,12 +248,22 @@ def pairs(references: References) -> list[tuple[str, str, str]]:
 
 
 def sets_of(
-    table: np.ndarray, methods: Sequence[str], reference: str, horizon: int, block: float, replications: int, seed: int
+    table: np.ndarray,
+    methods: Sequence[str],
+    reference: str,
+    horizon: int,
+    block: float,
+    replications: int,
+    seed: int,
+    variances: np.ndarray | None = None,
 ) -> Json:
-    """Model confidence set and test of superior ability over all methods, from losses [T, M] of overlap `horizon`."""
+    """Model confidence set and test of superior ability over all methods, from losses [T, M] of overlap `horizon`.
+
+    variances [T]: see `long_run.resolution`.
+    """
     if len(methods) < 2:
         return {"reason": "a set of models needs at least two"}
-    chance = cosine_chance(table, horizon, replications, seed)
+    chance = cosine_chance(table, horizon, replications, seed, variances)
     if chance is None:
         return {"reason": f"{len(table)} origins are too few for forecasts {horizon} steps ahead"}
     drawn = bootstrap_chance(chance.means, means(weights(len(table), block, replications, seed), table))

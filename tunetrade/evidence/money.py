@@ -8,14 +8,17 @@ import math
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from itertools import combinations
+from typing import NamedTuple
 
 import numpy as np
 import pandas as pd
-from scipy import stats
+from scipy.special import stdtrit
 
 from forecasting.bootstrap import block_length, counts, indices, means
 from forecasting.bootstrap_t import Projected, mean_of, project
+from forecasting.long_run import LEAST, cosines, standard_errors
 from forecasting.significance import DieboldMariano
+from forecasting.widening import widened
 from strategies.deflated import probabilistic_sharpe
 from strategies.metrics import daily_returns, years_of
 from strategies.sharpe import probability_above, sharpe_errors
@@ -129,13 +132,7 @@ def money_of(accounts: Accounts, groups: Mapping[str, str], untuned: str, replic
         own = [account for account in accounts.of if account.method == name]
         figures = [_figures(account, drawn, order, years, seed) for account in own]
         found[name] = {
-            "figures": {
-                key: figure(
-                    float(np.mean([each[key][0] for each in figures])),
-                    np.mean([each[key][1] for each in figures], axis=0),
-                )
-                for key in figures[0]
-            },
+            "figures": {key: averaged([each[key] for each in figures]) for key in figures[0]},
             "sharpe": _sharpe(own, count / years),
             "break_even": _break_even(own),
             "seeds": {
@@ -177,25 +174,77 @@ def money_block(gains: np.ndarray) -> float:
     return float(max(len(gains) ** (1 / 3), block_length(gains).max()))
 
 
-Pair = tuple[float, np.ndarray]
+class Estimate(NamedTuple):
+    """A figure, its replicates [R] and, where it follows from means of days, what each day adds to it [D]."""
+
+    value: float
+    replicates: np.ndarray
+    influence: np.ndarray | None = None
+
+    def times(self, factor: float) -> "Estimate":
+        """The figure in another unit."""
+        influence = self.influence
+        return Estimate(
+            factor * self.value, factor * self.replicates, None if influence is None else factor * influence
+        )
 
 
-def _figures(account: Account, drawn: np.ndarray, order: np.ndarray, years: float, seed: int) -> dict[str, Pair]:
+def averaged(seeds: Sequence[Estimate]) -> Json:
+    """The mean of a figure over seeds with its interval."""
+    value = float(np.mean([each.value for each in seeds]))
+    replicates = np.mean([each.replicates for each in seeds], axis=0)
+    parts = [each.influence for each in seeds if each.influence is not None]
+    if len(parts) == len(seeds):
+        replicates = widened_by_days(value, replicates, np.mean(parts, axis=0))
+    return figure(value, replicates)
+
+
+def widened_by_days(value: float, replicates: np.ndarray, influence: np.ndarray) -> np.ndarray:
+    """Replicates [R] as far from the value as the long-run error of the days' influence [D] asks for.
+
+    The number of cosines follows from the dependence found: those of an overlap a quarter longer than the blocks of
+    Politis and White, which are short for it. Replicates are centred first: a ratio is resampled with a bias.
+    """
+    rows = len(influence)
+    if cosines(rows) < LEAST or not np.isfinite(influence).all():
+        return replicates
+    overlap = max(1, math.ceil(1.25 * float(block_length(influence[:, None])[0]) - 0.5))
+    used = np.array([max(LEAST, cosines(rows, overlap))])
+    error = standard_errors(influence[:, None], used.tolist())
+    centred = value + replicates - np.nanmean(replicates)
+    return widened(np.array([value]), centred[:, None], error, used, LEVEL)[:, 0]
+
+
+def sum_of_days(gains: np.ndarray, means: np.ndarray) -> Json:
+    """The sum of daily gains [D] with its interval, from replicates [R] of their mean."""
+    value, count = float(gains.sum()), len(gains)
+    return figure(value, widened_by_days(value, means * count, (gains - gains.mean()) * count))
+
+
+def _figures(account: Account, drawn: np.ndarray, order: np.ndarray, years: float, seed: int) -> dict[str, Estimate]:
     """Each figure with its replicates [R]."""
-    r, g, count = account.returns, account.gains, len(account.returns)
-    columns = np.column_stack([r, r**2, np.minimum(r, 0.0) ** 2, g])
-    found: dict[str, Pair] = {}
-    for_estimate, replicates = columns.mean(axis=0)[None], means(drawn, columns)
-    parts = [_of_days(each, count, years) for each in (for_estimate, replicates)]
-    scale = {"net_profit": account.deposit, "daily_gain": account.deposit}
-    for name in parts[0]:
-        factor = scale.get(name, 1.0)
-        found[name] = float(parts[0][name][0] * factor), parts[1][name] * factor
+    g = account.gains
+    found = day_figures(account.returns, g, drawn, years)
+    found["net_profit"] = found["net_profit"].times(account.deposit)
     share, money = _falls(g[None])
     falls = _falls(g[order])
-    found["max_drawdown"] = float(share[0]), falls[0]
-    found["max_drawdown_money"] = float(money[0] * account.deposit), falls[1] * account.deposit
+    found["max_drawdown"] = Estimate(float(share[0]), falls[0])
+    found["max_drawdown_money"] = Estimate(float(money[0] * account.deposit), falls[1] * account.deposit)
     return found | _trade_figures(account, len(drawn), seed)
+
+
+def day_figures(returns: np.ndarray, gains: np.ndarray, drawn: np.ndarray, years: float) -> dict[str, Estimate]:
+    """Figures of daily returns and gains [D] under counts [R, D]; gains and net profit as shares of the deposit."""
+    columns = np.column_stack([returns, returns**2, np.minimum(returns, 0.0) ** 2, gains])
+    count, centre = len(columns), columns.mean(axis=0)
+    step = 1e-4 * np.maximum(columns.std(axis=0), 1e-12)
+    nudged = np.concatenate([centre[None], centre + np.diag(step), centre - np.diag(step)])
+    near, replicates = _of_days(nudged, count, years), _of_days(means(drawn, columns), count, years)
+    found = {}
+    for name, values in near.items():
+        slopes = (values[1:5] - values[5:]) / (2 * step)  # the delta method
+        found[name] = Estimate(float(values[0]), replicates[name], (columns - centre) @ slopes)
+    return found
 
 
 def _of_days(sums: np.ndarray, count: int, years: float) -> dict[str, np.ndarray]:
@@ -224,7 +273,7 @@ def _falls(gains: np.ndarray) -> tuple[np.ndarray, np.ndarray]:
     return (gap / peak).max(axis=1), gap.max(axis=1)
 
 
-def _trade_figures(account: Account, replications: int, seed: int) -> dict[str, Pair]:
+def _trade_figures(account: Account, replications: int, seed: int) -> dict[str, Estimate]:
     """Figures of closed trades, drawn in blocks of successive trades; without intervals where there are few."""
     net = account.trades["net_profit"].to_numpy(np.float64)
     count = len(net)
@@ -235,7 +284,7 @@ def _trade_figures(account: Account, replications: int, seed: int) -> dict[str, 
         block = float(block_length(net[:, None])[0])
         drawn = counts(indices(np.random.default_rng(seed), count, block, replications), count)
         replicates = _of_trades(means(drawn, columns), count)
-    return {name: (float(value[name][0]), replicates[name]) for name in value}
+    return {name: Estimate(float(value[name][0]), replicates[name]) for name in value}
 
 
 def _of_trades(sums: np.ndarray, count: int) -> dict[str, np.ndarray]:
@@ -260,7 +309,7 @@ def _sharpe(own: Sequence[Account], days_a_year: float) -> Json:
         if not math.isfinite(found.sharpe):
             by_seed[str(account.seed)] = {"reason": "its returns never move"}
             continue
-        reach = errors.dependent * float(stats.t.ppf(0.5 + LEVEL / 2, max(errors.degrees, 1)))
+        reach = errors.dependent * float(stdtrit(max(errors.degrees, 1), 0.5 + LEVEL / 2))
         by_seed[str(account.seed)] = {
             "value": found.sharpe * yearly,
             "low": (found.sharpe - reach) * yearly,
@@ -305,14 +354,21 @@ def money_test(projected: Projected, one: int, other: int, reference: str, depos
     }
 
 
+def sum_of_differences(projected: Projected, one: int, other: int, deposit: float = 1.0) -> Json:
+    """Sum of column `one` of daily gains less that of `other`: a figure with its two-sided p-value, in money."""
+    found, scale = mean_of(projected, one, other), len(projected.columns) * deposit
+    if found is None:
+        gap = float((projected.columns[:, one] - projected.columns[:, other]).sum())
+        return {"value": gap * deposit, "low": math.nan, "high": math.nan, "p_value": math.nan}
+    low, high = found.interval(LEVEL)
+    return {"value": found.value * scale, "low": low * scale, "high": high * scale, "p_value": found.p_both}
+
+
 def _differences(names: Sequence[str], projected: Projected, deposit: float) -> list[Json]:
-    """Net profit of each method less that of each other, with its interval and two-sided p-value."""
-    rows, pairs = len(projected.columns), []
+    """Net profit of each method less that of each other that differs, with its interval and two-sided p-value."""
+    pairs = []
     for one, other in combinations(range(len(names)), 2):
-        found = mean_of(projected, one, other)
-        if found is not None:
-            low, high = (end * rows * deposit for end in found.interval(LEVEL))
-            value = found.value * rows * deposit
-            pairs.append({"one": names[one], "other": names[other], "value": value, "low": low, "high": high,
-                          "p_value": found.p_both})  # fmt: skip
+        found = sum_of_differences(projected, one, other, deposit)
+        if math.isfinite(found["p_value"]):
+            pairs.append({"one": names[one], "other": names[other], **found})
     return pairs

@@ -10,16 +10,17 @@ from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 
 import numpy as np
-from scipy import stats
 
 from forecasting.bootstrap import block_length, indices, means, weights
 from forecasting.bootstrap_t import project
-from forecasting.significance import DieboldMariano, mean_test
+from forecasting.long_run import LEAST, basis, resolution
+from forecasting.significance import mean_test
+from forecasting.widening import widened
 from strategies.agreement import chance_of, kendall
 from tunetrade.evidence.errors import MEASURES, References, pairs, sets_of
 from tunetrade.evidence.figures import LEVEL, SIZE, Json, as_test, figure, verdicts
 from tunetrade.evidence.losses import Losses
-from tunetrade.evidence.money import Accounts, money_block, money_test
+from tunetrade.evidence.money import Accounts, money_block, money_test, sum_of_days
 
 FEWEST_DAYS = 30
 FEWEST_RANKED = 4
@@ -65,6 +66,19 @@ class Panel:
         """Longest overlap of forecasts, in days."""
         return max(each.overlap for each in self.series.values())
 
+    def variances(self, table: np.ndarray) -> np.ndarray:
+        """Mean squares [D] of columns [D, M] about their means, in units of each, on days that the same series have."""
+        present = np.stack([rows >= 0 for rows in self.rows.values()])
+        _, group = np.unique(present, axis=1, return_inverse=True)
+        squares = (table - table.mean(axis=0)) ** 2
+        usual = squares.mean(axis=0)
+        each = (squares[:, usual > 0] / usual[usual > 0]).mean(axis=1) if (usual > 0).any() else np.ones(len(table))
+        return np.asarray((np.bincount(group, each) / np.bincount(group))[group])
+
+    def has_reference(self, method: str, name: str) -> bool:
+        """Whether a comparison is with this method on any series."""
+        return any(method == _reference(each, name) for each in self.series.values())
+
 
 def panel_of(series: Mapping[str, Daily]) -> Panel:
     """The panel of all series, of the methods that all of them have."""
@@ -87,27 +101,20 @@ def overall(panel: Panel, groups: Mapping[str, str], replications: int, seed: in
     count = len(panel.days)
     if count < FEWEST_DAYS:
         return {"reason": f"{count} days with origins are too few; at least {FEWEST_DAYS} are needed"}
-    contributions = {name: _contributions(panel, loss, against) for name, loss, against in _pairs(panel)}
-    lengths = [float(block_length(table).max()) for table in contributions.values()]
+    added = {name: contributions(panel, loss, against) for name, loss, against in _pairs(panel)}
+    lengths = [float(block_length(table).max()) for table in added.values()]
     block = max(float(panel.overlap), *lengths) if lengths else float(panel.overlap)
     drawn = weights(count, block, replications, seed)
     found: Json = {name: {"skill": {}, "win_rate": {}, "tests": {}} for name in panel.methods}
     for name, loss, _ in _pairs(panel):
-        values, replicates = _log_ratios(panel, name, loss, drawn)
-        for column, method in enumerate(panel.methods):
-            if any(method == _reference(each, name) for each in panel.series.values()):
-                continue
-            mean, resampled = values[:, column].mean(), replicates[:, :, column].mean(axis=0)
-            error = mean_test(contributions[name][:, column], panel.overlap)
-            found[method]["skill"][name] = figure(1 - math.exp(mean), 1 - np.exp(_widened(mean, resampled, error)))
-            found[method]["win_rate"][name] = figure(
-                float((values[:, column] < 0).mean()), (replicates[:, :, column] < 0).mean(axis=0)
-            ) | {"wins": int((values[:, column] < 0).sum()), "series": len(values)}
-    for name, table in contributions.items():
+        for method, part in _skills(panel, name, loss, drawn).items():
+            found[method]["skill"][name], found[method]["win_rate"][name] = part
+    for name, table in added.items():
+        variances = panel.variances(table)
         tests = {
-            method: as_test(mean_test(table[:, column], panel.overlap), _names(panel, name), count)
+            method: as_test(mean_test(table[:, column], panel.overlap, variances), _names(panel, name), count)
             for column, method in enumerate(panel.methods)
-            if not any(method == _reference(each, name) for each in panel.series.values())
+            if not panel.has_reference(method, name)
         }
         for group in dict.fromkeys(groups.values()):
             verdicts({method: each for method, each in tests.items() if groups[method] == group})
@@ -124,14 +131,30 @@ def overall(panel: Panel, groups: Mapping[str, str], replications: int, seed: in
     }
 
 
-def _widened(mean: float, replicates: np.ndarray, error: DieboldMariano) -> np.ndarray:
-    """Replicates [R] of a mean log ratio, as far from it as the interval of its test at least; NaN without a test."""
-    low, high = error.interval(LEVEL)
-    usual = float(stats.norm.ppf(0.5 + LEVEL / 2)) * float(replicates.std())
-    if not usual > 0:
-        return replicates
-    factor = max(1.0, (high - low) / 2 / usual) if math.isfinite(high) else math.nan
-    return np.asarray(mean + factor * (replicates - mean))
+def _skills(panel: Panel, name: str, loss: str, drawn: np.ndarray) -> dict[str, tuple[Json, Json]]:
+    """Skill and win rate of each method by one comparison; not of a method that is the reference of a series."""
+    values, replicates = _log_ratios(panel, name, loss, drawn)
+    mean, influence = values.mean(axis=0), _influence(panel, name, loss)
+    variances = panel.variances(influence)
+    tests = [mean_test(column, panel.overlap, variances) for column in influence.T]
+    # One that never differs from its reference has no error, and needs none.
+    errors, degrees = np.array(
+        [
+            (each.error, each.degrees) if column.any() else (0.0, LEAST)
+            for each, column in zip(tests, influence.T, strict=True)
+        ]
+    ).T
+    spread = widened(mean, replicates.mean(axis=0), errors, degrees, LEVEL)
+    found = {}
+    for column, method in enumerate(panel.methods):
+        if not panel.has_reference(method, name):
+            won = values[:, column] < 0
+            rate = figure(float(won.mean()), (replicates[:, :, column] < 0).mean(axis=0))
+            found[method] = (
+                figure(1 - math.exp(mean[column]), 1 - np.exp(spread[:, column])),
+                rate | {"wins": int(won.sum()), "series": len(values)},
+            )
+    return found
 
 
 def _pairs(panel: Panel) -> list[tuple[str, str, str]]:
@@ -154,19 +177,52 @@ def _names(panel: Panel, name: str) -> str:
     return ", ".join(dict.fromkeys(_reference(each, name) for each in panel.series.values()))
 
 
-def _contributions(panel: Panel, loss: str, against: str) -> np.ndarray:
+def contributions(panel: Panel, loss: str, against: str) -> np.ndarray:
     """What each day adds [D, M] to the mean over series of the mean loss difference, relative to the reference's loss.
 
     Scaled so that the mean over days is that mean over series.
     """
-    total = np.zeros((len(panel.days), len(panel.methods)))
+    parts = {}
     for name, each in panel.series.items():
         columns = [each.methods.index(method) for method in panel.methods]
         base = each.methods.index(getattr(each.references, against))
         table = each.losses[loss]
-        gap = (table[:, columns] - table[:, [base]]) / table[:, base].mean()
-        total += spread_out(panel, name, gap) * (len(panel.days) / len(each.days)) / len(panel.series)
-    return total
+        parts[name] = (table[:, columns] - table[:, [base]]) / table[:, base].mean()
+    return _mean_of_series(panel, parts)
+
+
+def _influence(panel: Panel, name: str, loss: str) -> np.ndarray:
+    """What each day adds [D, M] to the mean over series of the log of the ratio of losses."""
+    parts = {}
+    for series, each in panel.series.items():
+        columns = [each.methods.index(method) for method in panel.methods]
+        base = each.methods.index(_reference(each, name))
+        relative = each.losses[loss] / each.losses[loss].mean(axis=0)
+        parts[series] = relative[:, columns] - relative[:, [base]]
+    return _mean_of_series(panel, parts)
+
+
+def _mean_of_series(panel: Panel, parts: Mapping[str, np.ndarray]) -> np.ndarray:
+    """Values [d, M] of each series on its days as values [D, M] on all days, whose mean is the mean over series.
+
+    Each is centred on its own days: a series that ends early is not at zero afterwards, it is not there. Centring
+    takes a share of what cosines of all days see of it; it is given back, or the long-run variance would be too small.
+    """
+    days, count = len(panel.days), len(parts)
+    mean = np.sum([values.mean(axis=0) for values in parts.values()], axis=0) / count
+    centred = {
+        name: spread_out(panel, name, values - values.mean(axis=0)) * (days / len(values) / count)
+        for name, values in parts.items()
+    }
+    total = np.sum(list(centred.values()), axis=0)
+    used, _ = resolution(days, panel.overlap, panel.variances(total))
+    seen = {name: _share_left(basis(days, max(1, used))[panel.rows[name] >= 0]) for name in parts}
+    return np.asarray(mean + np.sum([centred[name] / math.sqrt(seen[name]) for name in parts], axis=0))
+
+
+def _share_left(cosine: np.ndarray) -> float:
+    """Share of a series' variance that cosines [d, B], those of all days on its own, see once it is centred there."""
+    return 1 - len(cosine) * float((cosine.mean(axis=0) ** 2).sum() / (cosine**2).sum())
 
 
 def _log_ratios(panel: Panel, name: str, loss: str, drawn: np.ndarray) -> tuple[np.ndarray, np.ndarray]:
@@ -188,14 +244,15 @@ def _sets(panel: Panel, name: str, loss: str, block: float, replications: int, s
     if any(not getattr(each.references, name) for each in panel.series.values()):
         return {"reason": "a series lacks the reference"}
     shared = dict.fromkeys(getattr(each.references, name) for each in panel.series.values())
-    total = np.zeros((len(panel.days), len(panel.methods)))
+    parts = {}
     for series, each in panel.series.items():
         columns = [each.methods.index(method) for method in panel.methods]
         table = each.losses[loss]
-        base = table[:, each.methods.index(getattr(each.references, name))].mean()
-        total += spread_out(panel, series, table[:, columns] / base) * len(panel.days) / len(each.days)
+        parts[series] = table[:, columns] / table[:, each.methods.index(getattr(each.references, name))].mean()
+    total = _mean_of_series(panel, parts)
     reference = next(iter(shared)) if len(shared) == 1 else ""
-    return sets_of(total / len(panel.series), panel.methods, reference, panel.overlap, block, replications, seed)
+    variances = panel.variances(total - total.mean(axis=1, keepdims=True))
+    return sets_of(total, panel.methods, reference, panel.overlap, block, replications, seed, variances)
 
 
 def overall_money(accounts: Mapping[str, Accounts], groups: Mapping[str, str], untuned: str, walk: str,
@@ -216,7 +273,7 @@ def overall_money(accounts: Mapping[str, Accounts], groups: Mapping[str, str], u
     replicates = table.mean(axis=0) + found_of.means
     found: Json = {
         name: {
-            "total_return": figure(float(table[:, column].sum()), replicates[:, column] * len(days)),
+            "total_return": sum_of_days(table[:, column], replicates[:, column]),
             "tests": {},
         }
         for column, name in enumerate(names)

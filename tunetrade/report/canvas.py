@@ -80,7 +80,7 @@ def look(name: str) -> Iterator[None]:
 
 
 def panels(
-    title: str, heights: Sequence[float], legend: int, right: float = RIGHT, axis: float = AXIS
+    title: str, heights: Sequence[float], legend: int, right: float = RIGHT, axis: float = AXIS, left: float = LEFT
 ) -> tuple[Figure, list[Axes]]:
     """A figure with panels of given heights (points) one below the other and room for a legend of `legend` entries."""
     legend_height = math.ceil(legend / LEGEND_COLUMNS) * LEGEND_ROW
@@ -92,7 +92,7 @@ def panels(
     top = total - TITLE - legend_height
     for height in heights:
         top -= PANEL_TITLE + height
-        box = (LEFT / WIDTH, top / total, (WIDTH - LEFT - right) / WIDTH, height / total)
+        box = (left / WIDTH, top / total, (WIDTH - left - right) / WIDTH, height / total)
         axes.append(figure.add_axes(box, sharex=axes[0] if axes else None))
         top -= GAP
     for above in axes[:-1]:

@@ -3,15 +3,19 @@
 import math
 from collections.abc import Sequence
 from dataclasses import dataclass, field
+from functools import lru_cache
 
 import numpy as np
 import pandas as pd
 
 from forecasting.bootstrap import interval, means, weights
 from forecasting.forecasts import QUANTILE_COLUMNS, QUANTILE_LEVELS
+from tunetrade.evidence.errors import widened_ratio
 from tunetrade.report.evidence_view import part
-from tunetrade.report.load import Cell, Json, Study, number, read_columns
+from tunetrade.report.load import FORECAST_COLUMNS, Cell, Json, Study, number, read_columns
 
+LAST = 120
+"""Origins at the end whose forecasts are drawn beside the truth."""
 POINTS = 300
 """Points of a curve on a page: more than a phone has pixels for."""
 TRADES_SHOWN = 25
@@ -62,7 +66,10 @@ class Calibration:
 
 @dataclass(frozen=True)
 class Tables:
-    """All that is read of one method on one series; `curves` by seed, the rest of the lowest seed but calibration."""
+    """All that is read of one method on one series; `curves` by seed, the rest of the lowest seed but calibration.
+
+    last: rows of the long table at the furthest step of the LAST origins whose outcome is known; `ds` UTC, naive.
+    """
 
     curves: list[Curve] = field(default_factory=list)
     months: Months | None = None
@@ -70,6 +77,7 @@ class Tables:
     all_trades: pd.DataFrame | None = None
     calibration: Calibration | None = None
     currency: str = ""
+    last: pd.DataFrame | None = None
 
 
 def read_tables(study: Study, evidence: Json) -> dict[str, dict[str, Tables]]:
@@ -114,7 +122,7 @@ def months_of(equity: pd.DataFrame) -> Months:
 
 def calibrate(tables: Sequence[pd.DataFrame], block: float) -> Calibration | None:
     """Calibration over all steps of tables that share their origins (seeds of one method); None without truths."""
-    shares, drawn = [], None
+    shares = []
     for table in tables:
         y = table["y"].to_numpy(np.float64)
         known = np.isfinite(y)
@@ -128,16 +136,28 @@ def calibrate(tables: Sequence[pd.DataFrame], block: float) -> Calibration | Non
     if not shares or not shares[0].sum():
         return None
     counts = np.mean(shares, axis=0)
-    wanted = np.diff(EDGES)
-    total = counts.sum()
+    wanted, total = np.diff(EDGES), counts.sum()
     density = counts.sum(axis=0) / total / wanted
     low = high = np.full(len(wanted), np.nan)
     if len(counts) >= 30:
-        drawn = weights(len(counts), max(block, 1.0), REPLICATIONS, SEED)
-        resampled = means(drawn, np.column_stack([counts, counts.sum(axis=1)]))
-        low, high = interval(resampled[:, :-1] / resampled[:, -1:] / wanted)
+        drawn = _drawn(len(counts), max(block, 1.0))
+        top, bottom = counts / wanted, np.repeat(counts.sum(axis=1, keepdims=True), len(wanted), axis=1)
+        overlaps = [math.ceil(len(tables[0]) / len(counts))] * len(wanted)
+        low, high = interval(widened_ratio(top, bottom, means(drawn, top), means(drawn, bottom), overlaps)[1])
     below = np.cumsum(counts.sum(axis=0))[:-1] / total
     return Calibration(_short(density), _short(low), _short(high), _short(below), round(total))
+
+
+@lru_cache(maxsize=4)
+def _drawn(rows: int, block: float) -> np.ndarray:
+    """Draws of the bootstrap, which all methods of a series share."""
+    return weights(rows, block, REPLICATIONS, SEED)
+
+
+def last_origins(table: pd.DataFrame) -> pd.DataFrame:
+    """Rows at the furthest step of the LAST origins whose outcome is known; `ds` without its zone."""
+    known = table[(table["h"] == table["h"].max()) & table["y"].notna()].sort_values("cutoff").tail(LAST)
+    return known.assign(ds=known["ds"].dt.tz_localize(None))[FORECAST_COLUMNS].reset_index(drop=True)
 
 
 def _of_series(study: Study, series: str, evidence: Json) -> dict[str, Tables]:
@@ -159,7 +179,12 @@ def _of_method(cells: Sequence[Cell], block: float) -> Tables:
             thinned = thin(equity)
             curves.append(Curve(cell.seed, thinned.times, thinned.net, thinned.before, thinned.under))
             months = months or months_of(equity)
-    forecasts = [read_columns(cell, "forecasts.parquet", ["cutoff", "y", *QUANTILE_COLUMNS]) for cell in cells]
+    calibrated = ["cutoff", "y", *QUANTILE_COLUMNS]
+    forecasts = [
+        read_columns(cell, "forecasts.parquet", sorted({*calibrated, *([] if place else FORECAST_COLUMNS)}))
+        for place, cell in enumerate(cells)
+    ]
+    shown = next((table for table in forecasts if table is not None and len(table)), None)
     traded = [(cell, read_columns(cell, "trades.parquet", TRADE_COLUMNS)) for cell in cells]
     known = [table.assign(seed=cell.seed) for cell, table in traded if table is not None]
     currency = next((str(cell.backtest["currency"]) for cell in cells if cell.backtest.get("currency")), "")
@@ -170,6 +195,7 @@ def _of_method(cells: Sequence[Cell], block: float) -> Tables:
         pd.concat(known, ignore_index=True) if known else None,
         calibrate([table for table in forecasts if table is not None and len(table)], block),
         currency,
+        last_origins(shown) if shown is not None and shown.columns.isin(FORECAST_COLUMNS).sum() == 8 else None,
     )
 
 

@@ -24,9 +24,7 @@ from tunetrade.report.charts import (
     zero,
 )  # fmt: skip
 from tunetrade.report.evidence_view import steps_of
-from tunetrade.report.load import Cell, Json, Study, number, read_forecasts
-
-CLOSES_SHOWN = 120
+from tunetrade.report.load import Cell, Json, Study, number
 
 
 def method_steps(study: Study, method: str, slug: str, evidence: Json) -> Chart | None:
@@ -143,28 +141,28 @@ def _losses(cell: Cell) -> dict[str, list[tuple[float, float]]]:
     return found | {"kept": [(x, y) for x, y in found["validation_loss"] if x == best]}
 
 
-def closes(cells: Sequence[Cell], series: str, slug: str, styles: Styles, banded: str) -> Chart | None:
+def closes(tables: Mapping[str, Tables], series: str, slug: str, styles: Styles, banded: str) -> Chart | None:
     """True closes and those predicted at the furthest step, over the last origins; below the predicted moves alone."""
     traces: list[Trace] = []
     truth: pd.DataFrame | None = None
-    for cell in cells:
-        table = _last_origins(read_forecasts(cell))
+    for method, each in tables.items():
+        table = each.last
         if table is None or table.empty:
             continue
-        x = [str(stamp)[:16].removesuffix(" 00:00") for stamp in table["ds"].dt.tz_localize(None)]
+        x = [str(stamp)[:16].removesuffix(" 00:00") for stamp in table["ds"]]
         if truth is None:
             truth = table
             traces.append(
                 {"type": "scatter", "mode": "lines", "name": "truth", "x": x, "y": plain(table["y"].tolist()),
                  "line": {"color": "@ink", "width": 2.4}, "hovertemplate": "%{y}"}
             )  # fmt: skip
-        style = styles[cell.method]
-        if cell.method == banded:
+        style = styles[method]
+        if method == banded:
             traces.insert(0, band(f"10-90 %, {banded}", style, x, table["q10"].tolist(), table["q90"].tolist()))
         moves = 1e4 * (table["mean"] / table["anchor"] - 1)
-        look: dict[str, Any] = {} if cell.method == banded else {"visible": "legendonly"}
-        traces.append(line(cell.method, style, x, plain(table["mean"].tolist()), hovertemplate="%{y}", **look))
-        traces.append(line(cell.method, style, x, plain(moves.tolist(), 4), yaxis="y2", showlegend=False,
+        look: dict[str, Any] = {} if method == banded else {"visible": "legendonly"}
+        traces.append(line(method, style, x, plain(table["mean"].tolist()), hovertemplate="%{y}", **look))
+        traces.append(line(method, style, x, plain(moves.tolist(), 4), yaxis="y2", showlegend=False,
                            hovertemplate="%{y:.2f}", **look))  # fmt: skip
     if truth is None:
         return None
@@ -179,10 +177,3 @@ def closes(cells: Sequence[Cell], series: str, slug: str, styles: Styles, banded
     return Chart(f"closes-{slug}", "True against predicted closes", 460, traces, layout,
                  f"{series}: true closes and closes predicted {horizon} bars before.", caption,
                  f"plots/{slug}_closes.png")  # fmt: skip
-
-
-def _last_origins(table: pd.DataFrame | None) -> pd.DataFrame | None:
-    if table is None or table.empty:
-        return None
-    known = table[(table["h"] == table["h"].max()) & table["y"].notna()]
-    return known.sort_values("cutoff").tail(CLOSES_SHOWN)

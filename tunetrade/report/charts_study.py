@@ -27,6 +27,7 @@ from tunetrade.report.load import Json, Study
 
 COSTS = ("train_seconds", "trained_parameters", "stored_bytes", "peak_memory_bytes", "latency_p50_ms")
 MARK = {"BEATS": " ▲", "LOSES": " ▼"}
+ErrorAndMoney = dict[str, tuple[Sequence[float], Sequence[float]]]
 ROW = 30
 """Pixels of a method's row in a chart of rows."""
 
@@ -70,7 +71,7 @@ def skill_map(study: Study, evidence: Json, methods: Sequence[str]) -> Chart | N
     )
     alt = f"Heat map of skill, {len(rows)} methods by {', '.join(levels)}."
     return Chart("skill", "Skill by series and method", 100 + ROW * len(rows), traces, layout, alt, caption,
-                 csv="tables/verdicts.csv")  # fmt: skip
+                 "plots/skill.png", "tables/skill.csv")  # fmt: skip
 
 
 def steps(study: Study, series: str, slug: str, styles: Styles, evidence: Json) -> Chart | None:
@@ -113,12 +114,7 @@ def steps(study: Study, series: str, slug: str, styles: Styles, evidence: Json) 
 
 def error_and_money(study: Study, series: str, slug: str, styles: Styles, evidence: Json) -> Chart | None:
     """CRPS ratio against return with intervals of both, and the front of methods that none betters in both."""
-    points = {}
-    for method in (name for name in study.methods if has_cone(evidence, series, name)):
-        error = figure_of(evidence, series, method, "crps_ratio")
-        money = [100 * value for value in money_of(evidence, series, method, "total_return")]
-        if math.isfinite(error[0]) and math.isfinite(money[0]):
-            points[method] = (error, money)
+    points = points_of(study, series, evidence)
     if len(points) < 2:
         return None
     front = pareto({method: (error[0], money[0]) for method, (error, money) in points.items()})
@@ -149,7 +145,18 @@ def error_and_money(study: Study, series: str, slug: str, styles: Styles, eviden
     )
     return Chart(f"money-{slug}", "Error against money", 460, traces, layout,
                  f"{series}: CRPS ratio against net return; on the front: {', '.join(front)}.", caption,
-                 csv="tables/money.csv")  # fmt: skip
+                 f"plots/{slug}_money.png", f"tables/error_and_money_{slug}.csv")  # fmt: skip
+
+
+def points_of(study: Study, series: str, evidence: Json) -> ErrorAndMoney:
+    """CRPS ratio and return in %, each value, low, high, of the methods that predict a cone and were traded."""
+    points: ErrorAndMoney = {}
+    for method in (name for name in study.methods if has_cone(evidence, series, name)):
+        error = figure_of(evidence, series, method, "crps_ratio")
+        money = [100 * value for value in money_of(evidence, series, method, "total_return")]
+        if math.isfinite(error[0]) and math.isfinite(money[0]):
+            points[method] = (error, money)
+    return points
 
 
 def pareto(points: Mapping[str, tuple[float, float]]) -> list[str]:
@@ -291,7 +298,7 @@ def calibrations(series: str, slug: str, styles: Styles, tables: Mapping[str, Ta
     )
     return Chart(f"coverage-{slug}", "Calibration: coverage of the predicted bands", 400, traces, layout,
                  f"{series}: coverage of the 50, 80 and 90 % bands less nominal.", caption,
-                 csv=f"tables/calibration_{slug}.csv")  # fmt: skip
+                 f"plots/{slug}_calibration.png", f"tables/calibration_{slug}.csv")  # fmt: skip
 
 
 def _cost_title(key: str) -> str:

@@ -6,6 +6,7 @@ from pathlib import Path
 
 from forecasting.files import atomic, write_text
 from tunetrade.report.cells import read_tables
+from tunetrade.report.charts_study import points_of
 from tunetrade.report.directions import direction_lines
 from tunetrade.report.evidence_sheets import evidence_sheets
 from tunetrade.report.evidence_view import evidence_for
@@ -17,6 +18,7 @@ from tunetrade.report.load import Json, Study, read_study
 from tunetrade.report.markdown import markdown
 from tunetrade.report.palette import assign
 from tunetrade.report.plots import series_drawings
+from tunetrade.report.plots_evidence import skill
 from tunetrade.report.record import Report
 from tunetrade.report.sheets import sheets
 from tunetrade.report.verdicts import thin_money, verdicts
@@ -47,7 +49,7 @@ def compose(study_folder: Path) -> ReportFiles:
     texts = {f"tables/{name}.csv": text for name, text in found.items()}
     images = {
         f"plots/{drawing.name}.png": drawing.png
-        for drawings in report.drawings.values()
+        for drawings in (*report.drawings.values(), {"skill": report.skill})
         for drawing in drawings.values()
         if drawing is not None
     }
@@ -80,7 +82,13 @@ def build(study: Study, folder: Path, evidence: Json) -> Report:
         currencies=money,
         currency=_currency(study),
         several_seeds=any(len({cell.seed for cell in study.of(method=method)}) > 1 for method in study.methods),
-        drawings={series: series_drawings(study, series, styles, slugs[series]) for series in study.series},
+        drawings={
+            series: series_drawings(
+                study, series, styles, slugs[series], tables[series], points_of(study, series, evidence)
+            )
+            for series in study.series
+        },
+        skill=skill(study, evidence),
         provenance=provenance(study),
         configuration=configuration(study),
     )

@@ -7,6 +7,7 @@ from itertools import pairwise
 import pandas as pd
 
 from tunetrade.report.cells import EDGES, Tables
+from tunetrade.report.charts_study import ErrorAndMoney, pareto, points_of
 from tunetrade.report.evidence_view import ERRORS, MONEY, OVERALL, outcomes, part, steps_of
 from tunetrade.report.load import Json, number
 from tunetrade.report.record import Report
@@ -20,12 +21,17 @@ def evidence_sheets(report: Report) -> dict[str, str]:
     """Content of each file by its name without suffix."""
     series = report.study.series
     levels = [*series, *([OVERALL] if len(series) > 1 else [])]
-    files = {"verdicts": _verdicts(report.evidence, levels), "money": _money(report.evidence, series)}
+    files = {
+        "verdicts": _verdicts(report.evidence, levels),
+        "skill": _skill(report.evidence, levels, report.study.methods),
+        "money": _money(report.evidence, series),
+    }
     for name in series:
         slug, tables = report.slugs[name], report.tables[name]
         files |= {
             f"errors_by_step_{slug}": _by_step(report.evidence, name, list(tables)),
             f"calibration_{slug}": _calibration(tables),
+            f"error_and_money_{slug}": _error_and_money(points_of(report.study, name, report.evidence)),
             f"months_{slug}": _months(tables),
             f"trades_{slug}": _trades(tables),
         }
@@ -46,6 +52,28 @@ def _verdicts(evidence: Json, levels: Sequence[str]) -> str:
                         [level, method, each.key, o.reference, *figures, o.verdict, o.observations, as_text(o.more)]
                     )
     return as_csv(heads, lines)
+
+
+def _skill(evidence: Json, levels: Sequence[str], methods: Sequence[str]) -> str:
+    """The map of skill: a row a method and measure, a column a series, shares (0.01 is 1 %)."""
+    found = {level: outcomes(evidence, level) for level in levels}
+    lines = []
+    for each in ERRORS[:2]:
+        for method in methods:
+            row = [found[level].get(method, {}).get(each.key) for level in levels]
+            if any(row):
+                lines.append([method, each.key, *(as_text(outcome.value if outcome else None) for outcome in row)])
+    return as_csv(["method", "comparison", *levels], lines)
+
+
+def _error_and_money(points: ErrorAndMoney) -> str:
+    front = pareto({name: (error[0], money[0]) for name, (error, money) in points.items()})
+    heads = [f"{figure}{end}" for figure in ("crps_ratio", "return_percent") for end in ("", "_low", "_high")]
+    lines = [
+        [method, *map(as_text, error), *map(as_text, money), str(method in front).lower()]
+        for method, (error, money) in points.items()
+    ]
+    return as_csv(["method", *heads, "on_front"], lines)
 
 
 def _money(evidence: Json, series: Iterable[str]) -> str:

@@ -12,7 +12,7 @@ import pandas as pd
 
 from strategies.contract import FROM_DATA, BrokerRules
 from strategies.rules import TradingRules
-from tunetrade.report.load import Cell, Json, Study, read_equity, read_forecasts
+from tunetrade.report.load import Cell, Json, Study, read_columns
 
 Fact = tuple[str, str]
 # Sources whose terms ask to be named in any use of their figures.
@@ -85,11 +85,11 @@ def configuration(study: Study) -> list[Fact]:
 def period(study: Study, series: str) -> tuple[str, str]:
     """Dates of the first and the last cutoff of the test part, else of equity; empty where neither exists."""
     for cell in study.of(series):
-        forecasts = read_forecasts(cell)
+        forecasts = read_columns(cell, "forecasts.parquet", ["cutoff"])
         if forecasts is not None and len(forecasts):
             return _date(forecasts["cutoff"].min()), _date(forecasts["cutoff"].max())
     for cell in study.of(series):
-        equity = read_equity(cell)
+        equity = read_columns(cell, "equity.parquet", ["time"])
         if equity is not None and len(equity):
             return _date(equity["time"].min()), _date(equity["time"].max())
     return "", ""

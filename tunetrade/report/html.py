@@ -148,7 +148,7 @@ def _charts(report: Report, series: str, store: Store) -> list[Chart | None]:
         steps(study, series, slug, styles, evidence),
         calibrations(series, slug, styles, tables, evidence),
         costs(report.rows[series], series, slug, styles, evidence),
-        closes(firsts, series, slug, styles, banded or next((cell.method for cell in firsts), "")),
+        closes(tables, series, slug, styles, banded or next((cell.method for cell in firsts), "")),
         training(trained, slug, styles),
     ]
     for chart in charts:

@@ -122,16 +122,6 @@ def read_run(folder: Path) -> Cell:
     return _read_cell(folder)
 
 
-def read_forecasts(cell: Cell) -> pd.DataFrame | None:
-    """The columns of the long table that plots need; None where the cell has no forecasts."""
-    return _read_table(cell.folder / "forecasts.parquet", FORECAST_COLUMNS)
-
-
-def read_equity(cell: Cell) -> pd.DataFrame | None:
-    """Equity at every bar: time, equity and, where known, equity_before_costs; None where the cell was not traded."""
-    return _read_table(cell.folder / "equity.parquet", ["time", "equity", "equity_before_costs"])
-
-
 def read_columns(cell: Cell, name: str, columns: list[str]) -> pd.DataFrame | None:
     """Those of the columns that a table of a cell has; None where the cell has no such table."""
     return _read_table(cell.folder / name, columns)
@@ -149,8 +139,10 @@ def _read_table(path: Path, columns: list[str]) -> pd.DataFrame | None:
     if not path.is_file():
         return None
     try:
-        present = set(pq.read_schema(path).names)
-        table = pd.read_parquet(path, columns=[name for name in columns if name in present])
+        # pandas opens a data set for what is one file, which takes longer than to read it.
+        with pq.ParquetFile(path) as file:
+            present = set(file.schema_arrow.names)
+            table = file.read([name for name in columns if name in present], use_threads=False).to_pandas()
     except (OSError, ValueError) as fault:
         raise UserError(f"{path}: cannot be read ({fault}); remove this run folder and run the study again") from fault
     return table.reset_index(drop=True)

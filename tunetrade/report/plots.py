@@ -17,10 +17,13 @@ from matplotlib.ticker import FuncFormatter, LogLocator, MaxNLocator, NullLocato
 
 from tunetrade.report import canvas
 from tunetrade.report.canvas import Drawing, draw
+from tunetrade.report.cells import Curve, Tables
+from tunetrade.report.charts_study import ErrorAndMoney
 from tunetrade.report.formats import significant
 from tunetrade.report.leaderboard import Row, by_step, series_rows
-from tunetrade.report.load import Cell, Study, number, read_equity, read_forecasts
+from tunetrade.report.load import Cell, Study, number
 from tunetrade.report.palette import INK, MUTED, TRUTH, Style
+from tunetrade.report.plots_evidence import calibration, error_and_money
 
 ORIGINS_SHOWN = 60
 DATES = ["%Y", "%b %Y", "%d %b", "%d %b %H:%M", "%H:%M", "%H:%M:%S"]
@@ -38,22 +41,28 @@ EFFORT = (
 Styles = Mapping[str, Style]
 
 
-def series_drawings(study: Study, series: str, styles: Styles, slug: str) -> dict[str, Drawing | None]:
+def series_drawings(
+    study: Study, series: str, styles: Styles, slug: str, tables: Mapping[str, Tables], points: ErrorAndMoney
+) -> dict[str, Drawing | None]:
     """All plots of one series by topic."""
     rows = series_rows(study, series)
     return {
-        "closes": closes(study, series, styles, slug, rows),
+        "closes": closes(study, series, styles, slug, rows, tables),
         "steps": steps(study, series, styles, slug),
-        "equity": equity(study, series, styles, slug),
+        "calibration": calibration(series, styles, slug, tables),
+        "equity": equity(series, styles, slug, tables),
+        "money": error_and_money(series, styles, slug, points),
         "effort": effort(series, styles, slug, rows),
         "training": training(study, series, styles, slug),
     }
 
 
-def closes(study: Study, series: str, styles: Styles, slug: str, rows: Sequence[Row]) -> Drawing | None:
+def closes(
+    study: Study, series: str, styles: Styles, slug: str, rows: Sequence[Row], tables: Mapping[str, Tables]
+) -> Drawing | None:
     """True closes against each method's predicted closes, and the predicted moves alone, on the last origins."""
-    tables = {cell.method: _last_origins(read_forecasts(cell)) for cell in _first_seeds(study, series)}
-    shown = {method: table for method, table in tables.items() if table is not None and len(table)}
+    shown = {name: each.last.tail(ORIGINS_SHOWN) for name, each in tables.items() if each.last is not None}
+    shown = {method: table for method, table in shown.items() if len(table)}
     if not shown:
         return None
     horizon = int(next(iter(shown.values()))["h"].iloc[0])
@@ -178,46 +187,37 @@ def effort(series: str, styles: Styles, slug: str, rows: Sequence[Row]) -> Drawi
     return draw(f"{slug}_effort", alt, caption, make, vector=False)
 
 
-def equity(study: Study, series: str, styles: Styles, slug: str) -> Drawing | None:
+def equity(series: str, styles: Styles, slug: str, tables: Mapping[str, Tables]) -> Drawing | None:
     """Profit net and before costs, and the drawdown of the net curve."""
-    tables = {cell.folder: read_equity(cell) for cell in study.of(series)}
-    curves = {folder: thinned(table) for folder, table in tables.items() if table is not None and len(table)}
-    cells = [cell for cell in study.of(series) if cell.folder in curves]
-    if not cells:
+    traded = {method: each.curves for method, each in tables.items() if each.curves}
+    if not traded:
         return None
-    firsts = [cell for cell in _first_seeds(study, series) if cell in cells]
-    currency = str(firsts[0].backtest.get("currency") or "")
+    currency = next((tables[method].currency for method in traded if tables[method].currency), "")
 
     def make() -> Figure:
         figure, axes = canvas.panels(series, (190, 130, 100), 0, right=LABEL_ROOM)
         net, gross, under = axes
-        for cell in cells:
-            curve, style, first = curves[cell.folder], styles[cell.method], cell in firsts
-            look: dict[str, Any] = {
-                "color": style.light,
-                "linestyle": style.dash,
-                "linewidth": 1.3 if first else 0.6,
-                "alpha": 1 if first else 0.45,
-            }
-            values = curve["equity"].to_numpy(float)
-            net.plot(curve["time"], values - values[0], **look)
-            if first:
-                peak = np.maximum.accumulate(values)
-                under.plot(curve["time"], 100 * (values / peak - 1), **look)
-            if first and "equity_before_costs" in curve:
-                before = curve["equity_before_costs"].to_numpy(float)
-                gross.plot(curve["time"], before - before[0], **look)
+        for method, curves in traded.items():
+            for place, curve in enumerate(curves):
+                times, style = np.array(curve.times, "datetime64[m]"), styles[method]
+                look: dict[str, Any] = {
+                    "color": style.light,
+                    "linestyle": style.dash,
+                    "linewidth": 0.6 if place else 1.3,
+                    "alpha": 0.45 if place else 1,
+                }
+                net.plot(times, curve.net, **look)
+                if not place:
+                    under.plot(times, curve.under, **look)
+                    if curve.before:
+                        gross.plot(times, curve.before, **look)
         net.sharey(gross)
         net.autoscale_view()
-        for axis, column in ((net, "equity"), (gross, "equity_before_costs")):
+        for axis, values in ((net, _net), (gross, _before)):
             axis.axhline(0, color=MUTED, linewidth=0.8, zorder=1)
             axis.yaxis.set_major_locator(MaxNLocator(5))
             axis.yaxis.set_major_formatter(FuncFormatter(lambda value, _: _money_tick(value)))
-            ends = [
-                (cell.method, _last(curves[cell.folder], column), styles[cell.method].light)
-                for cell in firsts
-                if column in curves[cell.folder]
-            ]
+            ends = [(name, values(of[0])[-1], styles[name].light) for name, of in traded.items() if values(of[0])]
             if axis is net or len(ends) <= LABELS_IN_A_LOW_PANEL:
                 canvas.label_ends(axis, ends, LABEL_ROOM)
         under.yaxis.set_major_locator(MaxNLocator(4))
@@ -228,13 +228,21 @@ def equity(study: Study, series: str, styles: Styles, slug: str) -> Drawing | No
         _dates(under)
         return figure
 
-    several = " Faint lines are further seeds." if len(cells) > len(firsts) else ""
+    several = " Faint lines are further seeds." if any(len(curves) > 1 for curves in traded.values()) else ""
     caption = (
         f"Every curve but buy-and-hold and always-flat trades by the same signal.{several} One history, one path of"
         " trades: the distance between curves has no interval here."
     )
-    alt = f"{series}: net profit, profit before costs and drawdown of {', '.join(cell.method for cell in firsts)}."
+    alt = f"{series}: net profit, profit before costs and drawdown of {', '.join(traded)}."
     return draw(f"{slug}_equity", alt, caption, make, vector=False)
+
+
+def _net(curve: Curve) -> Sequence[float]:
+    return curve.net
+
+
+def _before(curve: Curve) -> Sequence[float]:
+    return curve.before
 
 
 def training(study: Study, series: str, styles: Styles, slug: str) -> Drawing | None:
@@ -282,27 +290,10 @@ def training(study: Study, series: str, styles: Styles, slug: str) -> Drawing | 
     )
 
 
-def thinned(table: pd.DataFrame, points: int = 1_000) -> pd.DataFrame:
-    """At most about so many rows of a curve, evenly spaced, with its highest and its lowest."""
-    if len(table) <= points:
-        return table
-    values = table["equity"].to_numpy(float)
-    kept = {*np.linspace(0, len(table) - 1, points).astype(int), int(values.argmin()), int(values.argmax())}
-    return table.iloc[sorted(kept)]
-
-
 def _first_seeds(study: Study, series: str) -> list[Cell]:
     """The lowest seed's cell of each method, methods first, then baselines and benchmarks."""
     cells = (study.of(series, method) for method in study.methods)
     return [min(found, key=lambda cell: cell.seed) for found in cells if found]
-
-
-def _last_origins(table: pd.DataFrame | None) -> pd.DataFrame | None:
-    """Rows of the furthest step at the last origins whose outcome is known."""
-    if table is None or table.empty:
-        return None
-    known = table[(table["h"] == table["h"].max()) & table["y"].notna()]
-    return known.sort_values("cutoff").tail(ORIGINS_SHOWN)
 
 
 def _closes_caption(truth: pd.DataFrame, shown: Mapping[str, pd.DataFrame], horizon: int) -> str:
@@ -339,11 +330,6 @@ def _dates(axis: Axes) -> None:
 def _extent(values: list[float]) -> str:
     low, high = significant(min(values), 2), significant(max(values), 2)
     return low if low == high else f"{low}\n–{high}"
-
-
-def _last(curve: pd.DataFrame, column: str) -> float:
-    values = curve[column].to_numpy(float)
-    return float(values[-1] - values[0])
 
 
 def _money_tick(value: float) -> str:

@@ -25,6 +25,8 @@ TOPICS = (
     Topic("equity", "Equity and drawdown"),
     Topic("closes", "True against predicted closes"),
     Topic("steps", "Error by step ahead"),
+    Topic("calibration", "Calibration (PIT)"),
+    Topic("money", "Error against money"),
     Topic("effort", "Time, memory and error"),
     Topic("training", "Training and validation loss"),
 )
@@ -35,7 +37,7 @@ class Report:
     """Content of a report; `slugs` are the names of series that are safe in files and anchors, as are those of methods.
 
     evidence: as docs/EVIDENCE.md describes it. tables: what the pages show of each cell's tables, by series and method.
-    drawings: the plots that are files of their own.
+    drawings: the plots that are files of their own, by series and topic; skill: the one of all series.
     """
 
     name: str
@@ -58,5 +60,6 @@ class Report:
     currency: str
     several_seeds: bool
     drawings: Mapping[str, Mapping[str, Drawing | None]]
+    skill: Drawing | None
     provenance: Sequence[Fact]
     configuration: Sequence[Fact]
