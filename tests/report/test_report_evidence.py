@@ -132,7 +132,10 @@ def test_calibration_against_a_plain_loop_and_right_where_the_cone_is_right():
     )
     right = np.diff(EDGES)
     expected = 2 * 1.96 * np.sqrt(right * (1 - right) / 3999) / right
-    assert np.array(found.high) - found.low == pytest.approx(expected, rel=0.2)
+    wider = (np.array(found.high) - found.low) / expected
+    assert (
+        wider.min() > 0.9 and wider.max() < 1.35
+    )  # never narrower; the long-run error that may widen it is itself a guess
     assert all(low < value < high for low, value, high in zip(found.low, found.density, found.high, strict=True))
     assert found.below[3] == pytest.approx(0.5, abs=0.03)
     assert calibrate([table.assign(y=np.nan)], 2.0) is None
