@@ -146,11 +146,13 @@ def _examined(record: Json) -> list[Json]:
 def _cases(run: Json) -> list[Check]:
     """Name, status and detail of each case of one run: what was asked and not met, or why the case was left out."""
     found = []
-    for case in run.get("cases") if isinstance(run.get("cases"), list) else []:
+    cases = run.get("cases")
+    for case in cases if isinstance(cases, list) else []:
         if isinstance(case, Mapping) and case.get("name"):
-            state = {True: "PASS", False: "FAIL"}.get(case.get("passed"), "SKIPPED")
-            met = case.get("expectations") if isinstance(case.get("expectations"), list) else []
-            unmet = [one for one in met if isinstance(one, Mapping) and not one.get("met")]
+            state = "PASS" if case.get("passed") is True else "FAIL" if case.get("passed") is False else "SKIPPED"
+            asked = case.get("expectations")
+            asked = asked if isinstance(asked, list) else []
+            unmet = [one for one in asked if isinstance(one, Mapping) and not one.get("met")]
             said = "; ".join(f"{one.get('name')}: {one.get('seen')}; asked: {one.get('bound')}" for one in unmet)
             found.append((str(case["name"]), state, said or str(case.get("skipped") or "")))
     return found
