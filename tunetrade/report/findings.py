@@ -166,7 +166,7 @@ def _beaten(pairs: Sequence[Pair], what: str) -> str:
     lower = sum(pair.value < 0 for pair in pairs)
     text = f"{_count(lower, len(pairs))} {_verb(lower, 'has', 'have')} {what}"
     if lower and lower > better:
-        text += f", {'none' if not better else better} {'of them ' if lower > 1 else ''}beyond sampling noise"
+        text += f", {better or 'none'} {'of them ' if lower > 1 else ''}beyond sampling noise"
     if told and (better or not unclear):
         top = min(told, key=lambda pair: (pair.value, pair.name))
         noise = f", give or take {small_percent(top.noise)} of sampling noise" if top.noise else ""
@@ -179,7 +179,7 @@ def _beaten(pairs: Sequence[Pair], what: str) -> str:
         most = max(pair.noise for pair in pairs if abs(pair.value) <= pair.noise)
         size = f", up to {small_percent(most)}" if math.isfinite(most) else ", not known of all"
         text += (
-            f"; {_count(unclear, len(pairs))} of {len(pairs)} {_verb(unclear, 'lies', 'lie')} within sampling noise of"
+            f"; {unclear} of {len(pairs)} {_verb(unclear, 'lies', 'lie')} within sampling noise of"
             f" it, either way (two Monte Carlo errors of the difference{size})"
         )
     return text

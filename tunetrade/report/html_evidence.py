@@ -28,9 +28,9 @@ READING = (
     "Each cell: the estimate, its 95 % interval, the verdict and its p-value after Holm's correction (of the better or"
     " the worse side, whichever is nearer). Skill is 1 less the ratio of the errors; more is better in every column."
     " BEATS and LOSES are verdicts at 5 %; NOT SHOWN means that the data cannot tell, not that methods are equal."
-    " Each direction is tested at 5 %, one-sided, while the interval is two-sided at 95 %: a verdict can stand beside an"
-    " interval that contains 0 (its own would be one of 90 %), and of methods without any edge, each tested alone, 10 %"
-    " get one verdict or the other."
+    " Each direction is tested at 5 %, one-sided, while the interval is two-sided at 95 %: a verdict can stand beside"
+    " an interval that contains 0 (its own would be one of 90 %), and of methods without any edge, each tested alone,"
+    " 10 % get one verdict or the other."
 )
 POWER = (
     "More needed: observations beyond those of now at which a true difference of the estimated size would be found with"

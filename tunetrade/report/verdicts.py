@@ -152,16 +152,14 @@ def _trials(evidence: Json, series: str, several: bool) -> str:
     shown = sum(bool(each.get("significant")) for each in deflated)
     luck = significant(number(block, "expected_of_luck"), 2)
     where = f" on {series}" if several else ""
-    why = reason(block, "deflated")
     text = (
-        f"Sharpe ratios{where} are not deflated: {why}"
-        if why
-        else (
-            f"The ledger has {int(count):,} trials{where}: the best of as many without skill would show a Sharpe ratio of"
-            f" {luck} a year; {shown if shown else 'none'} of {len(deflated)} accounts {'is' if shown == 1 else 'are'}"
-            " shown to lie above that (deflated Sharpe ratio of 95 % or more)"
-        )
+        f"The ledger has {int(count):,} trials{where}: the best of as many without skill would show a Sharpe ratio of"
+        f" {luck} a year; {shown if shown else 'none'} of {len(deflated)} accounts {'is' if shown == 1 else 'are'}"
+        " shown to lie above that (deflated Sharpe ratio of 95 % or more)"
     )
+    why = reason(block, "deflated")
+    if why:
+        text = f"Sharpe ratios{where} are not deflated: {why}"
     chance = number(part(block, "overfitting"), "probability")
     if math.isfinite(chance):
         text += (
