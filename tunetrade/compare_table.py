@@ -38,7 +38,7 @@ SAME = "A and B are the same folder: nothing can differ."
 def sentences(record: Json) -> list[str]:
     """What the comparison shows, what it left out, and what made the two differ."""
     pairs = record["pairs"]
-    found = [SAME] if record["a"]["folder"] == record["b"]["folder"] else []
+    found = [SAME] if record["same"] else []
     found.append(shown(pairs))
     for block in ("errors", "money"):
         for reason in dict.fromkeys(pair[block]["reason"] for pair in pairs if "reason" in pair[block]):
