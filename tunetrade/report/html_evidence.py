@@ -34,7 +34,8 @@ READING = (
 )
 POWER = (
     "More needed: observations beyond those of now at which a true difference of the estimated size would be found with"
-    " 80 % probability. Where nothing is shown the estimate is mostly noise; were the difference zero, no number would."
+    " 80 % probability, were it the only method tested, one-sided. Where nothing is shown the estimate is mostly noise;"
+    " were the difference zero, no number would."
 )
 
 
