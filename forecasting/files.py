@@ -20,6 +20,8 @@ import pandas as pd
 from forecasting.errors import CheckpointError
 
 PARTIAL = ".partial-"
+CHUNK = 1 << 20
+"""Bytes of a file hashed at a time."""
 
 
 @contextlib.contextmanager
@@ -141,7 +143,9 @@ def sha256_of(*parts: bytes | str | np.ndarray | Path) -> str:
             digest.update(f"{part.shape}{part.dtype.str}".encode())
             digest.update(np.ascontiguousarray(part).tobytes())
         elif isinstance(part, Path):
-            digest.update(part.read_bytes())
+            with part.open("rb") as file:
+                while chunk := file.read(CHUNK):
+                    digest.update(chunk)
         else:
             digest.update(part.encode() if isinstance(part, str) else part)
     return digest.hexdigest()

@@ -84,6 +84,7 @@ def compare(a: Path, b: Path) -> Json:
             "schema_version": SCHEMA_VERSION,
             "a": _identity(one),
             "b": _identity(other),
+            "same": a.resolve() == b.resolve(),
             "settings": {"level": LEVEL, "size": SIZE, "replications": REPLICATIONS, "seed": SEED,
                          "correction": "Holm over the pairs, for each measure", "difference": "B less A"},
             "only_a": _alone(one, other, pairs, first=True),

@@ -32,10 +32,14 @@ def name_of(pair: Json) -> str:
     return f"{pair['series']} {one}" if one == other else f"{pair['series']} {one} / {other}"
 
 
+SAME = "A and B are the same folder: nothing can differ."
+
+
 def sentences(record: Json) -> list[str]:
     """What the comparison shows, what it left out, and what made the two differ."""
     pairs = record["pairs"]
-    found = [shown(pairs)]
+    found = [SAME] if record["same"] else []
+    found.append(shown(pairs))
     for block in ("errors", "money"):
         for reason in dict.fromkeys(pair[block]["reason"] for pair in pairs if "reason" in pair[block]):
             names = [name_of(pair) for pair in pairs if pair[block].get("reason") == reason]

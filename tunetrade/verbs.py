@@ -153,7 +153,7 @@ def _report_unless_same(runs: Path, out: Path) -> Path:
 
 
 def _inputs(runs: Path) -> str:
-    """Hash of what a report depends on: its code, the evidence's, and the runs' JSON, which stands for the tables."""
+    """Hash of what a report depends on: its code, the runs' JSON, and what evidence hashes, tables too."""
     from tunetrade.evidence import inputs_of
 
     own = (Path(__file__).parent / "report").iterdir()
@@ -161,6 +161,7 @@ def _inputs(runs: Path) -> str:
     found = [*runs.glob("*/*/*/*.json"), *runs.glob("study.json")]
     parts = [part for file in sorted(found) for part in (file.relative_to(runs).as_posix(), file)]
     beside = [file for name in ("audit.json", "robustness.json") if (file := runs / name).is_file()]
+    beside += sorted(runs.glob("*/robustness.json"))
     return sha256_of(inputs_of(runs), *code, *parts, *beside)
 
 

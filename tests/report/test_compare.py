@@ -100,6 +100,12 @@ def test_only_shared_origins_and_days_count(one, other):
     assert pair["money"]["difference"]["value"] == pytest.approx(0, abs=1e-12)
 
 
+def test_a_folder_compared_with_itself_is_said_to_be_the_same(one, other):
+    run = one / "EURUSD-D1/full/1"
+    assert compare_table.SAME in compare_table.sentences(compare(run, run.parent / "../full/1"))
+    assert compare_table.SAME not in compare_table.sentences(compare(run, other / "EURUSD-D1/full/1"))
+
+
 def test_settings_and_data_that_differ_are_listed(one, other):
     edit_json(other / "EURUSD-D1/full/1/run.json", lambda run: run["config"]["train"].update(steps=400))
     edit_json(other / "EURUSD-D1/full/1/run.json", lambda run: (run.update(data_sha="ab" * 32), run["versions"].update(

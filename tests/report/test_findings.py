@@ -71,37 +71,37 @@ def test_when_a_lower_crps_is_within_sampling_noise_then_it_is_not_called_lower(
     """Errors of 0.0001 each make 0.00028 of the difference: 0.9998 is within it, 0.9996 is not."""
     errors, _ = findings(study_with(tmp_path / "one", crps=(0.9998, 0.9996), noise=1e-4))
     assert (
-        "1 has a lower CRPS than EWMA-t (by at most 0.040 %, give or take 0.028 % of sampling noise: full on EURUSD-D1)"
-        in errors
+        "all have a lower CRPS than EWMA-t, 1 of them beyond sampling noise (by at most 0.040 %, give or take"
+        " 0.028 % of sampling noise: full on EURUSD-D1); 1 of 2 lies within sampling noise of it, either way (two Monte"
+        " Carlo errors" in errors
     )
-    assert "1 is not distinguishable from it, being within sampling noise (two Monte Carlo errors" in errors
     assert "of the difference, up to 0.028 %)" in errors
     errors, _ = findings(study_with(tmp_path / "none", crps=(0.9998, 1.0002), noise=1e-4))
-    assert "none has a lower CRPS than EWMA-t and all are not distinguishable from it" in errors
+    assert "1 has a lower CRPS than EWMA-t, none beyond sampling noise; 2 of 2 lie within" in errors
     assert "lora" not in errors.split("CRPS")[1]
     errors, _ = findings(study_with(tmp_path / "above", crps=(1.01, 1.02), noise=1e-4))
     assert (
         "none has a lower CRPS than EWMA-t (the nearest is 1.0 % above, give or take 0.028 % of sampling noise: lora"
         in errors
     )
-    assert "not distinguishable" not in errors
+    assert "either way" not in errors
     errors, _ = findings(study_with(tmp_path / "unknown", crps=(0.9, 0.9), noise=math.nan))
-    assert "none has a lower CRPS than EWMA-t and all are not distinguishable from it" in errors
+    assert "all have a lower CRPS than EWMA-t, none of them beyond sampling noise" in errors
 
 
 def test_when_sampled_means_differ_by_less_than_their_noise_then_no_mean_squared_error_is_called_lower(tmp_path):
     """An error of 0.2 % on the side of the method alone makes 0.4 % of noise: 0.3 % is within it, 0.5 % is not."""
     errors, _ = findings(study_with(tmp_path / "one", mse=(0.997, 0.995), mse_noise=2e-3))
     assert (
-        "1 has a lower mean squared error than the random walk (by at most 0.50 %, give or take 0.40 % of sampling"
-        " noise: full on EURUSD-D1) and 1 is not distinguishable from it" in errors
+        "all have a lower mean squared error than the random walk, 1 of them beyond sampling noise (by at most 0.50 %,"
+        " give or take 0.40 % of sampling noise: full on EURUSD-D1); 1 of 2 lies within" in errors
     )
     errors, _ = findings(study_with(tmp_path / "near", mse=(1.003, 1.002), mse_noise=2e-3))
-    assert "none has a lower mean squared error than the random walk and all are not distinguishable" in errors
+    assert "none has a lower mean squared error than the random walk; 2 of 2 lie within sampling noise" in errors
     assert "up to 0.40 %" in errors
     assert "above" not in errors.split("CRPS")[0]
     errors, _ = findings(study_with(tmp_path / "unknown", mse=(0.9, 1.1), mse_noise=math.nan))
-    assert "none has a lower mean squared error than the random walk and all are not" in errors
+    assert "1 has a lower mean squared error than the random walk, none beyond sampling noise" in errors
     assert "not known of all" in errors
 
 
@@ -127,7 +127,7 @@ def test_when_the_horizon_is_one_then_windows_do_not_overlap(tmp_path):
 def test_when_everything_loses_then_money_says_so(tmp_path):
     _, money = findings(study_with(tmp_path, net=(-50.0, -20.0), walk=5.0, hold=100.0))
     assert "of 2 pairs none ends with a profit, none earns more than the random walk through the same signal" in money
-    assert "none more than buy-and-hold" in money
+    assert "none more than buy-and-hold" in money and "never trades" not in money
     assert "the best, full on EURUSD-D1, loses 20.0 USD (0.20 %)" in money
 
 
@@ -135,6 +135,15 @@ def test_when_everything_wins_then_money_says_so(tmp_path):
     _, money = findings(study_with(tmp_path, net=(50.0, 20.0), walk=5.0, hold=-100.0))
     assert "of 2 pairs all end with a profit, all earn more than the random walk" in money
     assert "all more than buy-and-hold" in money and "the best, lora on EURUSD-D1, gains 50.0 USD (0.50 %)" in money
+
+
+def test_when_the_random_walk_never_trades_then_that_is_said(tmp_path):
+    study = study_with(tmp_path, net=(50.0, -20.0))
+    idle = study.of(method="random-walk")[0].folder
+    edit_json(idle / "backtest.json", lambda backtest: backtest["figures"].update(trades=0))
+    _, money = findings(read_study(idle.parents[2]))
+    assert "1 earns more than the random walk through the same signal (the random walk never trades" in money
+    assert "a test against no profit), " in money or "a test against no profit) and " in money
 
 
 def test_when_costs_take_the_gain_then_money_says_so(tmp_path):

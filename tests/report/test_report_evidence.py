@@ -18,6 +18,7 @@ from tunetrade.report.cells import EDGES, calibrate, months_of, read_tables, thi
 from tunetrade.report.charts import Store, of_series
 from tunetrade.report.charts_study import skill_map
 from tunetrade.report.evidence_view import evidence_for, outcomes
+from tunetrade.report.html_evidence import money_table, trials_note
 from tunetrade.report.interactive import as_json
 from tunetrade.report.load import read_study
 from tunetrade.report.verdicts import thin_money, verdicts
@@ -150,6 +151,40 @@ def test_methods_that_trade_alike_are_one_result(tmp_path):
     said = " ".join(thin_money(study, read_tables(study, {})))
     assert "full and lora made the same trades: one result, not 2" in said
     assert "made fewer than 30 trades" in said
+
+
+def test_methods_that_traded_as_a_benchmark_are_said_to_have_made_its_trades(tmp_path):
+    folder = write_study(tmp_path, ("EURUSD-D1",), ("lora", "full", "buy-and-hold"), (1,), 60)
+    for method in ("lora", "full"):
+        for name in ("equity", "trades"):
+            held = folder / f"EURUSD-D1/buy-and-hold/1/{name}.parquet"
+            (folder / f"EURUSD-D1/{method}/1/{name}.parquet").write_bytes(held.read_bytes())
+    study = read_study(folder)
+    said = " ".join(thin_money(study, read_tables(study, {})))
+    assert "full and lora made buy-and-hold's one trade: one result, not 3" in said
+
+
+def test_money_shows_all_seeds_dependent_returns_and_why_a_figure_is_withheld(tmp_path):
+    folder = write_study(tmp_path, ("EURUSD-D1",), ("lora", "random-walk"), (1, 2), 60)
+    study, found = read_study(folder), evidence.evidence_of(folder, 50)
+    block = found["series"]["EURUSD-D1"]["money"]["methods"]["lora"]
+    for seed, (ratio, chance) in {"1": (0.5, 0.8), "2": (1.5, 0.6)}.items():
+        block["sharpe"]["by_seed"][seed] |= {"value": ratio, "probabilistic": 0.99, "probabilistic_dependent": chance}
+    block["figures"]["sharpe"] = {"value": 1.0, "low": -1.0, "high": 3.0}
+    block["break_even"] = {"reason": "9 trades are too few; at least 10 are needed"}
+    text = money_table(study, found, "EURUSD-D1", str)
+    assert ">1.00<small>[-1.00, 3.00]\n0.50 to 1.50<" in text.replace("\N{MINUS SIGN}", "-")
+    assert ">60 %<" in text and "99 %" not in text and "9 trades are too few" in text
+    said = trials_note(found, "EURUSD-D1") + " ".join(verdicts(study, found))
+    assert said.count("not deflated: fewer trials in the ledger (0) than accounts in the study (") == 2
+    assert "as the best" not in said and "NaN" not in said and "nan" not in said
+
+
+def test_the_sentence_on_ranks_has_its_p_value_and_counts_accounts(study):
+    block = {"value": 0.4, "low": -0.2, "high": 0.9, "shown": False, "p_value": 0.0712, "across_halves": 0.1,
+             "methods": list("abcdef"), "accounts": 4}  # fmt: skip
+    said = " ".join(verdicts(study, made("BEATS") | {"overall": {"rank_agreement": {"density": block}}}))
+    assert "permutation p 0.071" in said and "over 6 methods with 4 different accounts" in said
 
 
 def test_every_trade_of_every_seed_is_in_the_csv(study_folder, report):

@@ -157,6 +157,13 @@ def test_a_study_audits_what_is_new_and_can_be_told_not_to(copy: Path) -> None:
     assert run_study(study, copy, runner=in_this_process).done == ("EURUSD-D1/full/1",)
     after = read_json(copy / FULL / "audit.json")
     assert {key for key in after if after[key] != before[key]} <= set(VOLATILE["audit.json"])
+    for change in ({"files": {}}, {"key": "older"}):
+        write_json(copy / FULL / "audit.json", after | change)
+        assert run_study(study, copy, runner=in_this_process).done == ("EURUSD-D1/full/1",)
+    table = pd.read_parquet(copy / FULL / "forecasts.parquet")
+    write_parquet(copy / FULL / "forecasts.parquet", table.assign(crps=table["crps"] / 2))
+    assert run_study(study, copy, runner=in_this_process).done == ("EURUSD-D1/full/1",)
+    assert statuses(read_json(copy / FULL / "audit.json"))["record"] == "FAIL"
     (copy / FULL / "audit.json").unlink()
     off = replace(study, audit=replace(study.audit, in_study=False))
     assert not run_study(off, copy, runner=in_this_process).done

@@ -163,7 +163,10 @@ def test_money_differences_are_paired(runs, tmp_path):
         extra = np.random.default_rng(0).normal(1, 2, len(base)).cumsum()
         for file in planted.glob(f"{series}/method-01/*/equity.parquet"):
             write_parquet(file, base.assign(equity=base["equity"] + extra - extra[0]))
+        shutil.copy(planted / series / "untuned/0/equity.parquet", planted / series / "random-walk/0/equity.parquet")
     found = evidence_of(planted, 200)
+    agreement = found["overall"]["rank_agreement"]["density"]
+    assert agreement["accounts"] == len(agreement["methods"]) - 1
     own = found["series"]["SIM0-D1"]["money"]["methods"]["method-01"]
     assert own["tests"]["untuned"]["verdict"] == "BEATS"
     assert own["figures"]["net_profit"]["low"] < 0 < own["tests"]["untuned"]["low"]
@@ -176,12 +179,18 @@ def test_money_differences_are_paired(runs, tmp_path):
     assert gap["p_value"] < 0.05
 
 
-def test_at_the_break_even_spread_nothing_is_left(runs, found):
+def test_at_the_break_even_spread_nothing_is_left(runs, found, tmp_path):
     trades = pd.read_parquet(runs / "SIM0-D1/untuned/0/trades.parquet")
     own = found["series"]["SIM0-D1"]["money"]["methods"]["untuned"]["break_even"]
     dearer = trades["net_profit"] - (own["times"] - 1) * trades["spread_cost"]
     assert dearer.sum() == pytest.approx(0, abs=1e-4)
     assert own["points"] == pytest.approx(own["times"] * 10)
+    planted = copy_of(runs, tmp_path)
+    for file in planted.glob("SIM0-D1/method-*/*/trades.parquet"):  # 9 trades a seed, 18 of both
+        write_parquet(file, pd.read_parquet(file).head(9))
+    few = evidence_of(planted, 50)["series"]["SIM0-D1"]["money"]["methods"]
+    assert few["method-00"]["break_even"] == {"reason": "9 trades are too few; at least 10 are needed"}
+    assert few["untuned"]["break_even"] == own
 
 
 def test_every_trial_of_the_ledger_counts(runs, found, tmp_path):
@@ -214,6 +223,7 @@ def test_agreement_is_tau_of_what_is_reported(runs, found):
         errors = [part["errors"]["methods"][name]["figures"]["crps"]["value"] for name in own["methods"]]
         money = [part["money"]["methods"][name]["figures"]["net_profit"]["value"] for name in own["methods"]]
         assert tau == pytest.approx(kendall(-np.array([errors]), np.array([money]))[0])
+    assert own["accounts"] == len(own["methods"])
     assert own["value"] == pytest.approx(np.mean(list(own["by_series"].values())))
 
 
@@ -225,6 +235,12 @@ def test_it_is_written_once_and_anew_when_the_ledger_grows(runs, tmp_path):
     assert file.stat().st_mtime_ns == stamp
     (own / "SIM0-D1/untuned/0/audit.json").write_text("{}")  # says nothing of errors or money
     assert write_evidence(own).stat().st_mtime_ns == stamp
+    table = pd.read_parquet(own / "SIM0-D1/untuned/0/forecasts.parquet")
+    write_parquet(own / "SIM0-D1/untuned/0/forecasts.parquet", table.assign(crps=table["crps"] / 2))
+    halved = read_json(write_evidence(own))["series"]["SIM0-D1"]["errors"]["methods"]["untuned"]["figures"]["crps"]
+    before = json.loads(first)["series"]["SIM0-D1"]["errors"]["methods"]["untuned"]["figures"]["crps"]
+    assert halved["value"] == pytest.approx(before["value"] / 2)
+    shutil.copy(runs / "SIM0-D1/untuned/0/forecasts.parquet", own / "SIM0-D1/untuned/0/forecasts.parquet")
     file.write_text("{torn")
     assert write_evidence(own).read_bytes() == first
     line = json.loads((own.parent / "ledger.jsonl").read_text().splitlines()[0])
@@ -247,7 +263,9 @@ def test_what_cannot_be_said_has_a_reason(runs, tmp_path):
     assert "forecasts.parquet: cannot be read" in found["series"]["SIM0-D1"]["errors"]["reason"]
     assert "11 origins are too few" in found["series"]["SIM1-D1"]["errors"]["reason"]
     assert "no finished run was traded" in found["series"]["SIM1-D1"]["money"]["reason"]
-    assert "no trial in the ledger" in found["series"]["SIM0-D1"]["trials"]["overfitting"]["reason"]
+    trials = found["series"]["SIM0-D1"]["trials"]
+    assert "no trial in the ledger" in trials["overfitting"]["reason"]
+    assert "(0) than accounts in the study (7)" in trials["deflated"]["reason"] and trials["expected_of_luck"] is None
     assert found["overall"]["errors"] == {"reason": "no series has errors"}
     assert "at least 4" in found["overall"]["rank_agreement"]["reason"]
     json.dumps(found, allow_nan=False)

@@ -18,6 +18,7 @@ from forecasting.forecasts import QUANTILE_LEVELS, Forecasts
 from forecasting.windows import Contexts
 from tunetrade.cli import main
 from tunetrade.config import StudyConfig, study_from
+from tunetrade.report import write_report
 from tunetrade.robustness import cases, scenes
 from tunetrade.robustness.cases import CASES, Patient
 from tunetrade.robustness.expectations import losses_bounded, stops_hold
@@ -167,3 +168,6 @@ def test_the_verb_gives_a_rate_a_method_and_writes_it_into_the_study(
     assert status == int(not all(made))
     assert {case["name"] for case in run["cases"]} == set(CASES)
     assert "full" in Path("runs/small/robustness.txt").read_text(encoding="utf-8")
+    page = write_report(Path("runs/small"), tmp_path / "report").read_text(encoding="utf-8")
+    assert f"{sum(made)} of {len(made)}</td>" in page.split("Robustness cases passed, by method")[2]
+    assert "Robustness cases, EURUSD-D1, seed 1" in page.split('id="method-full"')[1]

@@ -11,6 +11,7 @@ from forecasting.errors import CheckpointError, UserError
 from forecasting.files import read_json, sha256_of, write_json, write_text
 from tunetrade.audit.options import AuditOptions
 from tunetrade.audit.result import FAIL, Check, Offence, failed, skipped, verdict
+from tunetrade.audit.seal import broken, seal
 from tunetrade.audit.text import run_text, study_text
 from tunetrade.cell import BLIND, Cell, read_cell
 from tunetrade.provenance import ROOT, code_of
@@ -31,9 +32,10 @@ def audit_cell(cell: Cell, options: AuditOptions, keep: bool = True) -> dict[str
     run = _finished(cell)
     key = key_of(run, options)
     known = read_audit(cell.paths.folder)
-    if keep and known and known["key"] == key:
+    if keep and known and _stands(cell.paths.folder, known, key):
         return known
     started = time.perf_counter()
+    files = seal(cell.paths.folder)
     bars = load_bars(cell.source, cell.study.source)
     source = _source(run, cell, bars.instrument.sha256)
     if source.status == FAIL:
@@ -51,6 +53,7 @@ def audit_cell(cell: Cell, options: AuditOptions, keep: bool = True) -> dict[str
         "options": asdict(options),
         "checks": [check.as_dict() for check in checks],
         "key": key,
+        "files": files,
         "seconds": {**seconds, "total": round(time.perf_counter() - started, 3)},
     }
     write_text(cell.paths.folder / TEXT, run_text(record))
@@ -77,7 +80,16 @@ def is_audited(cell: Cell, run: dict[str, Any]) -> bool:
     """Whether a finished cell needs no audit any more: it has its study's, or its study asks for none."""
     options = cell.study.audit
     known = read_audit(cell.paths.folder)
-    return not options.in_study or cell.kind in BLIND or bool(known and known["key"] == key_of(run, options))
+    return (
+        not options.in_study
+        or cell.kind in BLIND
+        or bool(known and _stands(cell.paths.folder, known, key_of(run, options)))
+    )
+
+
+def _stands(folder: Path, known: dict[str, Any], key: str) -> bool:
+    """Whether an audit speaks of what the folder holds: made of the same by the same code, no file changed since."""
+    return known.get("key") == key and broken(folder, known) == []
 
 
 def _finished(cell: Cell) -> dict[str, Any]:

@@ -22,6 +22,9 @@ REPLICATIONS = 1_000
 RECORDS = ("run", "train", "forecast", "backtest")
 """JSON of a run that evidence reads; an audit made since changes nothing in it."""
 
+TABLES = ("forecasts", "trades", "equity")
+"""Tables of a run that evidence reads: hashed too, so that one changed by hand is seen."""
+
 
 def write_evidence(study_folder: Path) -> Path:
     """Write evidence.json into a study's folder and return its path; one made of the same files is left alone.
@@ -46,7 +49,7 @@ def evidence_of(study_folder: Path, replications: int = REPLICATIONS) -> dict[st
 
 
 def inputs_of(study_folder: Path) -> str:
-    """Hash of what the evidence depends on: its code, the ledger, the runs' JSON, which stands for their tables."""
+    """Hash of what the evidence depends on: its code, the ledger, the JSON and the tables of its runs."""
     here = Path(__file__).parents[2]
     code = [*Path(__file__).parent.glob("*.py"), here / "tunetrade/report/load.py", here / "strategies/metrics.py"]
     code += [here / "strategies" / f"{name}.py" for name in ("agreement", "deflated", "overfitting", "sharpe")]
@@ -54,8 +57,10 @@ def inputs_of(study_folder: Path) -> str:
         here / "forecasting" / f"{name}.py"
         for name in ("bootstrap", "bootstrap_t", "long_run", "model_sets", "significance")
     ]
-    records = [file for name in RECORDS for file in study_folder.glob(f"*/*/*/{name}.json")]
-    found = sorted([*records, *study_folder.glob("study.json")])
+    names = [*(f"{name}.json" for name in RECORDS), *(f"{name}.parquet" for name in TABLES)]
+    found = sorted(
+        [*(file for name in names for file in study_folder.glob(f"*/*/*/{name}")), *study_folder.glob("study.json")]
+    )
     parts = [part for file in found for part in (file.relative_to(study_folder).as_posix(), file)]
     ledger = study_folder.parent / LEDGER
     return sha256_of(*sorted(code), *parts, *([ledger] if ledger.is_file() else []))

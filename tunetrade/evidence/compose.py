@@ -44,7 +44,7 @@ def compose(study: Study, ledger: Path, replications: int, seed: int = SEED) -> 
             found, part["money"] = None, {"reason": str(fault)}
         if found is not None:
             part["money"] = money_of(found, groups, UNTUNED, replications, seed)
-            part["trials"] = trials_of(lines, series, found)
+            part["trials"] = trials_of(lines, series, found, [name for name in groups if groups[name] == "benchmark"])
             if "reason" not in part["money"]:
                 accounts[series] = found
         part.setdefault("money", {"reason": "no finished run was traded, or they share no day"})

@@ -326,7 +326,13 @@ def _sharpe(own: Sequence[Account], days_a_year: float) -> Json:
 
 
 def _break_even(own: Sequence[Account]) -> Json:
-    """Spread at which the trades as they are would have ended at zero, all other costs as they were."""
+    """Spread at which the trades as they are would have ended at zero, all other costs as they were.
+
+    Trades of several seeds are mostly the same decisions, so they do not make up for few trades of each.
+    """
+    most = max(len(account.trades) for account in own)
+    if most < FEWEST_TRADES:
+        return {"reason": f"{most} trades are too few; at least {FEWEST_TRADES} are needed"}
     spread = math.fsum(float(account.trades["spread_cost"].sum()) for account in own)
     net = math.fsum(float(account.trades["net_profit"].sum()) for account in own)
     if not spread > 0:

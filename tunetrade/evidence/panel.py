@@ -345,8 +345,14 @@ def _agreement(
         "across_halves": _across([errors[row] for row in kept], [money[row] for row in kept], half),
         "by_series": dict(zip(shared, own, strict=True)),
         "methods": list(names),
+        "accounts": _distinct(mean_money[kept]),
         "block_length": block,
     }
+
+
+def _distinct(money: np.ndarray) -> int:
+    """How many methods earned differently from each other, from mean daily gains [S, M]."""
+    return len({tuple(np.round(column, 12)) for column in money.T})
 
 
 def _across(errors: Sequence[np.ndarray], money: Sequence[np.ndarray], half: int) -> float:

@@ -1,7 +1,7 @@
 """Every trial in the ledger counts against the result: deflated Sharpe ratios and the chance of overfitting."""
 
 import math
-from collections.abc import Sequence
+from collections.abc import Collection, Sequence
 from pathlib import Path
 
 import numpy as np
@@ -14,24 +14,30 @@ from tunetrade.evidence.figures import Json
 from tunetrade.evidence.money import Accounts
 from tunetrade.ledger import Trial, trials
 
+DIGITS = 10
+"""Of a daily return in the ledger."""
+
 
 def read_trials(ledger: Path) -> list[Trial]:
     """All trials, failed ones too; benchmarks are left out: nobody chose among them."""
     return [line for line in trials(ledger) if line.get("kind") != "benchmark"]
 
 
-def trials_of(lines: Sequence[Trial], series: str, accounts: Accounts) -> Json:
+def trials_of(lines: Sequence[Trial], series: str, accounts: Accounts, benchmarks: Collection[str] = ()) -> Json:
     """What the ledger says of one series: how many trials, what luck gives the best, each account's deflated ratio.
 
     All trials on the series count, whatever days they saw and whether or not they failed; those that earned the same on
     the same days are one. The variance between trials is that of those on the tested days, or of all where these are
-    fewer than two.
+    fewer than two. A ledger with fewer than the study has accounts (benchmarks apart) has lost some: nobody knows how
+    many, and any number put in their place would flatter, so nothing is deflated.
     """
     own = [line for line in lines if series in str(line["unique_id"]).split("+")]
     traded = [line for line in own if line.get("daily_returns")]
     different = list({(*line["days"], *line["daily_returns"]): line for line in traded}.values())
     failed = len(own) - len(traded)
     count = len(different) + failed
+    needed = _accounts(accounts, benchmarks)
+    lost = len(different) < needed
     days = (str(accounts.days[0]), str(accounts.days[-1]))
     same = [line for line in different if line["days"][0] <= days[1] and days[0] <= line["days"][-1]]
     ratios = [_ratio(line) for line in (same if len(same) > 1 else different)]
@@ -43,10 +49,13 @@ def trials_of(lines: Sequence[Trial], series: str, accounts: Accounts) -> Json:
         "on_these_days": len(same),
         "alike": len(traded) - len(different),
         "deviation_of_sharpe": math.sqrt(variance) * yearly,
-        "expected_of_luck": expected_maximum(max(count, 1), variance) * yearly,
+        "expected_of_luck": math.nan if lost else expected_maximum(max(count, 1), variance) * yearly,
         "deflated": {},
         "overfitting": _overfitting(same),
     }
+    if lost:
+        why = f"fewer trials in the ledger ({len(different)}) than accounts in the study ({needed})"
+        return found | {"deflated": {"reason": why}}
     for account in accounts.of:
         errors = sharpe_errors(account.returns)
         known = math.isfinite(errors.found.sharpe)
@@ -58,6 +67,11 @@ def trials_of(lines: Sequence[Trial], series: str, accounts: Accounts) -> Json:
             "significant": bool(min(chance, dependent) >= SIGNIFICANT),
         }
     return found
+
+
+def _accounts(accounts: Accounts, benchmarks: Collection[str]) -> int:
+    """How many accounts nobody has as a benchmark, those that earned the same once, as the ledger rounds returns."""
+    return len({tuple(np.round(each.returns, DIGITS)) for each in accounts.of if each.method not in benchmarks})
 
 
 def _overfitting(same: Sequence[Trial]) -> Json:

@@ -229,7 +229,7 @@ COLUMNS: tuple[Column, ...] = (
         "ms",
         "less",
         "mean",
-        "Median time of one forecast, alone, as live trading asks for it.",
+        "Median (p50: half take less) time of one forecast, alone, as live trading asks for it.",
     ),
     Column(
         "latency_p99_ms",

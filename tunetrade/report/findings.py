@@ -106,7 +106,9 @@ def _money(study: Study, rows: Mapping[str, Sequence[Row]]) -> str:
     if against_walk:
         count = _better(against_walk)
         verb = _verb(count, "earns", "earn")
-        parts.append(f"{_count(count, len(against_walk))} {verb} more than the random walk through the same signal")
+        parts.append(
+            f"{_count(count, len(against_walk))} {verb} more than the random walk through the same signal{_idle(rows)}"
+        )
     if against_hold:
         parts.append(f"{_count(_better(against_hold), len(against_hold))} more than buy-and-hold")
     # By return, not by money: series may be traded in different currencies.
@@ -117,6 +119,16 @@ def _money(study: Study, rows: Mapping[str, Sequence[Row]]) -> str:
     return (
         f"{subject} {_listed(parts)}; the best, {top.name}, {_result(study, top.series, row)}; {_illustrative(study)}."
     )
+
+
+def _idle(rows: Mapping[str, Sequence[Row]]) -> str:
+    """That the random walk never traded, where it did not: nothing was earned there that could be beaten."""
+    walks = {series: row for series, of in rows.items() for row in of if row.method == RANDOM_WALK and row.values}
+    idle = [series for series, row in walks.items() if row.values.get("trades") == 0]
+    if not idle:
+        return ""
+    where = "" if len(idle) == len(walks) else f"on {_listed(idle)} "
+    return f" ({where}the random walk never trades under this signal, so this is a test against no profit)"
 
 
 def _pairs(rows: Mapping[str, Sequence[Row]], figure: Callable[[Row, Sequence[Row]], float]) -> list[Pair]:
@@ -144,15 +156,17 @@ def _noise(study: Study, pair: Pair, rows: Sequence[Row], key: str) -> float:
 
 
 def _beaten(pairs: Sequence[Pair], what: str) -> str:
-    """How many pairs are below the reference and by how much at most, or how near the nearest comes.
+    """How many pairs are below the reference, how many of them by more than their noise, and by how much at most.
 
-    Pairs within their noise of it are neither; they are counted apart. A difference of sampled figures is given with
-    its noise.
+    Where none is, how near the nearest comes. A difference of sampled figures is given with its noise.
     """
     better = _better(pairs)
     unclear = sum(abs(pair.value) <= pair.noise for pair in pairs if pair.noise)
     told = [pair for pair in pairs if not pair.noise or abs(pair.value) > pair.noise]
-    text = f"{_count(better, len(pairs))} {_verb(better, 'has', 'have')} {what}"
+    lower = sum(pair.value < 0 for pair in pairs)
+    text = f"{_count(lower, len(pairs))} {_verb(lower, 'has', 'have')} {what}"
+    if lower and lower > better:
+        text += f", {better or 'none'} {'of them ' if lower > 1 else ''}beyond sampling noise"
     if told and (better or not unclear):
         top = min(told, key=lambda pair: (pair.value, pair.name))
         noise = f", give or take {small_percent(top.noise)} of sampling noise" if top.noise else ""
@@ -165,8 +179,8 @@ def _beaten(pairs: Sequence[Pair], what: str) -> str:
         most = max(pair.noise for pair in pairs if abs(pair.value) <= pair.noise)
         size = f", up to {small_percent(most)}" if math.isfinite(most) else ", not known of all"
         text += (
-            f" and {_count(unclear, len(pairs))} {_are(unclear)} not distinguishable from it, being within sampling"
-            f" noise (two Monte Carlo errors of the difference{size})"
+            f"; {unclear} of {len(pairs)} {_verb(unclear, 'lies', 'lie')} within sampling noise of"
+            f" it, either way (two Monte Carlo errors of the difference{size})"
         )
     return text
 

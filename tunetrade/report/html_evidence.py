@@ -12,7 +12,6 @@ from tunetrade.report.evidence_view import (
     OVERALL,
     Outcome,
     blocks,
-    interval,
     money_of,
     outcomes,
     part,
@@ -29,10 +28,14 @@ READING = (
     "Each cell: the estimate, its 95 % interval, the verdict and its p-value after Holm's correction (of the better or"
     " the worse side, whichever is nearer). Skill is 1 less the ratio of the errors; more is better in every column."
     " BEATS and LOSES are verdicts at 5 %; NOT SHOWN means that the data cannot tell, not that methods are equal."
+    " Each direction is tested at 5 %, one-sided, while the interval is two-sided at 95 %: a verdict can stand beside"
+    " an interval that contains 0 (its own would be one of 90 %), and of methods without any edge, each tested alone,"
+    " 10 % get one verdict or the other."
 )
 POWER = (
     "More needed: observations beyond those of now at which a true difference of the estimated size would be found with"
-    " 80 % probability. Where nothing is shown the estimate is mostly noise; were the difference zero, no number would."
+    " 80 % probability, were it the only method tested, one-sided. Where nothing is shown the estimate is mostly noise;"
+    " were the difference zero, no number would."
 )
 
 
@@ -117,14 +120,17 @@ def money_table(study: Study, evidence: Json, series: str, name: Callable[[str],
     heads: list[str | Item] = [
         "Method",
         Item("Net profit", small=currency, title="Of daily closes, mean over seeds, with its 95 % interval."),
-        Item("Sharpe", small="a year", title="Lowest seed, with its 95 % interval, which allows for dependence."),
-        Item("Chance > 0", small="probabilistic", title="Probabilistic Sharpe ratio: that the true one lies above 0."),
-        Item("Deflated", small="after all trials", title="Least chance over seeds that the true Sharpe ratio lies"
-             " above what the best of all trials in the ledger would show without skill. 95 % or more is a finding."),
+        Item("Sharpe", small="a year", title="Mean over seeds, with its 95 % interval, which allows for dependence;"
+             " of several seeds the least and the largest below it."),
+        Item("Probabilistic", small="Sharpe > 0", title="Probabilistic Sharpe ratio, least over seeds: 1 less the"
+             " one-sided p-value of a true ratio of 0, with allowance for returns that depend on each other. It is not"
+             " the probability that the true ratio lies above 0."),
+        Item("Deflated", small="after all trials", title="The same against what the best of all trials in the ledger"
+             " would show without skill, least over seeds. 95 % or more is a finding."),
         Item("Max drawdown", small="%", title="Of daily closes, with its 95 % interval."),
         Item("Profit factor", title="With its interval from 10 trades on."),
         Item("Break-even", small="× spread paid", title="Spread at which the trades as they are would end at zero."
-             " Negative: not even a spread of zero helps. Below 1: the spread paid was too dear."),
+             " Negative: not even a spread of zero helps. Below 1: the spread paid was too dear. From 10 trades on."),
         Item("Seeds", small="least to largest", title="Net profit of each training seed."),
     ]  # fmt: skip
     rows = []
@@ -142,10 +148,15 @@ def trials_note(evidence: Json, series: str) -> str:
     if not math.isfinite(count):
         return ""
     spread, luck = (significant(number(block, key), 2) for key in ("deviation_of_sharpe", "expected_of_luck"))
-    text = (
-        f"Trials in the ledger on {series}: {int(count):,}, of which {block.get('failed') or 0:,} failed. Their Sharpe"
-        f" ratios differ by a standard deviation of {spread} a year, so that luck alone would show {luck} as the best."
-    )
+    text = f"Trials in the ledger on {series}: {int(count):,}, of which {block.get('failed') or 0:,} failed. "
+    why = reason(block, "deflated")
+    if why:
+        text += f"Sharpe ratios are not deflated: {why}; some were lost, and fewer would make them look better."
+    else:
+        text += (
+            f"Their Sharpe ratios differ by a standard deviation of {spread} a year, so that luck alone would show"
+            f" {luck} as the best."
+        )
     over = part(block, "overfitting")
     chance = number(over, "probability")
     if math.isfinite(chance):
@@ -161,11 +172,15 @@ def trials_note(evidence: Json, series: str) -> str:
 def _money_row(evidence: Json, series: str, method: str, block: Json, deflated: Json) -> list[Item]:
     net = money_of(evidence, series, method, "net_profit")
     seeds = part(block, "sharpe", "by_seed")
-    first = part(seeds, min(seeds, key=int)) if seeds else {}
-    sharpe = interval(first)
+    every = [part(seeds, seed) for seed in seeds]
+    ratios = _finite([number(each, "value") for each in every])
+    safe = _finite([number(each, "probabilistic_dependent") for each in every])
+    chance = min(safe) if safe else math.nan
+    sharpe = money_of(evidence, series, method, "sharpe")
+    range_ = f"\n{_two(min(ratios))} to {_two(max(ratios))}" if len(ratios) > 1 else ""
     seen = [each for each in deflated.values() if isinstance(each, Mapping)]
     chances = [number(each, key) for each in seen for key in ("probability", "probability_dependent")]
-    finite = [value for value in chances if math.isfinite(value)]
+    finite = _finite(chances)
     shown = bool(seen) and all(each.get("significant") for each in seen)
     low = min(finite) if finite else math.nan
     fall = money_of(evidence, series, method, "max_drawdown")
@@ -178,14 +193,20 @@ def _money_row(evidence: Json, series: str, method: str, block: Json, deflated: 
     points = number(even, "points")
     return [
         number_item(_money(net[0]), net[0], _ends(net, _money)),
-        number_item(_two(sharpe[0]), sharpe[0], _ends(sharpe, _two)),
-        number_item(percent(number(first, "probabilistic"), 0), number(first, "probabilistic")),
+        number_item(_two(sharpe[0]), sharpe[0], (_ends(sharpe, _two) + range_).strip()),
+        number_item(percent(chance, 0), chance),
         number_item(percent(low, 0), low, classes="beats" if shown else ""),
         number_item(percent(fall[0], 1), fall[0], _ends(fall, lambda value: percent(value, 1))),
         number_item(_two(factor[0]), factor[0], _ends(factor, _two)),
-        number_item(_two(times), times, f"{significant(points)} points" if math.isfinite(points) else ""),
+        Item(DASH, small=why)
+        if (why := reason(block, "break_even"))
+        else number_item(_two(times), times, f"{significant(points)} points" if math.isfinite(points) else ""),
         number_item(f"{_money(least)} to {_money(largest)}", largest if several else math.nan),
     ]
+
+
+def _finite(values: Sequence[float]) -> list[float]:
+    return [value for value in values if math.isfinite(value)]
 
 
 def _outcome(outcome: Outcome | None, write: Callable[[float], str]) -> Item:

@@ -29,7 +29,12 @@ WORDS = {
     "random_walk": "net profit against the random walk through the same signal",
     "untuned": "net profit against the untuned model through the same signal",
 }
+TERMS = (
+    "(CRPS scores the whole predicted distribution as the absolute error scores one number, lower is better; the"
+    " volatility cone is a random walk as wide as recent volatility.)"
+)
 FEW_TRADES = 30
+ALONE = "were it the only method tested, one-sided"
 NAMED = 4
 """Methods named in a sentence; more are counted."""
 
@@ -46,17 +51,15 @@ def verdicts(study: Study, evidence: Json) -> list[str]:
 
 
 def thin_money(study: Study, tables: Mapping[str, Mapping[str, Tables]]) -> list[str]:
-    """Where money says less than its rows suggest: methods that traded alike, and few trades; benchmarks apart."""
+    """Where money says less than its rows suggest: methods that traded alike, or as a benchmark, and few trades."""
     found = []
     for series, every in tables.items():
         of = {method: table for method, table in every.items() if study.kind(method) != "benchmark"}
         groups: dict[tuple[float, ...], list[str]] = {}
-        for method, table in of.items():
+        for method, table in every.items():
             if table.curves and any(table.curves[0].net):
                 groups.setdefault(tuple(table.curves[0].net), []).append(method)
-        for names in groups.values():
-            if len(names) > 1:
-                found.append(f"On {series} {_names(names)} made the same trades: one result, not {len(names)}.")
+        found += [_alike(study, series, names, every) for names in groups.values() if len(names) > 1]
         counts = [len(table.trades) for table in of.values() if table.trades is not None and len(table.trades)]
         few = sum(count < FEW_TRADES for count in counts)
         if few:
@@ -65,6 +68,20 @@ def thin_money(study: Study, tables: Mapping[str, Mapping[str, Tables]]) -> list
                 f" fewest: {min(counts)}): their money is a few decisions, whatever the number of days."
             )
     return found
+
+
+def _alike(study: Study, series: str, names: Sequence[str], tables: Mapping[str, Tables]) -> str:
+    """Who made the same trades; with a benchmark among them these are its trades, which take no forecast."""
+    held = [name for name in names if study.kind(name) == "benchmark"]
+    others = [name for name in names if name not in held]
+    if not held or not others:
+        return f"On {series} {_names(names)} made the same trades: one result, not {len(names)}."
+    trades = tables[held[0]].trades
+    one = trades is not None and len(trades) == 1
+    return (
+        f"On {series} {_names(others)} made {held[0]}'s {'one trade' if one else 'trades'}: one result, not"
+        f" {len(names)}, and one that needs no forecast."
+    )
 
 
 def _compared(evidence: Json, series: str, methods: Sequence[str]) -> str:
@@ -87,7 +104,8 @@ def _compared(evidence: Json, series: str, methods: Sequence[str]) -> str:
         count = max(number for _, number in open_)
         who = f"any of {count} methods" if count > 1 else "the one method"
         parts = [*parts, f"no difference is shown for {who} by {_either([word for word, _ in open_])}"]
-    return f"{where}, tested at 5 % with Holm's correction for the number of methods: {'; '.join(parts)}."
+    said = f"{where}, tested at 5 % with Holm's correction for the number of methods: {'; '.join(parts)}."
+    return f"{said} {TERMS}" if "CRPS" in said else said
 
 
 def _listed(by_verdict: dict[str, list[str]]) -> str:
@@ -126,7 +144,7 @@ def _kept(evidence: Json, series: str, methods: Sequence[str]) -> str:
 def _trials(evidence: Json, series: str, several: bool) -> str:
     block = part(evidence, "series", series, "trials")
     count = number(block, "trials")
-    if not math.isfinite(count) or count < 1:
+    if not math.isfinite(count):
         return ""
     deflated = [
         each for of_seed in part(block, "deflated").values() for each in of_seed.values() if isinstance(each, dict)
@@ -139,15 +157,22 @@ def _trials(evidence: Json, series: str, several: bool) -> str:
         f" {luck} a year; {shown if shown else 'none'} of {len(deflated)} accounts {'is' if shown == 1 else 'are'}"
         " shown to lie above that (deflated Sharpe ratio of 95 % or more)"
     )
+    why = reason(block, "deflated")
+    if why:
+        text = f"Sharpe ratios{where} are not deflated: {why}"
     chance = number(part(block, "overfitting"), "probability")
     if math.isfinite(chance):
-        text += f"; probability of backtest overfitting {percent(chance, 0)}"
+        text += (
+            f"; probability of backtest overfitting {percent(chance, 0)} (how often the best of one half of the days"
+            " falls below the middle in the other)"
+        )
     return text + "."
 
 
 def _agreement(evidence: Json) -> str:
     parts = []
     shown = []
+    accounts, ranked = math.nan, 0
     for measure, word in (("density", "CRPS"), ("point", "squared error")):
         block = part(evidence, "overall", "rank_agreement", measure)
         value, low, high = interval(block)
@@ -155,14 +180,25 @@ def _agreement(evidence: Json) -> str:
             shown.append(bool(block.get("shown")))
             halves = number(block, "across_halves")
             other = f", {significant(halves, 2)} across halves of the days" if math.isfinite(halves) else ""
-            parts.append(f"{significant(value, 2)} [{significant(low, 2)}, {significant(high, 2)}] for {word}{other}")
+            chance = number(block, "p_value")
+            tested = f", permutation p {chance:.3f}" if math.isfinite(chance) else ""
+            ends = f"[{significant(low, 2)}, {significant(high, 2)}]"
+            parts.append(f"{significant(value, 2)} {ends} for {word}{tested}{other}")
+            accounts, ranked = number(block, "accounts"), len(block.get("methods") or ())
     if not parts:
         return ""
     answer = "is shown" if all(shown) else "is not shown" if not any(shown) else "is shown by one measure only"
     return (
         f"That lower error means more money {answer}: Kendall's tau between the two rankings is {' and '.join(parts)}"
-        " (1: the same order, 0: unrelated)."
+        f" (1: the same order, 0: unrelated){_of_accounts(accounts, ranked)}."
     )
+
+
+def _of_accounts(accounts: float, ranked: int) -> str:
+    """How many results a ranking is of: methods that made the same trades are one."""
+    if not math.isfinite(accounts):
+        return ""
+    return f", over {ranked} methods with {accounts:.0f} different accounts"
 
 
 def _power(evidence: Json, levels: Sequence[str], methods: Sequence[str]) -> str:
@@ -186,10 +222,10 @@ def _power(evidence: Json, levels: Sequence[str], methods: Sequence[str]) -> str
     if more <= 0:
         return (
             f"Nearest to a decision by CRPS is {method} ({small_percent(outcome.value)} skill): {now} would find a true"
-            " difference of the estimated size four times in five, were it the only method tested."
+            f" difference of the estimated size four times in five, {ALONE}."
         )
     return (
         f"Nearest to a decision by CRPS is {method}: were its true skill the estimated {small_percent(outcome.value)},"
-        f" about {rounded(more)} {unit} beyond {now} would show it four times in five; were it zero, no number"
-        " would."
+        f" about {rounded(more)} {unit} beyond {now} would show it four times in five, {ALONE};"
+        " were it zero, no number would."
     )
