@@ -48,9 +48,12 @@ def diebold_mariano(losses: np.ndarray, others: np.ndarray, horizon: int, lags: 
     difference = np.asarray(losses, dtype=np.float64) - others
     if lags >= 0:
         return _classical(difference, horizon, lags)
-    # Differences of equal losses are rounding, and rounding is no difference.
-    difference[np.abs(difference) <= 1e-14 * np.abs(others)] = 0.0
-    return mean_test(difference, horizon)
+    return mean_test(without_rounding(difference, others), horizon)
+
+
+def without_rounding(differences: np.ndarray, losses: np.ndarray) -> np.ndarray:
+    """Differences to losses, of any shape; 0 where equal losses, or means of them over seeds, leave only rounding."""
+    return np.where(np.abs(differences) <= 1e-14 * np.abs(losses), 0.0, differences)
 
 
 def mean_test(values: np.ndarray, horizon: int, variances: np.ndarray | None = None) -> DieboldMariano:

@@ -94,3 +94,14 @@ def test_without_dependence_the_bootstrapped_statistic_is_nearly_students():
 def test_what_never_differs_has_no_statistic():
     table = np.random.default_rng(9).standard_normal((80, 1)) + np.zeros((80, 2))
     assert mean_of(project(table, indices(np.random.default_rng(0), 80, 3.0, 5)), 0, 1) is None
+
+
+def test_equal_accounts_of_which_one_is_a_mean_of_seeds_are_equal():
+    """Their difference is rounding, of one sign and hardly any spread: a test of it would reject."""
+    gains = np.random.default_rng(9).integers(-9_000, 9_000, (300, 1)) / 1e6
+    seeds = np.mean([gains - 0.1, gains, gains + 0.1], axis=0) + 1e-17
+    assert np.any(seeds != gains)
+    order = indices(np.random.default_rng(0), 300, 7.0, 200)
+    assert mean_of(project(np.hstack([seeds, gains]), order), 0, 1) is None
+    other = gains + 0.01 * (np.arange(300) == 7)[:, None]
+    assert mean_of(project(np.hstack([other, gains]), order), 0, 1) is not None

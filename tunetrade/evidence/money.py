@@ -15,7 +15,7 @@ import pandas as pd
 from scipy.special import stdtrit
 
 from forecasting.bootstrap import block_length, counts, indices, means
-from forecasting.bootstrap_t import Projected, mean_of, project
+from forecasting.bootstrap_t import Projected, apart, mean_of, project
 from forecasting.long_run import LEAST, cosines, standard_errors
 from forecasting.significance import DieboldMariano
 from forecasting.widening import widened
@@ -349,7 +349,7 @@ def money_test(projected: Projected, one: int, other: int, reference: str, depos
     rows = len(projected.columns)
     found = mean_of(projected, one, other)
     if found is None:
-        gap = float((projected.columns[:, one] - projected.columns[:, other]).sum())
+        gap = float(apart(projected.columns[:, one], projected.columns[:, other]).sum())
         return as_test(DieboldMariano(gap * deposit, math.nan, math.nan), reference, rows)
     tested = DieboldMariano(found.value * rows * deposit, found.statistic, found.p_above, degrees=found.used)
     low, high = found.interval(LEVEL)
@@ -364,7 +364,7 @@ def sum_of_differences(projected: Projected, one: int, other: int, deposit: floa
     """Sum of column `one` of daily gains less that of `other`: a figure with its two-sided p-value, in money."""
     found, scale = mean_of(projected, one, other), len(projected.columns) * deposit
     if found is None:
-        gap = float((projected.columns[:, one] - projected.columns[:, other]).sum())
+        gap = float(apart(projected.columns[:, one], projected.columns[:, other]).sum())
         return {"value": gap * deposit, "low": math.nan, "high": math.nan, "p_value": math.nan}
     low, high = found.interval(LEVEL)
     return {"value": found.value * scale, "low": low * scale, "high": high * scale, "p_value": found.p_both}

@@ -14,7 +14,7 @@ import numpy as np
 from forecasting.bootstrap import block_length, indices, means, weights
 from forecasting.bootstrap_t import project
 from forecasting.long_run import LEAST, basis, resolution
-from forecasting.significance import mean_test
+from forecasting.significance import mean_test, without_rounding
 from forecasting.widening import widened
 from strategies.agreement import chance_of, kendall
 from tunetrade.evidence.errors import MEASURES, References, pairs, sets_of
@@ -187,7 +187,8 @@ def contributions(panel: Panel, loss: str, against: str) -> np.ndarray:
         columns = [each.methods.index(method) for method in panel.methods]
         base = each.methods.index(getattr(each.references, against))
         table = each.losses[loss]
-        parts[name] = (table[:, columns] - table[:, [base]]) / table[:, base].mean()
+        gaps = without_rounding(table[:, columns] - table[:, [base]], table[:, [base]])
+        parts[name] = gaps / table[:, base].mean()
     return _mean_of_series(panel, parts)
 
 
