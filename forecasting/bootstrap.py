@@ -9,6 +9,7 @@ What this trades away: figures that depend on the order of rows (a drawdown) nee
 """
 
 import math
+from collections.abc import Sequence
 
 import numpy as np
 
@@ -39,6 +40,11 @@ def weights(rows: int, block: float, replications: int, seed: int) -> np.ndarray
     rng, size = np.random.default_rng(seed), max(1, CHUNK // rows)
     parts = [min(size, replications - first) for first in range(0, replications, size)]
     return np.concatenate([counts(indices(rng, rows, block, part), rows) for part in parts])
+
+
+def weights_within(stretches: Sequence[int], block: float, replications: int, seed: int) -> np.ndarray:
+    """Counts [R, T] drawn within each of consecutive stretches of so many rows, T in all; each sums to its length."""
+    return np.concatenate([weights(rows, block, replications, seed) for rows in stretches], axis=1)
 
 
 def means(drawn: np.ndarray, columns: np.ndarray) -> np.ndarray:

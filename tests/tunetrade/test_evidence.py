@@ -11,7 +11,7 @@ import pytest
 from scipy import stats
 
 from benchmarks.evidence import write_study
-from forecasting.bootstrap import means, weights
+from forecasting.bootstrap import means, weights, weights_within
 from forecasting.evaluate import table_errors
 from forecasting.files import read_json, write_parquet
 from forecasting.significance import clark_west, diebold_mariano
@@ -20,6 +20,7 @@ from strategies.deflated import deflated_sharpe, moments
 from strategies.metrics import daily_returns, return_figures, years_between
 from tunetrade.evidence import evidence_of, write_evidence
 from tunetrade.evidence.errors import ratio_of_means
+from tunetrade.evidence.panel import stretches
 
 ROOT = Path(__file__).parents[2]
 HORIZON, ORIGINS = 4, 120
@@ -292,3 +293,15 @@ def test_every_key_is_described(found):
         return set().union(*map(keys, value)) if isinstance(value, list) else set()
 
     assert keys(found) - names - words == set()
+
+
+def test_a_series_that_ends_early_has_days_in_every_replicate():
+    """Its ratio would else be that of rounding: intervals of skill from -24 to 17 % were seen."""
+    days = np.datetime64("2020-01-01") + np.arange(2_000)
+    within = stretches(days, [days, days[:125], days[1:125]])
+    assert within == [1, 124, 1_875]
+    drawn = weights_within(within, 140.0, 300, 1)
+    assert drawn.shape == (300, 2_000)
+    assert (drawn[:, :125].sum(axis=1) == 125).all() and (drawn[:, 125:].sum(axis=1) == 1_875).all()
+    assert (weights(2_000, 140.0, 300, 1)[:, :125].sum(axis=1) == 0).mean() > 0.05
+    assert np.array_equal(weights_within([2_000], 140.0, 300, 1), weights(2_000, 140.0, 300, 1))

@@ -11,7 +11,7 @@ from dataclasses import dataclass
 
 import numpy as np
 
-from forecasting.bootstrap import block_length, indices, means, weights
+from forecasting.bootstrap import block_length, indices, means, weights_within
 from forecasting.bootstrap_t import project
 from forecasting.long_run import LEAST, basis, resolution
 from forecasting.significance import mean_test, without_rounding
@@ -90,6 +90,16 @@ def panel_of(series: Mapping[str, Daily]) -> Panel:
     return Panel(days, dict(series), rows, methods)
 
 
+def stretches(days: np.ndarray, parts: Sequence[np.ndarray]) -> list[int]:
+    """Lengths of the stretches of all days [D] between which a part's days begin or end.
+
+    Days are resampled within them: else a series that ends early might have no day at all in a replicate.
+    """
+    ends = [end for part in parts for end in (part[0], part[-1] + 1)]
+    edges = {0, len(days), *np.searchsorted(days, ends).tolist()}
+    return np.diff(sorted(edges)).tolist()
+
+
 def spread_out(panel: Panel, series: str, values: np.ndarray) -> np.ndarray:
     """Values [d, ...] of a series' days on all days of the panel, 0 where it has none."""
     rows = panel.rows[series]
@@ -104,7 +114,8 @@ def overall(panel: Panel, groups: Mapping[str, str], replications: int, seed: in
     added = {name: contributions(panel, loss, against) for name, loss, against in _pairs(panel)}
     lengths = [float(block_length(table).max()) for table in added.values()]
     block = max(float(panel.overlap), *lengths) if lengths else float(panel.overlap)
-    drawn = weights(count, block, replications, seed)
+    within = stretches(panel.days, [each.days for each in panel.series.values()])
+    drawn = weights_within(within, block, replications, seed)
     found: Json = {name: {"skill": {}, "win_rate": {}, "tests": {}} for name in panel.methods}
     for name, loss, _ in _pairs(panel):
         for method, part in _skills(panel, name, loss, drawn).items():
@@ -329,7 +340,8 @@ def _agreement(
         money.append(table)
     overlap = max(series[name].overlap for name in shared)
     block = float(max(overlap, *(block_length(table - table.mean(axis=1, keepdims=True)).max() for table in money)))
-    drawn = weights(len(days), block, replications, seed)
+    own_days = [part for name in shared for part in (series[name].days, accounts[name].days)]
+    drawn = weights_within(stretches(days, own_days), block, replications, seed)
     taus = [kendall(-means(drawn, e), means(drawn, m)) for e, m in zip(errors, money, strict=True)]
     mean_errors = np.array([table.mean(axis=0) for table in errors])
     mean_money = np.array([table.mean(axis=0) for table in money])
@@ -337,13 +349,14 @@ def _agreement(
     kept = [row for row, tau in enumerate(own) if math.isfinite(tau)]
     if not kept:
         return {"reason": "all errors or all profits are equal"}
-    half = len(days) // 2
+    traded = [accounts[shared[row]].days for row in kept]
+    halves = [int(np.searchsorted(days, each[len(each) // 2])) for each in traded]
     chance = chance_of(mean_errors[kept], mean_money[kept], seed)
     tau = figure(float(np.mean([own[row] for row in kept])), np.mean([taus[row] for row in kept], axis=0))
     return tau | {
         "shown": bool(tau["low"] > 0 and chance < SIZE),
         "p_value": chance,
-        "across_halves": _across([errors[row] for row in kept], [money[row] for row in kept], half),
+        "across_halves": _across([errors[row] for row in kept], [money[row] for row in kept], halves),
         "by_series": dict(zip(shared, own, strict=True)),
         "methods": list(names),
         "accounts": _distinct(mean_money[kept]),
@@ -356,11 +369,11 @@ def _distinct(money: np.ndarray) -> int:
     return len({tuple(np.round(column, 12)) for column in money.T})
 
 
-def _across(errors: Sequence[np.ndarray], money: Sequence[np.ndarray], half: int) -> float:
-    """Mean tau between the errors of one half of the days and the money of the other: luck is not shared there."""
+def _across(errors: Sequence[np.ndarray], money: Sequence[np.ndarray], halves: Sequence[int]) -> float:
+    """Mean tau between errors of one half of a series' days and money of the other: luck is not shared there."""
     taus = [
         kendall(-e[part].mean(axis=0)[None], m[other].mean(axis=0)[None])[0]
-        for e, m in zip(errors, money, strict=True)
+        for e, m, half in zip(errors, money, halves, strict=True)
         for part, other in ((slice(half), slice(half, None)), (slice(half, None), slice(half)))
     ]
     kept = [tau for tau in taus if math.isfinite(tau)]
