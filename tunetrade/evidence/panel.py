@@ -97,7 +97,7 @@ def stretches(days: np.ndarray, parts: Sequence[np.ndarray]) -> list[int]:
     """
     ends = [end for part in parts for end in (part[0], part[-1] + 1)]
     edges = {0, len(days), *np.searchsorted(days, ends).tolist()}
-    return np.diff(sorted(edges)).tolist()
+    return [int(length) for length in np.diff(sorted(edges))]
 
 
 def spread_out(panel: Panel, series: str, values: np.ndarray) -> np.ndarray:
